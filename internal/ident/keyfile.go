@@ -1,0 +1,117 @@
+package ident
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+const (
+	// pemType is the label of a key file.
+	pemType = "PANDO PRIVATE KEY"
+	// maxKeyFile is the largest file that we read as a key: a wrong path must
+	// not pull a database into memory.
+	maxKeyFile = 4 << 10
+)
+
+// LoadOrCreateKey returns the key in the file at path. If there is no such file
+// it makes an Ed25519 key and writes it there, readable by its owner alone. Of
+// several processes that do so at once, all get the same key.
+func LoadOrCreateKey(path string) (Key, error) {
+	k, err := LoadKey(path)
+	if !errors.Is(err, fault.NotFound) {
+		return k, err
+	}
+	if k, err = Generate(EdDSA); err != nil {
+		return Key{}, err
+	}
+	if err = SaveKey(path, k); errors.Is(err, fault.Exists) {
+		return LoadKey(path)
+	} else if err != nil {
+		return Key{}, err
+	}
+	return k, nil
+}
+
+// LoadKey reads a key file. It gives NotFound if there is none, Denied if others
+// than the owner may read it, and Corrupt if it holds something else.
+func LoadKey(path string) (Key, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Key{}, fault.NotFound.Errorf("key file %s does not exist", path)
+	}
+	if err != nil {
+		return Key{}, fmt.Errorf("key file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return Key{}, fault.Invalid.Errorf("key file %s is not a file: name a file", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
+		return Key{}, fault.Denied.Errorf("key file %s is open to others (mode %04o): run chmod 600 on it", path, mode)
+	}
+	if info.Size() > maxKeyFile {
+		return Key{}, fault.Corrupt.Errorf("key file %s has %d bytes: that is no key file, name another", path, info.Size())
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Key{}, fmt.Errorf("key file: %w", err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil || block.Type != pemType {
+		return Key{}, fault.Corrupt.Errorf("key file %s holds no %q block: restore it, or move it away to get a new identity", path, pemType)
+	}
+	k, err := ParseKey(block.Bytes)
+	if err != nil {
+		return Key{}, fault.Corrupt.Errorf("key file %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// SaveKey writes k to a new file at path, whole or not at all, and gives Exists
+// rather than overwrite one: a lost key cannot be made again.
+func SaveKey(path string, k Key) error {
+	if k.IsZero() {
+		return fault.Invalid.Errorf("key file %s: no key to save", path)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	err = pem.Encode(tmp, &pem.Block{Type: pemType, Headers: map[string]string{"DID": string(k.DID())}, Bytes: k.Marshal()})
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return fmt.Errorf("key file %s: %w", path, err)
+	}
+	// A link, unlike a rename, fails if another process was first.
+	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
+		return fault.Exists.Errorf("key file %s exists already: move it away first", path)
+	} else if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the new name survive a power loss.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" { // directories cannot be opened there
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
