@@ -1,0 +1,34 @@
+package kv
+
+import (
+	"math/rand/v2"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// FS is a file system that a database can live in.
+type FS = vfs.FS
+
+// NewMemFS returns an empty file system in memory.
+func NewMemFS() FS { return vfs.NewMem() }
+
+// CrashFS is a file system in memory that knows what a power loss would leave.
+type CrashFS struct {
+	FS
+	mem *vfs.MemFS
+}
+
+// NewCrashFS returns an empty file system whose power can be cut.
+func NewCrashFS() *CrashFS {
+	mem := vfs.NewCrashableMem()
+	return &CrashFS{FS: mem, mem: mem}
+}
+
+// Crash returns what is left if the power fails now: everything that was
+// synced, and of the rest what the seed decides, block by block. The original
+// goes on unharmed, and the remains can crash again.
+func (c *CrashFS) Crash(seed uint64) *CrashFS {
+	rng := rand.New(rand.NewPCG(seed, seed))
+	mem := c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+	return &CrashFS{FS: mem, mem: mem}
+}

@@ -1,0 +1,284 @@
+// Package kv keeps an ordered set of byte keys on disk: snapshots, atomic
+// batches, transactions that see their own writes, and backups.
+//
+// It hides the storage engine. No other package names it, its files or its
+// errors: what can go wrong is told by the kinds of package fault. Bytes that
+// fail their checksum are Corrupt, a full or failing disk and a directory in
+// use are Unavailable, and use after Close is Closed. The process never exits
+// from within, whatever the disk does.
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+const (
+	// defaultCacheBytes bounds what is kept of tables already read. It is
+	// filled as blocks are read, so an idle database holds next to nothing.
+	defaultCacheBytes = 64 << 20
+
+	// memTableBytes is how much is written before it is sorted into tables.
+	// Writing tables of 16 MiB keeps compaction cheap; the engine begins with
+	// 256 KiB and doubles, so that a node which writes little stays small.
+	memTableBytes = 16 << 20
+
+	// bloomBits per key give one useless table read in a hundred.
+	bloomBits = 10
+
+	// maxOpenFiles is well under the usual limit of 1024 descriptors, of which
+	// the network needs its share.
+	maxOpenFiles = 256
+
+	// formatVersion of the files. Named, not "newest", so that an update of the
+	// engine never rewrites a database by surprise.
+	formatVersion = pebble.FormatValueSeparation
+)
+
+// Options for Open. The zero value keeps everything on disk with default sizes.
+type Options struct {
+	FS         FS           // where files live; nil is the disk
+	CacheBytes int64        // how much of the tables to keep in memory; 0 is 64 MiB
+	Logger     *slog.Logger // what the engine does, at debug level; nil is silence
+}
+
+// DB is an open database. Its methods may be used from many goroutines at once.
+type DB struct {
+	engine *pebble.DB
+	dir    string
+	fs     *guardFS
+	lock   *pebble.Lock
+
+	writing sync.Mutex // orders batches, and lets Apply look before it leaps
+
+	mu     sync.Mutex // guards closed, users
+	closed bool
+	users  int       // snapshots, iterators and calls in flight
+	idle   sync.Cond // users fell to 0; with mu
+}
+
+// Open opens the database in dir, creating both when absent. While it is open,
+// nobody else can open it: that is Unavailable. Damage that is found at once is
+// Corrupt, named by file; damage inside tables is found when they are read.
+func Open(dir string, o Options) (*DB, error) {
+	inner, disk := o.FS, o.FS == nil
+	if disk {
+		inner = vfs.Default
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, fault.Invalid.Errorf("open database %q: %w", dir, err)
+		}
+		dir = abs
+	}
+	if err := inner.MkdirAll(dir, 0o700); err != nil {
+		return nil, fault.Unavailable.Errorf("open database: create directory %q: %w", dir, err)
+	}
+	lock, err := lockDirectory(dir, inner)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{dir: dir, fs: newGuardFS(inner), lock: lock}
+	db.idle.L = &db.mu
+	log := logger{o.Logger}
+	cache := pebble.NewCache(cmpOr(o.CacheBytes, defaultCacheBytes))
+	defer cache.Unref() // the engine holds its own reference
+	db.engine, err = openEngine(dir, db.engineOptions(cache, log))
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open database %q: %w", dir, classify(err))
+	}
+	db.fs.arm()
+	return db, nil
+}
+
+// openEngine opens the engine, which panics on some damaged files.
+func openEngine(dir string, o *pebble.Options) (engine *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fault.Corrupt.Errorf("the files cannot be read: %v", r)
+		}
+	}()
+	return pebble.Open(dir, o)
+}
+
+// lockDirectory keeps other processes, and other parts of this one, out of dir.
+func lockDirectory(dir string, fs vfs.FS) (*pebble.Lock, error) {
+	lock, err := pebble.LockDirectory(dir, fs)
+	switch {
+	case err == nil:
+		return lock, nil
+	case errors.Is(err, os.ErrPermission):
+		return nil, fault.Unavailable.Errorf("open database: no right to write in directory %q; run as its owner: %w", dir, err)
+	default:
+		return nil, fault.Unavailable.Errorf("open database: another pando node uses directory %q; stop it, or choose another directory: %w", dir, err)
+	}
+}
+
+func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
+	o := &pebble.Options{
+		Cache:                       cache,
+		FS:                          db.fs,
+		Lock:                        db.lock,
+		Logger:                      log,
+		LoggerAndTracer:             nil,
+		FormatMajorVersion:          formatVersion,
+		MemTableSize:                memTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       l0StopWrites,
+		MaxOpenFiles:                maxOpenFiles,
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { log.Errorf("background work failed: %v", err) },
+			// The reader that met the damage reports it; a node with one bad
+			// block serves the rest.
+			DataCorruption: func(info pebble.DataCorruptionInfo) { log.Errorf("%v", info) },
+		},
+	}
+	o.CompactionConcurrencyRange = func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) }
+	o.Experimental.FileCacheShards = 2 // each has a goroutine of its own
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+	return o
+}
+
+// l0StopWrites is how many overlapping tables may pile up before writes wait.
+const l0StopWrites = 24
+
+// Close waits for the snapshots and transactions still open, then closes the
+// files. Calls after Close give Closed.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		return fault.Closed.Errorf("close database: it is closed already")
+	}
+	db.closed = true
+	for db.users > 0 {
+		db.idle.Wait()
+	}
+	db.mu.Unlock()
+	err := db.engine.Close()
+	if e := db.lock.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("close database %q: %w", db.dir, classify(err))
+	}
+	return nil
+}
+
+// enter keeps the database open until leave.
+func (db *DB) enter() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return fault.Closed.Errorf("the database is closed")
+	}
+	db.users++
+	return nil
+}
+
+func (db *DB) leave() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.users--; db.users == 0 && db.closed {
+		db.idle.Broadcast()
+	}
+}
+
+// Checkpoint writes a copy of the database as of now into dir, which must not
+// exist. Files are linked where the file system can, so it is quick and small.
+func (db *DB) Checkpoint(dir string) error {
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	if err := db.fs.failed(); err != nil {
+		return err
+	}
+	err := db.engine.Checkpoint(dir, pebble.WithFlushedWAL())
+	if errors.Is(err, os.ErrExist) {
+		return fault.Exists.Errorf("back up: %q exists; name a new directory: %w", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("back up to %q: %w", dir, classify(err))
+	}
+	return nil
+}
+
+// Metrics are figures for people and monitoring.
+type Metrics struct {
+	DiskBytes         uint64 // all files
+	WALBytes          uint64 // of these, the log of what is not in tables yet
+	Tables            int64
+	MemTableBytes     uint64 // memory of what is not in tables yet
+	CacheBytes        int64
+	CacheHits         int64
+	CacheMisses       int64
+	Flushes           int64
+	Compactions       int64
+	CompactionDebt    uint64 // bytes still to be compacted
+	ReadAmplification int    // tables a read may have to look into
+	Snapshots         int
+}
+
+// Metrics returns the figures of now; zero when closed.
+func (db *DB) Metrics() Metrics {
+	if db.enter() != nil {
+		return Metrics{}
+	}
+	defer db.leave()
+	m := db.engine.Metrics()
+	total := m.Total()
+	return Metrics{
+		DiskBytes:         m.DiskSpaceUsage(),
+		WALBytes:          m.WAL.PhysicalSize,
+		Tables:            total.TablesCount,
+		MemTableBytes:     m.MemTable.Size,
+		CacheBytes:        m.BlockCache.Size,
+		CacheHits:         m.BlockCache.Hits,
+		CacheMisses:       m.BlockCache.Misses,
+		Flushes:           m.Flush.Count,
+		Compactions:       m.Compact.Count,
+		CompactionDebt:    m.Compact.EstimatedDebt,
+		ReadAmplification: m.ReadAmp(),
+		Snapshots:         m.Snapshots.Count,
+	}
+}
+
+// logger passes what the engine says to slog. Nothing it says ends the process.
+type logger struct{ to *slog.Logger }
+
+func (l logger) Infof(format string, args ...any)  { l.log(slog.LevelDebug, format, args) }
+func (l logger) Errorf(format string, args ...any) { l.log(slog.LevelWarn, format, args) }
+
+// Fatalf returns, although the engine expects to die here: the guard around the
+// file system has then frozen the files, and writers are refused.
+func (l logger) Fatalf(format string, args ...any) { l.log(slog.LevelError, format, args) }
+
+func (l logger) log(level slog.Level, format string, args []any) {
+	if ctx := context.Background(); l.to != nil && l.to.Enabled(ctx, level) {
+		l.to.Log(ctx, level, "storage: "+fmt.Sprintf(format, args...))
+	}
+}
+
+func cmpOr(n, other int64) int64 {
+	if n > 0 {
+		return n
+	}
+	return other
+}
