@@ -1,0 +1,362 @@
+package value
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// ParseJSON reads one JSON text. A number is an Int if it is whole and fits, in
+// whatever spelling (1.0 and 1e0 are the Int 1), else the nearest Float64.
+// Refused are numbers beyond the floats, keys that occur twice in one object,
+// halves of surrogate pairs, and more than MaxNesting levels.
+func ParseJSON(in []byte) (Value, error) {
+	p := parser{in: in}
+	if !utf8.Valid(in) {
+		p.fail("text is not valid UTF-8")
+		return Value{}, p.err
+	}
+	v := p.value(MaxNesting)
+	if p.space(); p.err == nil && p.pos < len(in) {
+		p.fail("unexpected %s after the end of the value", p.here())
+	}
+	if p.err != nil {
+		return Value{}, p.err
+	}
+	return v, nil
+}
+
+// parser goes through JSON text; after the first error it returns zeros.
+type parser struct {
+	in  []byte
+	pos int
+	err error
+}
+
+func (p *parser) fail(format string, args ...any) {
+	if p.err != nil {
+		return
+	}
+	read := p.in[:min(p.pos, len(p.in))]
+	line := 1 + bytes.Count(read, []byte("\n"))
+	column := 1 + utf8.RuneCount(read[1+bytes.LastIndexByte(read, '\n'):])
+	p.err = fault.Invalid.Errorf("JSON %d:%d: "+format, append([]any{line, column}, args...)...)
+	p.pos = len(p.in)
+}
+
+// here describes what stands at the current place.
+func (p *parser) here() string {
+	if p.pos >= len(p.in) {
+		return "end of input"
+	}
+	r, _ := utf8.DecodeRune(p.in[p.pos:])
+	return strconv.QuoteRune(r)
+}
+
+// space skips white space.
+func (p *parser) space() {
+	for p.pos < len(p.in) {
+		switch p.in[p.pos] {
+		case ' ', '\t', '\n', '\r':
+			p.pos++
+		default:
+			return
+		}
+	}
+}
+
+// next skips white space and returns the byte after it, 0 at the end.
+func (p *parser) next() byte {
+	p.space()
+	if p.pos >= len(p.in) {
+		return 0
+	}
+	return p.in[p.pos]
+}
+
+func (p *parser) value(nesting int) Value {
+	switch c := p.next(); {
+	case c == '"':
+		return OfString(p.string())
+	case c == '-' || isDigit(c):
+		return p.number()
+	case (c == '[' || c == '{') && nesting == 0:
+		p.fail("lists and objects nested more than %d deep", MaxNesting)
+	case c == '[':
+		return p.list(nesting - 1)
+	case c == '{':
+		return p.object(nesting - 1)
+	case p.word("null"):
+		return Value{}
+	case p.word("true"):
+		return OfBool(true)
+	case p.word("false"):
+		return OfBool(false)
+	default:
+		p.fail("unexpected %s where a value should be", p.here())
+	}
+	return Value{}
+}
+
+func (p *parser) word(w string) bool {
+	if !bytes.HasPrefix(p.in[p.pos:], []byte(w)) {
+		return false
+	}
+	p.pos += len(w)
+	return true
+}
+
+func (p *parser) list(nesting int) Value {
+	p.pos++
+	list := []Value{}
+	if p.next() == ']' {
+		p.pos++
+		return OfList(list)
+	}
+	for p.err == nil {
+		list = append(list, p.value(nesting))
+		if p.end(']') {
+			return OfList(list)
+		}
+	}
+	return Value{}
+}
+
+func (p *parser) object(nesting int) Value {
+	p.pos++
+	keys, list := []string{}, []Value{}
+	if p.next() == '}' {
+		p.pos++
+		return ofMembers(keys, list)
+	}
+	for p.err == nil {
+		if p.next() != '"' {
+			p.fail("unexpected %s where a key in quotes should be", p.here())
+			break
+		}
+		keys = append(keys, p.string())
+		if p.next() != ':' {
+			p.fail("unexpected %s where a colon should be", p.here())
+			break
+		}
+		p.pos++
+		list = append(list, p.value(nesting))
+		if p.end('}') {
+			return p.unique(ofMembers(keys, list))
+		}
+	}
+	return Value{}
+}
+
+// end reads a comma, or the end of a list or object, which it reports.
+func (p *parser) end(closing byte) bool {
+	switch p.next() {
+	case ',':
+		p.pos++
+	case closing:
+		p.pos++
+		return p.err == nil
+	default:
+		p.fail("unexpected %s where a comma or %q should be", p.here(), closing)
+	}
+	return false
+}
+
+func (p *parser) unique(v Value) Value {
+	for i := 1; i < len(v.c.keys); i++ {
+		if v.c.keys[i] == v.c.keys[i-1] {
+			p.fail("key %s occurs twice in this object: keep one", quote(v.c.keys[i]))
+			return Value{}
+		}
+	}
+	return v
+}
+
+// string reads a string; the current byte is its opening quote.
+func (p *parser) string() string {
+	p.pos++
+	start := p.pos
+	for p.pos < len(p.in) {
+		switch c := p.in[p.pos]; {
+		case c == '"':
+			p.pos++
+			return string(p.in[start : p.pos-1])
+		case c == '\\':
+			return p.escaped(start)
+		case c < ' ':
+			p.fail("control character in a string: write it as \\u%04x", c)
+			return ""
+		}
+		p.pos++
+	}
+	p.fail("the string is not closed")
+	return ""
+}
+
+// escaped reads the rest of a string that began at start, from its first escape.
+func (p *parser) escaped(start int) string {
+	s := slices.Clone(p.in[start:p.pos])
+	for p.pos < len(p.in) {
+		switch c := p.in[p.pos]; {
+		case c == '"':
+			p.pos++
+			return string(s)
+		case c == '\\':
+			s = utf8.AppendRune(s, p.escape())
+			if p.err != nil {
+				return ""
+			}
+		case c < ' ':
+			p.fail("control character in a string: write it as \\u%04x", c)
+			return ""
+		default:
+			s = append(s, c)
+			p.pos++
+		}
+	}
+	p.fail("the string is not closed")
+	return ""
+}
+
+const (
+	escapes = `"\/bfnrt`
+	escaped = "\"\\/\b\f\n\r\t"
+)
+
+// escape reads a backslash and what belongs to it.
+func (p *parser) escape() rune {
+	p.pos++
+	if p.pos < len(p.in) && p.in[p.pos] != 'u' {
+		if i := strings.IndexByte(escapes, p.in[p.pos]); i >= 0 {
+			p.pos++
+			return rune(escaped[i])
+		}
+		p.fail("unknown escape %s in a string", p.here())
+		return 0
+	}
+	p.pos--
+	r := p.unit()
+	if !utf16.IsSurrogate(r) {
+		return r
+	}
+	if full := utf16.DecodeRune(r, p.unit()); full != utf8.RuneError {
+		return full
+	}
+	p.fail("half of a surrogate pair in a string")
+	return 0
+}
+
+// unit reads \u and four hexadecimal digits.
+func (p *parser) unit() rune {
+	const size = len(`\u0000`)
+	if len(p.in)-p.pos < size || p.in[p.pos] != '\\' || p.in[p.pos+1] != 'u' {
+		p.fail("incomplete \\u escape in a string")
+		return 0
+	}
+	var r rune
+	for _, c := range p.in[p.pos+2 : p.pos+size] {
+		digit := strings.IndexByte("0123456789abcdef", c|0x20)
+		if digit < 0 {
+			p.fail("a \\u escape needs four hexadecimal digits")
+			return 0
+		}
+		r = r<<4 | rune(digit)
+	}
+	p.pos += size
+	return r
+}
+
+// number reads a number by the grammar of JSON.
+func (p *parser) number() Value {
+	start := p.pos
+	if p.in[p.pos] == '-' {
+		p.pos++
+	}
+	whole := p.digits()
+	if len(whole) > 1 && whole[0] == '0' {
+		p.fail("a number must not begin with 0")
+	}
+	var fraction, exponent []byte
+	if p.pos < len(p.in) && p.in[p.pos] == '.' {
+		p.pos++
+		fraction = p.digits()
+	}
+	if p.pos < len(p.in) && p.in[p.pos]|0x20 == 'e' {
+		p.pos++
+		mark := p.pos
+		if p.pos < len(p.in) && (p.in[p.pos] == '+' || p.in[p.pos] == '-') {
+			p.pos++
+		}
+		p.digits()
+		exponent = p.in[mark:p.pos]
+	}
+	if p.err != nil {
+		return Value{}
+	}
+	text := string(p.in[start:p.pos])
+	if i, ok := wholeNumber(text[0] == '-', whole, fraction, exponent); ok {
+		return OfInt(i)
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		p.fail("the number %s is beyond the range of floats", quote(text))
+	}
+	return OfFloat(f)
+}
+
+// digits reads one digit or more.
+func (p *parser) digits() []byte {
+	start := p.pos
+	for p.pos < len(p.in) && isDigit(p.in[p.pos]) {
+		p.pos++
+	}
+	if p.pos == start {
+		p.fail("unexpected %s where a digit should be", p.here())
+	}
+	return p.in[start:p.pos]
+}
+
+// wholeNumber returns the integer that a decimal number is exactly equal to, if
+// there is one of 64 bits. It does not go through floats, which would lose the
+// last digits of 9007199254740993.0.
+func wholeNumber(negative bool, whole, fraction, exponent []byte) (i int64, ok bool) {
+	const maxDigits = 19 // of an int64
+	all := append(append([]byte("-"), whole...), fraction...)
+	sign, ds := all[:1], bytes.TrimLeft(all[1:], "0")
+	if len(ds) == 0 {
+		return 0, true
+	}
+	shift := 0
+	if len(exponent) > 0 {
+		var err error
+		if shift, err = strconv.Atoi(string(exponent)); err != nil || shift > math.MaxInt32 || shift < math.MinInt32 {
+			return 0, false
+		}
+	}
+	trimmed := bytes.TrimRight(ds, "0")
+	shift += len(ds) - len(trimmed) - len(fraction)
+	if shift < 0 || len(trimmed)+shift > maxDigits {
+		return 0, false
+	}
+	if !negative {
+		sign = nil
+	}
+	text := string(sign) + string(trimmed) + strings.Repeat("0", shift)
+	i, err := strconv.ParseInt(text, 10, 64)
+	return i, err == nil
+}
+
+// quote shows s in a message, not all of it if it is long.
+func quote(s string) string {
+	const enough = 60
+	if len(s) > enough {
+		return strconv.Quote(s[:enough]) + "…"
+	}
+	return strconv.Quote(s)
+}
