@@ -1,0 +1,317 @@
+package crdt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"iter"
+	"slices"
+	"unsafe"
+
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/value"
+)
+
+const (
+	formatVersion = 1
+	entrySize     = 32 + 8 // identity and HLC of a commit in the table
+)
+
+// Document is the merged state of a document: an immutable view over its
+// canonical bytes. The zero Document has no commits. What its methods return may
+// alias those bytes.
+type Document struct {
+	raw   []byte
+	table []byte // of commits, entrySize each
+	heads []byte
+	cells []byte
+}
+
+// Open returns the document whose canonical bytes are raw, which must not change
+// afterwards. It looks only as far as it must to find the cells: damage beyond
+// that shows as absent values, and as an error of Fold and Check.
+func Open(raw []byte) (Document, error) {
+	if len(raw) == 0 {
+		return Document{}, nil
+	}
+	if raw[0] != formatVersion {
+		return Document{}, fault.Corrupt.Errorf("document has format version %d, want %d: was it written by a newer pando?", raw[0], formatVersion)
+	}
+	n, rest := uvarint(raw[1:])
+	if rest == nil || n > uint64(len(rest))/entrySize {
+		return Document{}, corrupt("table of commits")
+	}
+	d := Document{raw: raw, table: rest[:n*entrySize]}
+	rest = rest[n*entrySize:]
+	heads, rest := uvarint(rest)
+	if rest == nil || heads > n {
+		return Document{}, corrupt("number of heads")
+	}
+	d.heads = rest
+	for range heads {
+		var i uint64
+		if i, rest = uvarint(rest); rest == nil || i >= n {
+			return Document{}, corrupt("heads")
+		}
+		if _, rest = uvarint(rest); rest == nil {
+			return Document{}, corrupt("heads")
+		}
+	}
+	d.heads = d.heads[:len(d.heads)-len(rest)]
+	d.cells = rest
+	return d, nil
+}
+
+func corrupt(what string) error {
+	return fault.Corrupt.Errorf("document is damaged: %s: rebuild it from its commits", what)
+}
+
+// Bytes returns the canonical bytes: nil for a document without commits.
+func (d Document) Bytes() []byte { return d.raw }
+
+// Check returns an error unless the bytes are canonical: the other methods do not
+// look further than they need.
+func (d Document) Check() error {
+	if len(d.raw) == 0 {
+		return nil
+	}
+	if len(d.heads) == 0 {
+		return corrupt("no heads")
+	}
+	s, err := d.parse()
+	if err != nil {
+		return err
+	}
+	for _, c := range s.cells {
+		for _, w := range c.writes {
+			if v, ok := decode(w.val); !ok || !bytes.Equal(v.AppendBinary(nil), w.val) {
+				return corrupt("value")
+			}
+		}
+	}
+	if !bytes.Equal(s.encode(), d.raw) {
+		return corrupt("not canonical")
+	}
+	return nil
+}
+
+// Heads returns the commits that no other commit has as a parent, sorted.
+func (d Document) Heads() []Head {
+	heads := make([]Head, 0, len(d.heads)/2)
+	for b := d.heads; len(b) > 0; {
+		var i, height uint64
+		i, b = uvarint(b)
+		height, b = uvarint(b)
+		commit, hlc := d.commit(i)
+		heads = append(heads, Head{Commit: commit, Height: height, HLC: hlc})
+	}
+	return heads
+}
+
+// Deleted reports whether the status register says so.
+func (d Document) Deleted() bool {
+	v, ok := d.Value(FieldStatus, KindStatus)
+	return ok && v.Kind() == value.Bool && v.Bool()
+}
+
+// Value returns what readers see of a cell, and false if it was never written. A
+// register that was set to null is there, and Null. Registers allocate nothing.
+func (d Document) Value(f FieldID, k Kind) (v value.Value, ok bool) {
+	payload, ok := d.find(f, k)
+	if !ok {
+		return v, false
+	}
+	switch k.Rule() {
+	case LWW:
+		_, payload = uvarint(payload)
+		if _, payload = uvarint(payload); payload == nil {
+			return v, false
+		}
+		return decode(payload)
+	case PCounter, PNCounter:
+		return shown(k.Type(), unsafe.String(unsafe.SliceData(payload), len(payload)))
+	case MVR:
+		if w, ok := d.newest(payload); ok {
+			return decode(w.val)
+		}
+	}
+	return v, false
+}
+
+// Conflicts returns the live values of a multi-value register other than the one
+// that Value returns, newest stamp first.
+func (d Document) Conflicts(f FieldID, k Kind) []value.Value {
+	var all []stamped
+	for w := range d.live(f, k) {
+		all = append(all, w)
+	}
+	if len(all) < 2 {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b stamped) int { return b.Compare(a.Stamp) })
+	others := make([]value.Value, 0, len(all)-1)
+	for _, w := range all[1:] {
+		if v, ok := decode(w.val); ok {
+			others = append(others, v)
+		}
+	}
+	return others
+}
+
+// Stamp returns who set the value that Value returns. Counters have no stamp.
+func (d Document) Stamp(f FieldID, k Kind) (Stamp, bool) {
+	payload, ok := d.find(f, k)
+	if !ok {
+		return Stamp{}, false
+	}
+	switch k.Rule() {
+	case LWW:
+		i, rest := uvarint(payload)
+		op, rest := uvarint(rest)
+		return d.stamp(i, op), rest != nil && d.has(i)
+	case MVR:
+		w, ok := d.newest(payload)
+		return w.Stamp, ok
+	}
+	return Stamp{}, false
+}
+
+// Tags returns the live writes of a multi-value register, sorted: what a new write
+// by somebody who saw them must overwrite.
+func (d Document) Tags(f FieldID, k Kind) []Tag {
+	var tags []Tag
+	for w := range d.live(f, k) {
+		tags = append(tags, Tag{Commit: w.Commit, Op: w.Op})
+	}
+	return tags
+}
+
+// Fields returns every cell, in order of field and then kind: also those of
+// unknown fields, and registers of which only tombstones are left.
+func (d Document) Fields() iter.Seq2[FieldID, Kind] {
+	return func(yield func(FieldID, Kind) bool) {
+		for b := d.cells; len(b) > 0; {
+			f, k, _, rest := nextCell(b)
+			if rest == nil || !yield(f, k) {
+				return
+			}
+			b = rest
+		}
+	}
+}
+
+// find returns the payload of a cell.
+func (d Document) find(f FieldID, k Kind) ([]byte, bool) {
+	for b := d.cells; len(b) > 0; {
+		field, kind, payload, rest := nextCell(b)
+		if rest == nil || field > f {
+			return nil, false
+		}
+		if field == f && kind == k {
+			return payload, true
+		}
+		b = rest
+	}
+	return nil, false
+}
+
+// nextCell splits the first cell off b; rest is nil if it is damaged.
+func nextCell(b []byte) (f FieldID, k Kind, payload, rest []byte) {
+	field, b := uvarint(b)
+	if len(b) < 2 || field > 1<<32-1 {
+		return 0, 0, nil, nil
+	}
+	k = Kind(b[0])<<8 | Kind(b[1])
+	n, b := uvarint(b[2:])
+	if b == nil || n > uint64(len(b)) {
+		return 0, 0, nil, nil
+	}
+	return FieldID(field), k, b[:n:n], b[n:]
+}
+
+// stamped is one live write of a multi-value register.
+type stamped struct {
+	Stamp
+	val []byte
+}
+
+// live returns the live writes of a multi-value register in order of their tags.
+func (d Document) live(f FieldID, k Kind) iter.Seq[stamped] {
+	return func(yield func(stamped) bool) {
+		payload, ok := d.find(f, k)
+		if !ok || k.Rule() != MVR {
+			return
+		}
+		d.eachLive(payload, yield)
+	}
+}
+
+func (d Document) newest(payload []byte) (newest stamped, ok bool) {
+	d.eachLive(payload, func(w stamped) bool {
+		if !ok || newest.Compare(w.Stamp) < 0 {
+			newest, ok = w, true
+		}
+		return true
+	})
+	return newest, ok
+}
+
+func (d Document) eachLive(payload []byte, yield func(stamped) bool) {
+	n, b := uvarint(payload)
+	for ; n > 0; n-- {
+		i, op, val, rest := nextLive(b)
+		if rest == nil || !d.has(i) || !yield(stamped{d.stamp(i, op), val}) {
+			return
+		}
+		b = rest
+	}
+}
+
+// nextLive splits the first live write off b; rest is nil if it is damaged.
+func nextLive(b []byte) (i, op uint64, val, rest []byte) {
+	i, b = uvarint(b)
+	op, b = uvarint(b)
+	n, b := uvarint(b)
+	if b == nil || n > uint64(len(b)) {
+		return 0, 0, nil, nil
+	}
+	return i, op, b[:n:n], b[n:]
+}
+
+// has reports whether the table of commits has a place i.
+func (d Document) has(i uint64) bool { return i < uint64(len(d.table)/entrySize) }
+
+// commit returns the commit at a place of the table, zero if there is none.
+func (d Document) commit(i uint64) (commit [32]byte, hlc uint64) {
+	if !d.has(i) {
+		return commit, 0
+	}
+	e := d.table[i*entrySize:][:entrySize]
+	return [32]byte(e[:32]), binary.BigEndian.Uint64(e[32:])
+}
+
+func (d Document) stamp(i, op uint64) Stamp {
+	commit, hlc := d.commit(i)
+	return Stamp{HLC: hlc, Commit: commit, Op: uint32(op)}
+}
+
+// decode returns the value of which b is the binary form, and all of it.
+func decode(b []byte) (value.Value, bool) {
+	v, rest, err := value.DecodeBinary(b)
+	return v, err == nil && len(rest) == 0
+}
+
+// uvarint splits a number off b; rest is nil, and stays it, if there is none.
+func uvarint(b []byte) (n uint64, rest []byte) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), b[1:]
+	}
+	return longUvarint(b)
+}
+
+func longUvarint(b []byte) (n uint64, rest []byte) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 {
+		return 0, nil
+	}
+	return n, b[size:]
+}
