@@ -1,0 +1,61 @@
+package dag
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// Signatures are verified in chunks: small enough that one bad signature, which
+// makes its chunk be verified one by one, costs little, and large enough for
+// most of what a batch saves.
+const (
+	minChunk = 8
+	maxChunk = 64
+)
+
+// Verify returns the positions, ascending, of the commits whose signature is
+// wrong. It uses all cores and returns when all are done.
+func Verify(cs []*Commit) (bad []int) {
+	cores := runtime.GOMAXPROCS(0)
+	size := min(max((len(cs)+cores-1)/cores, minChunk), maxChunk)
+	chunks := (len(cs) + size - 1) / size
+	if chunks <= 1 {
+		return verifyChunk(cs, 0)
+	}
+	found := make([][]int, chunks)
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= chunks {
+				return
+			}
+			lo := i * size
+			found[i] = verifyChunk(cs[lo:min(lo+size, len(cs))], lo)
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(cores, chunks) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	return slices.Concat(found...)
+}
+
+func verifyChunk(cs []*Commit, offset int) []int {
+	var b ident.Batch
+	b.Grow(len(cs))
+	for _, c := range cs {
+		b.Add(c.Author.Signer(), signedMessage(c.CID), c.Sig)
+	}
+	bad := b.Verify()
+	for i := range bad {
+		bad[i] += offset
+	}
+	return bad
+}
