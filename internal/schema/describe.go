@@ -1,0 +1,196 @@
+package schema
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// description is what clients read of a collection version. Its keys are those of
+// the dialect; those that mean nothing here keep the value that says so.
+type description struct {
+	Name             string
+	VersionID        string
+	CollectionID     string
+	Mode             string
+	Sources          []source
+	Fields           []fieldDescription
+	Indexes          []Index
+	Policy           *struct{}
+	IsActive         bool
+	IsMaterialized   bool
+	IsBranchable     bool
+	IsEmbeddedOnly   bool
+	VectorEmbeddings []struct{}
+}
+
+type source struct {
+	SourceCollectionID string
+	Transform          *struct{}
+}
+
+type fieldDescription struct {
+	Name         string
+	FieldID      uint32 // 0 of the docID and of virtual fields
+	Kind         any    // the number of the dialect, its object for a relation, or the SDL spelling of what the dialect lacks
+	Typ          int
+	Type         string // as SDL spells it
+	RelationName *string
+	IsPrimary    bool
+	DefaultValue json.RawMessage
+	Size         int
+}
+
+type relationKind struct {
+	Array bool
+	Name  string
+}
+
+// MarshalJSON returns the description of the version. It takes the version for
+// the active one of its name.
+func (c *Collection) MarshalJSON() ([]byte, error) {
+	d := description{
+		Name: c.Name, VersionID: c.Version.String(), CollectionID: c.ID.String(),
+		Mode: modeNames[c.Mode], Sources: []source{}, Indexes: []Index{}, VectorEmbeddings: []struct{}{},
+		Fields:   []fieldDescription{docIDDescription},
+		IsActive: true, IsMaterialized: true,
+	}
+	if c.Previous != (dag.Digest{}) {
+		d.Sources = append(d.Sources, source{SourceCollectionID: c.Previous.String()})
+	}
+	for i := range c.Fields {
+		d.Fields = append(d.Fields, c.Fields[i].describe()...)
+	}
+	slices.SortStableFunc(d.Fields[1:], func(a, b fieldDescription) int { return strings.Compare(a.Name, b.Name) })
+	for _, ix := range c.Indexes {
+		d.Indexes = append(d.Indexes, c.shown(ix))
+	}
+	return json.Marshal(d)
+}
+
+var docIDDescription = fieldDescription{Name: docIDField, Kind: 1, Type: "ID!"}
+
+// shown returns the index with relations under the names of what they store.
+func (c *Collection) shown(ix Index) Index {
+	ix.Fields = slices.Clone(ix.Fields)
+	for i := range ix.Fields {
+		if f, ok := c.Field(ix.Fields[i].Name); ok && f.IsRelation() {
+			ix.Fields[i].Name = f.IDName()
+		}
+	}
+	return ix
+}
+
+// describe returns the entry of the field, and that of the id form of a relation.
+func (f *Field) describe() []fieldDescription {
+	d := fieldDescription{
+		Name: f.Name, FieldID: uint32(f.ID), Kind: kindNumber(f.Type), Typ: typNumber(f.Rule),
+		Type: f.TypeName(), Size: f.Size, DefaultValue: json.RawMessage("null"),
+	}
+	if f.Default != nil {
+		d.DefaultValue = f.Default.AppendJSON(nil)
+	}
+	if !f.IsRelation() {
+		return []fieldDescription{d}
+	}
+	d.Kind, d.RelationName, d.IsPrimary = relationKind{f.Type.IsList(), f.Target}, &f.Relation, !f.IsVirtual()
+	if f.Type.IsList() {
+		return []fieldDescription{d}
+	}
+	id := d
+	id.Name, id.Kind, id.Type = f.IDName(), 1, "ID"
+	if f.NonNull {
+		id.Type = "ID!"
+	}
+	return []fieldDescription{d, id}
+}
+
+// typNumber is the number that the dialect gives a rule.
+func typNumber(r crdt.Rule) int {
+	switch r {
+	case crdt.LWW:
+		return 1
+	case crdt.PNCounter:
+		return 4
+	case crdt.PCounter:
+		return 5
+	case crdt.MVR:
+		return 6 // not in the dialect
+	}
+	return 0
+}
+
+// kindNumber is the number that the dialect gives a type, or the spelling of a
+// type that it does not have.
+func kindNumber(t value.Type) any {
+	switch t {
+	case value.TypeID:
+		return 1
+	case value.TypeBoolean:
+		return 2
+	case value.TypeBoolean | value.ListOf:
+		return 3
+	case value.TypeInt:
+		return 4
+	case value.TypeInt | value.ListOf:
+		return 5
+	case value.TypeFloat64:
+		return 6
+	case value.TypeFloat64 | value.ListOf:
+		return 7
+	case value.TypeFloat32:
+		return 8
+	case value.TypeFloat32 | value.ListOf:
+		return 9
+	case value.TypeDateTime:
+		return 10
+	case value.TypeString:
+		return 11
+	case value.TypeString | value.ListOf:
+		return 12
+	case value.TypeBlob:
+		return 13
+	case value.TypeJSON:
+		return 14
+	case value.TypeBoolean | value.ListOfNullable:
+		return 18
+	case value.TypeInt | value.ListOfNullable:
+		return 19
+	case value.TypeFloat64 | value.ListOfNullable:
+		return 20
+	case value.TypeString | value.ListOfNullable:
+		return 21
+	case value.TypeFloat32 | value.ListOfNullable:
+		return 22
+	}
+	return t.String()
+}
+
+// SchemaJSON returns the part of the description that all nodes share, in the
+// shape that the dialect calls a schema.
+func (c *Collection) SchemaJSON() []byte {
+	type field struct {
+		Name string
+		Kind any
+		Typ  int
+	}
+	s := struct {
+		Root, VersionID, Name string
+		Fields                []field
+	}{c.ID.String(), c.Version.String(), c.Name, []field{{docIDField, 1, 0}}}
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		if f.IsVirtual() {
+			continue
+		}
+		for _, d := range f.describe() {
+			s.Fields = append(s.Fields, field{d.Name, d.Kind, d.Typ})
+		}
+	}
+	b, _ := json.Marshal(s) // strings and integers alone
+	return b
+}
