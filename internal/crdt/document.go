@@ -199,17 +199,29 @@ func (d Document) Fields() iter.Seq2[FieldID, Kind] {
 	}
 }
 
-// find returns the payload of a cell.
+// find returns the payload of a cell. Scans live in this loop: nearly every cell has
+// a field number and a length of one byte.
 func (d Document) find(f FieldID, k Kind) ([]byte, bool) {
-	for b := d.cells; len(b) > 0; {
-		field, kind, payload, rest := nextCell(b)
-		if rest == nil || field > f {
+	for b := d.cells; len(b) >= 4; {
+		if b[0]|b[3] >= 0x80 {
+			field, kind, payload, rest := nextCell(b)
+			if rest == nil || field > f {
+				return nil, false
+			}
+			if field == f && kind == k {
+				return payload, true
+			}
+			b = rest
+			continue
+		}
+		field, end := FieldID(b[0]), 4+int(b[3])
+		if field > f || end > len(b) {
 			return nil, false
 		}
-		if field == f && kind == k {
-			return payload, true
+		if field == f && Kind(b[1])<<8|Kind(b[2]) == k {
+			return b[4:end:end], true
 		}
-		b = rest
+		b = b[end:]
 	}
 	return nil, false
 }

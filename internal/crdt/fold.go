@@ -53,7 +53,7 @@ func (o op) compare(c *cell) int {
 
 // Fold returns the document with one commit more. It must be called once for each
 // commit, parents first; applied says whether a commit was folded into this document
-// before, and is asked for the commits of overwritten tags. The cost depends on the
+// before, and is asked for the commits of overwritten tags; nil means none. The cost depends on the
 // size of the document and of c, not on how many commits were folded before.
 func (d Document) Fold(c Change, applied func(commit [32]byte) bool) (Document, error) {
 	s, self, err := d.parseFor(&c)
@@ -181,6 +181,7 @@ func (f *folding) setMVR(c *cell, ops []op) {
 		c.writes = kept
 		c.tombs = f.remember(c.tombs, over)
 	}
+	// Also those that the commit set itself: it cannot overwrite its own writes.
 	c.tombs = slices.DeleteFunc(c.tombs, func(t Tag) bool { return t.Commit == f.commit })
 }
 
@@ -219,7 +220,7 @@ func (f *folding) without(writes []write, over []Tag) (kept []write, missed []Ta
 func (f *folding) remember(tombs, over []Tag) []Tag {
 	n := len(tombs)
 	for _, t := range over {
-		if t.Commit != f.commit && !f.applied(t.Commit) {
+		if f.applied == nil || !f.applied(t.Commit) {
 			tombs = append(tombs, t)
 		}
 	}

@@ -65,7 +65,7 @@ func (r *replica) take(c crdt.Change) error {
 	return nil
 }
 
-// takeAll folds commits in that order, each written as bytes and read again.
+// takeAll folds the commits in that order.
 func takeAll(commits []crdt.Change) (crdt.Document, error) {
 	var r replica
 	for _, c := range commits {
