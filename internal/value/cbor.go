@@ -27,7 +27,7 @@ func AppendCBOR(b []byte, t Type, v Value) []byte {
 	case String:
 		return cbor.AppendText(b, v.s)
 	case Time:
-		var text [len("2006-01-02T15:04:05.999999999+00:00")]byte
+		var text [timeSize]byte
 		return cbor.AppendText(b, string(v.appendTime(text[:0])))
 	case Bytes, Ref:
 		return cbor.AppendBytes(b, unsafe.Slice(unsafe.StringData(v.s), len(v.s)))
@@ -99,7 +99,8 @@ func fromCBOR(r *cbor.Reader, t Type, nesting int) (v Value, fits bool) {
 	case TypeDateTime:
 		s := r.Text()
 		v, ok := parseTime(s)
-		return v, ok && string(v.appendTime(nil)) == s
+		var text [timeSize]byte
+		return v, ok && string(v.appendTime(text[:0])) == s
 	case TypeBlob:
 		return OfBytes(r.Bytes()), true
 	case TypeRef:
@@ -113,9 +114,6 @@ func fromCBOR(r *cbor.Reader, t Type, nesting int) (v Value, fits bool) {
 
 func listFromCBOR(r *cbor.Reader, t Type, nesting int) (v Value, fits bool) {
 	n := r.Array()
-	if n > 0 && nesting == 0 {
-		return Value{}, false
-	}
 	list := make([]Value, 0, n)
 	for range n {
 		e, fits := fromCBOR(r, t.Scalar(), nesting-1)

@@ -53,14 +53,18 @@ func (v Value) AppendJSON(b []byte) []byte {
 	return append(b, "null"...)
 }
 
-// appendFloat writes an exponent only where the digits would not end, at the
-// same limits as JavaScript does.
+// appendFloat writes an exponent only where the digits would not end, in the
+// same cases and in the same way as JavaScript does.
 func appendFloat(b []byte, f float64, bits int) []byte {
 	format := byte('f')
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
 		format = 'e'
 	}
-	return strconv.AppendFloat(b, f, format, -1, bits)
+	b = strconv.AppendFloat(b, f, format, -1, bits)
+	if n := len(b); format == 'e' && b[n-3] == '-' && b[n-2] == '0' {
+		b = append(b[:n-2], b[n-1]) // e-07 is e-7
+	}
+	return b
 }
 
 // AppendJSONString appends s as a JSON string. What is not valid UTF-8 becomes

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// timeSize is the size of the longest time in text.
+const timeSize = len("2006-01-02T15:04:05.999999999+00:00")
+
 // appendTime appends t in RFC 3339 with its own offset and as many digits of the
 // fraction as it needs: the canonical text, in JSON and in commits.
 func (v Value) appendTime(b []byte) []byte {
