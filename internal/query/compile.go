@@ -1,0 +1,354 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// compiler makes the plan of one operation. It reads no data.
+type compiler struct {
+	schema  *Schema
+	in      inputs
+	cost    int
+	depth   int
+	deleted bool // the root field under way shows deleted documents
+}
+
+// node is a part of a plan that people may want to see.
+type node interface{ tree(p *printer) }
+
+// root is a root field.
+type root struct {
+	column
+	pos *ast.Position
+}
+
+func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
+	fields, err := c.collect(op.SelectionSet)
+	if err != nil {
+		return nil, err
+	}
+	var roots []root
+	for _, f := range fields {
+		c.deleted = false
+		col, err := c.root(op.Operation, f)
+		if err != nil {
+			return nil, at(f, err)
+		}
+		col.key, col.label = f.key, newColumn(f.key, nil).label
+		roots = append(roots, root{col, f.Position})
+	}
+	return roots, nil
+}
+
+// at gives an error without a place that of a field.
+func at(f *selected, err error) error {
+	var es Errors
+	if errors.As(err, &es) {
+		if es[0].Locations == nil {
+			es[0].Locations = locate(f.Position)
+		}
+		if es[0].Path == nil {
+			es[0].Path = []any{f.key}
+		}
+		return es
+	}
+	return at(f, wrong(f.Position, err))
+}
+
+func (c *compiler) root(kind ast.Operation, f *selected) (column, error) {
+	switch name := canonical(f.Definition); {
+	case f.Name == "__typename":
+		return constant(f.ObjectDefinition.Name), nil
+	case f.Name == "__schema", f.Name == "__type":
+		return c.introspection(f)
+	case f.Name == "_":
+		return column{write: func(x *run, _ *row) error { x.out.text("null"); return nil }}, nil
+	case kind == ast.Mutation:
+		return c.mutation(f)
+	case name == "_count":
+		return c.rootCount(f)
+	case name == "commits", name == "latestCommits":
+		return c.commits(name, f)
+	}
+	g := c.schema.collections[f.Name]
+	v, _, err := c.in.argument(f.Field, "showDeleted")
+	if err != nil {
+		return column{}, err
+	}
+	c.deleted = v.Bool()
+	l, err := c.documents(g, f, nil)
+	if err != nil {
+		return column{}, err
+	}
+	return column{write: l.write, node: l}, nil
+}
+
+func constant(text string) column {
+	b := string(appendString(nil, text))
+	return column{write: func(x *run, _ *row) error { x.out.text(b); return nil }}
+}
+
+// documents plans a list of documents of g: what a root field or a list relation
+// selects. The source is a scan, a lookup, or where the relation leads.
+func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
+	filter, _, err := c.in.argument(f.Field, "filter")
+	if err != nil {
+		return nil, err
+	}
+	cond, err := c.filter(g, filter, 0)
+	if err != nil {
+		return nil, argumentError(f, "filter", err)
+	}
+	ids, restricted, err := c.targets(f)
+	if err != nil {
+		return nil, err
+	}
+	if more, ok := docIDs(filter); ok && !restricted {
+		ids, restricted = more, true
+	}
+	limit, offset, err := c.window(f)
+	if err != nil {
+		return nil, err
+	}
+	var from operator
+	switch {
+	case to != nil:
+		if restricted { // few enough to be tested one by one
+			cond = allOf(append([]predicate{hasID(ids)}, present(cond)...))
+		}
+		to.filter, to.text = cond, text(filter)
+		from = &children{to}
+	default:
+		from = c.source(g, ids, restricted)
+		if cond != nil {
+			from = &where{from, cond, text(filter)}
+		}
+	}
+	order, _, err := c.in.argument(f.Field, "order")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.order(g, order)
+	if err != nil {
+		return nil, argumentError(f, "order", err)
+	}
+	if len(keys) > 0 {
+		s := &sortBy{from: from, keys: keys}
+		if limit > 0 && offset >= 0 {
+			s.most = limit + offset
+		}
+		from = s
+	}
+	if limit > 0 || offset != 0 {
+		from = &slice{from, offset, limit}
+	}
+	l := &list{from: from, few: to == nil && (restricted || limit > 0)}
+	l.object, l.far, err = c.object(g, f)
+	if to != nil {
+		to.far = l.far
+	}
+	return l, err
+}
+
+func present(p predicate) []predicate {
+	if p == nil {
+		return nil
+	}
+	return []predicate{p}
+}
+
+func hasID(ids []dag.DocID) predicate {
+	set := make(map[dag.DocID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return func(_ *run, r *row) bool { return r != nil && set[r.ID] }
+}
+
+func (c *compiler) source(g *collection, ids []dag.DocID, restricted bool) operator {
+	if restricted {
+		return newLookup(g, ids, c.deleted)
+	}
+	return &scan{g, c.deleted}
+}
+
+func argumentError(f *selected, name string, err error) error {
+	pos := f.Position
+	if a := f.Arguments.ForName(name); a != nil {
+		pos = a.Position
+	}
+	var es Errors
+	if errors.As(err, &es) { // a limit, not the argument
+		return err
+	}
+	return wrong(pos, fmt.Errorf("argument %s: %w", name, err))
+}
+
+// text shows a filter in a plan.
+func text(v value.Value) string {
+	if v.IsNull() {
+		return ""
+	}
+	return describe(v)
+}
+
+// targets reads the argument docID. Null and a variable that is not given mean
+// that documents are not restricted.
+func (c *compiler) targets(f *selected) (ids []dag.DocID, restricted bool, err error) {
+	v, _, err := c.in.argument(f.Field, "docID")
+	if err != nil || v.IsNull() {
+		return nil, false, err
+	}
+	return parseIDs(v.List()), true, nil
+}
+
+// window reads limit and offset. A limit of 0 or less is none; nothing comes after
+// a negative offset.
+func (c *compiler) window(f *selected) (limit, offset int, err error) {
+	l, _, err := c.in.argument(f.Field, "limit")
+	if err != nil {
+		return 0, 0, err
+	}
+	o, _, err := c.in.argument(f.Field, "offset")
+	return windowOf(l, o, err)
+}
+
+func windowOf(limit, offset value.Value, err error) (int, int, error) {
+	// Half of the range, so that their sum is in it.
+	clamp := func(v value.Value) int { return int(min(max(v.Int(), -1), math.MaxInt64/2)) }
+	return max(clamp(limit), 0), clamp(offset), err
+}
+
+// object plans what is selected of each document of g, and returns the relations
+// that lead from it to documents on their far side.
+func (c *compiler) object(g *collection, f *selected) (object, []*relation, error) {
+	if c.depth++; c.depth > c.schema.limits.Depth {
+		return nil, nil, c.schema.limits.tooDeep()
+	}
+	defer func() { c.depth-- }()
+	fields, err := c.collect(f.sub)
+	if err != nil {
+		return nil, nil, err
+	}
+	var o object
+	var far []*relation
+	for _, s := range fields {
+		col, to, err := c.column(g, s)
+		if err != nil {
+			return nil, nil, at(s, err)
+		}
+		if to != nil && !to.near {
+			far = append(far, to)
+		}
+		col.key, col.label = s.key, newColumn(s.key, nil).label
+		o = append(o, col)
+	}
+	return o, far, nil
+}
+
+func (c *compiler) column(g *collection, s *selected) (column, *relation, error) {
+	if s.Name == "__typename" {
+		return constant(g.Name), nil, nil
+	}
+	f := g.byName[canonical(s.Definition)]
+	switch f.role {
+	case roleDocID:
+		return column{write: func(x *run, r *row) error {
+			x.out.byte('"')
+			x.out.buf = value.AppendRefText(x.out.buf, r.ID)
+			x.out.byte('"')
+			return nil
+		}}, nil, nil
+	case roleDeleted:
+		return column{write: func(x *run, r *row) error {
+			x.out.buf = value.OfBool(r.Deleted()).AppendJSON(x.out.buf)
+			return nil
+		}}, nil, nil
+	case roleVersion:
+		return c.versions(g, s)
+	case roleOne:
+		return c.relatedOne(g, f, s)
+	case roleMany:
+		to := c.relation(g, f)
+		l, err := c.related(to, s)
+		if err != nil {
+			return column{}, nil, err
+		}
+		return column{write: l.write, node: l}, to, nil
+	}
+	if f.role == roleOneID && !f.stored() {
+		read := c.reader(g, f)
+		return column{write: func(x *run, r *row) error {
+			x.out.buf = read(x, r).AppendJSON(x.out.buf)
+			return x.err
+		}}, nil, nil
+	}
+	id, kind := f.ID, f.Kind()
+	return column{write: func(x *run, r *row) error {
+		v, _ := r.State.Value(id, kind)
+		x.out.buf = v.AppendJSON(x.out.buf)
+		return nil
+	}}, nil, nil
+}
+
+// related plans a list relation.
+func (c *compiler) related(to *relation, s *selected) (*list, error) {
+	if to.target == nil {
+		return &list{from: rowsOf(nil)}, nil
+	}
+	return c.documents(to.target, s, to)
+}
+
+// relatedOne plans a single relation.
+func (c *compiler) relatedOne(g *collection, f *field, s *selected) (column, *relation, error) {
+	to := c.relation(g, f)
+	if to.target == nil {
+		return column{write: func(x *run, _ *row) error { x.out.text("null"); return nil }}, nil, nil
+	}
+	filter, _, err := c.in.argument(s.Field, "filter")
+	if err != nil {
+		return column{}, nil, err
+	}
+	cond, err := c.filter(to.target, filter, 0)
+	if err != nil {
+		return column{}, nil, argumentError(s, "filter", err)
+	}
+	o, far, err := c.object(to.target, s)
+	if err != nil {
+		return column{}, nil, err
+	}
+	to.far = far
+	if !to.near {
+		// The far side is held once for all: what it refers to is known.
+		to.text = text(filter)
+	}
+	write := func(x *run, r *row) error {
+		related := x.one(to, r)
+		if related != nil && cond != nil && !cond(x, related) {
+			related = nil
+		}
+		if x.err != nil {
+			return x.err
+		}
+		if related == nil {
+			x.out.text("null")
+			return nil
+		}
+		return o.write(x, related)
+	}
+	return column{write: write, node: &single{to, o, text(filter)}}, to, nil
+}
+
+// single is a single relation, for people.
+type single struct {
+	to     *relation
+	object object
+	filter string
+}

@@ -1,0 +1,97 @@
+package query
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/pandodb/pando/internal/value"
+)
+
+// count is the root field _count: documents that match, over the collections it
+// names.
+type count struct{ hosts []countHost }
+
+type countHost struct {
+	coll *collection
+	from operator // nil: all documents, whose number the store knows
+}
+
+// rootCount plans _count(T: {filter}).
+func (c *compiler) rootCount(f *selected) (column, error) {
+	n := &count{}
+	for _, a := range f.Arguments {
+		v, given, err := c.in.argument(f.Field, a.Name)
+		if err != nil {
+			return column{}, err
+		}
+		if !given {
+			continue
+		}
+		g := c.schema.collections[a.Name]
+		from, err := c.counted(g, v)
+		if err != nil {
+			return column{}, argumentError(f, a.Name, err)
+		}
+		n.hosts = append(n.hosts, countHost{g, from})
+	}
+	if len(n.hosts) == 0 {
+		return column{}, wrongf(f.Position, "aggregate must be provided with a property to aggregate: write _count(T: {}) for a collection T")
+	}
+	return column{write: n.write, node: n}, nil
+}
+
+func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
+	filter, _ := v.Get("filter")
+	cond, err := c.filter(g, filter, 0)
+	if err != nil {
+		return nil, fmt.Errorf("filter: %w", err)
+	}
+	l, _ := v.Get("limit")
+	o, _ := v.Get("offset")
+	limit, offset, _ := windowOf(l, o, nil)
+	if cond == nil && limit == 0 && offset == 0 {
+		return nil, nil
+	}
+	ids, restricted := docIDs(filter)
+	from := c.source(g, ids, restricted)
+	if cond != nil {
+		from = &where{from, cond, text(filter)}
+	}
+	if limit > 0 || offset != 0 {
+		from = &slice{from, offset, limit}
+	}
+	return from, nil
+}
+
+func (n *count) write(x *run, _ *row) error {
+	var sum uint64
+	for _, h := range n.hosts {
+		if h.from == nil {
+			all, err := x.tx.Count(h.coll.Collection)
+			if err != nil {
+				return err
+			}
+			sum += all
+			continue
+		}
+		for _, err := range h.from.rows(x, nil) {
+			if err != nil {
+				return err
+			}
+			sum++
+		}
+	}
+	x.out.buf = strconv.AppendUint(x.out.buf, sum, 10)
+	return nil
+}
+
+func (n *count) tree(p *printer) {
+	for _, h := range n.hosts {
+		if h.from == nil {
+			p.line("size of " + h.coll.Name)
+			continue
+		}
+		p.operator(h.from)
+		p.line("count")
+	}
+}

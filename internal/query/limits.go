@@ -1,0 +1,66 @@
+package query
+
+// Limits bound what one request may cost before and while it runs. A zero field
+// means the default.
+type Limits struct {
+	// Text is the longest request text in bytes. Bulk contents belong into
+	// variables, which the transport bounds.
+	Text int
+	// Tokens is the greatest number of tokens of the text: each takes some 200
+	// bytes once parsed.
+	Tokens int
+	// Depth is how deep selections nest. An introspection query of an IDE needs
+	// some 15.
+	Depth int
+	// Selections is the greatest number of selections in the text. Checking
+	// whether selections with one response key agree compares them in pairs.
+	Selections int
+	// Cost is the greatest number of fields of a plan, after fragments have been
+	// put in place: fragments within fragments grow exponentially.
+	Cost int
+	// Held is how many bytes of documents a request may hold at once, where an
+	// order or a relation makes it hold any.
+	Held int64
+}
+
+// Defaults of Limits.
+const (
+	DefaultText       = 2 << 20
+	DefaultTokens     = 200_000
+	DefaultDepth      = 32
+	DefaultSelections = 4_000
+	DefaultCost       = 10_000
+	DefaultHeld       = 256 << 20
+)
+
+// maxConditionDepth bounds the nesting of a filter, so that building and running
+// it needs a bounded stack.
+const maxConditionDepth = 64
+
+const (
+	// maxCached is how many checked documents a schema keeps; a client that
+	// builds texts instead of using variables must not fill the memory.
+	maxCached = 512
+	// maxCachedText bounds their texts together; checked, they take ten to
+	// twenty times as much.
+	maxCachedText = 1 << 20
+	// maxCachedEntry keeps one bulk request from evicting all others.
+	maxCachedEntry = 32 << 10
+)
+
+func (l Limits) withDefaults() Limits {
+	def := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	def(&l.Text, DefaultText)
+	def(&l.Tokens, DefaultTokens)
+	def(&l.Depth, DefaultDepth)
+	def(&l.Selections, DefaultSelections)
+	def(&l.Cost, DefaultCost)
+	if l.Held <= 0 {
+		l.Held = DefaultHeld
+	}
+	return l
+}

@@ -1,0 +1,133 @@
+package query
+
+import (
+	"io"
+	"slices"
+
+	"github.com/pandodb/pando/internal/value"
+)
+
+// writer collects the JSON of a response and passes it on in large pieces.
+type writer struct {
+	to  io.Writer
+	buf []byte
+}
+
+// flushAt is how many bytes are collected before they are passed on.
+const flushAt = 32 << 10
+
+func (w *writer) text(s string)   { w.buf = append(w.buf, s...) }
+func (w *writer) byte(c byte)     { w.buf = append(w.buf, c) }
+func (w *writer) string(s string) { w.buf = appendString(w.buf, s) }
+
+// pass hands on what has been collected, once it is much.
+func (w *writer) pass() error {
+	if len(w.buf) < flushAt {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *writer) flush() error {
+	_, err := w.to.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// column writes one member of an object.
+type column struct {
+	key   string // response key
+	label []byte // the key as JSON, with a colon
+	write func(x *run, r *row) error
+	node  node // what is below it, for people; may be nil
+}
+
+func newColumn(key string, write func(x *run, r *row) error) column {
+	return column{key: key, label: append(appendString(nil, key), ':'), write: write}
+}
+
+// object writes a document.
+type object []column
+
+func (o object) write(x *run, r *row) error {
+	w := x.out
+	w.byte('{')
+	for i := range o {
+		if i > 0 {
+			w.byte(',')
+		}
+		w.buf = append(w.buf, o[i].label...)
+		if err := o[i].write(x, r); err != nil {
+			return under(o[i].key, err)
+		}
+	}
+	w.byte('}')
+	return nil
+}
+
+// list writes the documents that an operator yields.
+type list struct {
+	from   operator
+	object object
+	far    []*relation // relations that the object follows to their far side
+	few    bool        // the rows are few enough to be held
+}
+
+// root writes the rows of a root field.
+func (l *list) write(x *run, parent *row) error {
+	from := l.from
+	if l.few && len(l.far) > 0 {
+		rows, err := x.take(from, parent)
+		if err != nil {
+			return err
+		}
+		x.restrict(l.far, slices.Values(rows))
+		from = rows
+	}
+	w := x.out
+	w.byte('[')
+	n := 0
+	for r, err := range from.rows(x, parent) {
+		if err == nil {
+			if n > 0 {
+				w.byte(',')
+			}
+			err = l.object.write(x, r)
+		}
+		if err == nil {
+			err = w.pass()
+		}
+		if err != nil {
+			return under(n, err)
+		}
+		n++
+	}
+	w.byte(']')
+	return nil
+}
+
+// take holds all rows of an operator until the root field is done.
+func (x *run) take(from operator, parent *row) (rowsOf, error) {
+	var rows rowsOf
+	for r, err := range from.rows(x, parent) {
+		if err != nil {
+			return nil, err
+		}
+		held, err := x.hold(r, 0)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, held)
+	}
+	return rows, nil
+}
+
+func (w *writer) value(v value.Value) { w.buf = v.AppendJSON(w.buf) }
+
+func (w *writer) stringOrNull(s string) {
+	if s == "" {
+		w.text("null")
+		return
+	}
+	w.string(s)
+}

@@ -1,0 +1,232 @@
+package query
+
+import (
+	"iter"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// relation is one use of a relation in a plan: where it leads, and which of the
+// documents there count.
+type relation struct {
+	name    string
+	target  *collection
+	deleted bool
+	// One side of a relation stores the docID of the other.
+	near bool // this side does
+	ref  crdt.FieldID
+	kind crdt.Kind
+	// filter is on the documents that are grouped or looked for; nil: all.
+	filter predicate
+	text   string
+	far    []*relation // relations that the selection on the far side follows
+}
+
+// relation returns a new use of the relation f of g.
+func (c *compiler) relation(g *collection, f *field) *relation {
+	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted}
+	ref := f.Field
+	if f.IsVirtual() {
+		var ok bool
+		if to.target != nil {
+			ref, ok = g.Opposite(f.Field, to.target.Collection)
+		}
+		if !ok { // a schema whose other side is not here: the relation is empty
+			to.target = nil
+			return to
+		}
+	} else {
+		to.near = true
+	}
+	to.ref, to.kind = ref.ID, ref.Kind()
+	return to
+}
+
+// reference returns the docID that a row stores for the relation.
+func (to *relation) reference(r *row) (dag.DocID, bool) {
+	v, _ := r.State.Value(to.ref, to.kind)
+	if v.Kind() != value.Ref {
+		return dag.DocID{}, false
+	}
+	return dag.DocID(v.Ref()), true
+}
+
+// one returns the document that a single relation leads to, or nil.
+func (x *run) one(to *relation, r *row) *row {
+	if r == nil || x.err != nil || to.target == nil {
+		return nil
+	}
+	if !to.near {
+		g := x.grouped(to)
+		if rows := g.rows[r.ID]; len(rows) > 0 {
+			return rows[0]
+		}
+		return nil
+	}
+	id, ok := to.reference(r)
+	if !ok {
+		return nil
+	}
+	related, err := x.get(to.target, id, to.deleted)
+	if err != nil {
+		x.err = err
+	}
+	return related
+}
+
+// grouping holds documents by the document that they refer to.
+type grouping struct {
+	rows map[dag.DocID][]*row   // as far as rows are wanted
+	any  map[dag.DocID]struct{} // else
+}
+
+// sources yields the documents that may be on the far end of the relation.
+func (to *relation) sources(x *run) iter.Seq2[*row, error] {
+	var from operator = &scan{to.target, to.deleted}
+	if to.filter != nil {
+		from = &where{from: from, cond: to.filter}
+	}
+	return from.rows(x, nil)
+}
+
+// grouped returns the documents of the far side by what they refer to. They are
+// read with one pass the first time, so that following a relation from many
+// documents costs no more than from one.
+func (x *run) grouped(to *relation) *grouping {
+	if g := x.groups[to]; g != nil && g.rows != nil {
+		return g
+	}
+	g := &grouping{rows: map[dag.DocID][]*row{}}
+	x.keep(to, g)
+	only := x.only[to]
+	for r, err := range to.sources(x) {
+		if err != nil {
+			x.err = err
+			return g
+		}
+		id, ok := to.reference(r)
+		if !ok {
+			continue
+		}
+		if _, wanted := only[id]; !wanted && only != nil {
+			continue
+		}
+		held, err := x.hold(r, 0)
+		if err != nil {
+			x.err = err
+			return g
+		}
+		g.rows[id] = append(g.rows[id], held)
+	}
+	if only != nil {
+		x.restrict(to.far, g.all())
+	}
+	return g
+}
+
+func (g *grouping) all() iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		for _, rows := range g.rows {
+			for _, r := range rows {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// restrict says that the run will follow relations from these rows only: the
+// passes over their far sides then hold no more than is asked for.
+func (x *run) restrict(tos []*relation, from iter.Seq[*row]) {
+	if len(tos) == 0 {
+		return
+	}
+	ids := map[dag.DocID]struct{}{}
+	for r := range from {
+		if err := x.note(ids, r.ID); err != nil {
+			x.err = err
+			return
+		}
+	}
+	if x.only == nil {
+		x.only = map[*relation]map[dag.DocID]struct{}{}
+	}
+	for _, to := range tos {
+		x.only[to] = ids
+	}
+}
+
+// hasAny reports whether any document of the far side refers to r.
+func (x *run) hasAny(to *relation, r *row) bool {
+	if to.target == nil || x.err != nil {
+		return false
+	}
+	g := x.groups[to]
+	if g == nil {
+		g = &grouping{any: map[dag.DocID]struct{}{}}
+		x.keep(to, g)
+		for far, err := range to.sources(x) {
+			if err != nil {
+				x.err = err
+				return false
+			}
+			if id, ok := to.reference(far); ok {
+				if err := x.note(g.any, id); err != nil {
+					x.err = err
+					return false
+				}
+			}
+		}
+	}
+	_, ok := g.any[r.ID]
+	return ok
+}
+
+// note adds a docID to a set.
+func (x *run) note(set map[dag.DocID]struct{}, id dag.DocID) error {
+	const entry = 64 // bytes of a set per docID
+	if _, ok := set[id]; ok {
+		return nil
+	}
+	set[id] = struct{}{}
+	return x.reserve(entry)
+}
+
+func (x *run) keep(to *relation, g *grouping) {
+	if x.groups == nil {
+		x.groups = map[*relation]*grouping{}
+	}
+	x.groups[to] = g
+}
+
+// children yields the documents of the far side that refer to the parent.
+type children struct{ to *relation }
+
+func (c *children) input() operator { return nil }
+func (c *children) describe() string {
+	if c.to.target == nil {
+		return "nothing"
+	}
+	text := "group " + c.to.target.Name
+	if c.to.text != "" {
+		text += " where " + c.to.text
+	}
+	return text
+}
+
+func (c *children) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		if c.to.target == nil || parent == nil {
+			return
+		}
+		g := x.grouped(c.to)
+		if x.err != nil {
+			yield(nil, x.err)
+			return
+		}
+		rowsOf(g.rows[parent.ID]).rows(x, nil)(yield)
+	}
+}

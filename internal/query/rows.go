@@ -1,0 +1,246 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/store"
+)
+
+// row is one document on its way through the operators of a plan.
+type row struct {
+	store.Doc
+}
+
+// size is what holding the row takes, with some bytes beside it.
+func (r *row) size(beside int) int64 {
+	const overhead = 200 // of the structs, slices and map entries around a row
+	return int64(len(r.State.Bytes()) + beside + overhead)
+}
+
+// operator yields rows. A row is valid until the next step. Operators are part of
+// the plan and keep nothing between runs; parent is the document that a relation
+// starts from, nil at the root.
+type operator interface {
+	rows(x *run, parent *row) iter.Seq2[*row, error]
+	describe() string
+	input() operator // nil for a source
+}
+
+// run is one execution of a plan.
+type run struct {
+	ctx   context.Context
+	tx    *store.Tx
+	out   *writer
+	err   error // of reading related documents inside a condition
+	held  int64
+	most  int64
+	steps int
+
+	groups map[*relation]*grouping
+	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
+}
+
+// checkEvery is how many rows pass between two looks at the context.
+const checkEvery = 256
+
+// step is called once a row; it ends a run whose caller has gone.
+func (x *run) step() error {
+	if x.steps++; x.steps%checkEvery != 0 {
+		return nil
+	}
+	if x.ctx.Err() != nil {
+		return fault.Unavailable.Errorf("the request was cancelled: %w", context.Cause(x.ctx))
+	}
+	return nil
+}
+
+// hold returns a copy of a row that lives until release.
+func (x *run) hold(r *row, beside int) (*row, error) {
+	if err := x.reserve(r.size(beside)); err != nil {
+		return nil, err
+	}
+	d, err := r.Doc.Clone()
+	return &row{d}, err
+}
+
+func (x *run) reserve(n int64) error {
+	if x.held+n > x.most {
+		return fault.TooLarge.Errorf("the request holds more than %d MiB of documents at once: add a limit or a filter", x.most>>20)
+	}
+	x.held += n
+	return nil
+}
+
+func (x *run) release(n int64) { x.held -= n }
+
+// scan yields all documents of a collection in docID order.
+type scan struct {
+	coll    *collection
+	deleted bool
+}
+
+func (s *scan) input() operator { return nil }
+func (s *scan) describe() string {
+	if s.deleted {
+		return "scan " + s.coll.Name + " with deleted"
+	}
+	return "scan " + s.coll.Name
+}
+
+func (s *scan) rows(x *run, _ *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		var r row // one for the whole scan
+		for d, err := range x.tx.Scan(s.coll.Collection, store.Range{Deleted: s.deleted}) {
+			if err == nil {
+				err = x.step()
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			r.Doc = d
+			if !yield(&r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// lookup yields the documents with given docIDs, in docID order, each once.
+type lookup struct {
+	coll    *collection
+	ids     []dag.DocID
+	deleted bool
+}
+
+// newLookup sorts the docIDs.
+func newLookup(g *collection, ids []dag.DocID, deleted bool) *lookup {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b dag.DocID) int { return slices.Compare(a[:], b[:]) })
+	return &lookup{g, slices.Compact(ids), deleted}
+}
+
+func (l *lookup) input() operator { return nil }
+func (l *lookup) describe() string {
+	return fmt.Sprintf("get %s by %d docIDs", l.coll.Name, len(l.ids))
+}
+
+func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		for _, id := range l.ids {
+			r, err := x.get(l.coll, id, l.deleted)
+			if err == nil {
+				err = x.step()
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if r != nil && !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// get returns a document, or nil if there is none.
+func (x *run) get(g *collection, id dag.DocID, deleted bool) (*row, error) {
+	d, err := x.tx.Get(g.Collection, id)
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil || d.Deleted() && !deleted {
+		return nil, err
+	}
+	return &row{d}, nil
+}
+
+// where yields the rows that meet a condition.
+type where struct {
+	from operator
+	cond predicate
+	text string
+}
+
+func (w *where) input() operator  { return w.from }
+func (w *where) describe() string { return "where " + w.text }
+
+func (w *where) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		for r, err := range w.from.rows(x, parent) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			ok := w.cond(x, r)
+			if x.err != nil {
+				yield(nil, x.err)
+				return
+			}
+			if ok && !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// slice leaves out rows from the start and ends after some.
+type slice struct {
+	from          operator
+	offset, limit int // limit 0: no limit
+}
+
+func (s *slice) input() operator { return s.from }
+func (s *slice) describe() string {
+	switch {
+	case s.offset < 0:
+		return "nothing (negative offset)"
+	case s.limit == 0:
+		return fmt.Sprintf("offset %d", s.offset)
+	case s.offset == 0:
+		return fmt.Sprintf("limit %d", s.limit)
+	}
+	return fmt.Sprintf("limit %d offset %d", s.limit, s.offset)
+}
+
+func (s *slice) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		if s.offset < 0 {
+			return
+		}
+		n := 0
+		for r, err := range s.from.rows(x, parent) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if n++; n <= s.offset {
+				continue
+			}
+			if !yield(r, nil) || s.limit > 0 && n >= s.offset+s.limit {
+				return
+			}
+		}
+	}
+}
+
+// rowsOf yields rows that are at hand.
+type rowsOf []*row
+
+func (l rowsOf) input() operator  { return nil }
+func (l rowsOf) describe() string { return "rows" }
+func (l rowsOf) rows(*run, *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		for _, r := range l {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package query
+
+import (
+	"maps"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/validator"
+
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// Schema is the GraphQL schema generated of one set of collections: immutable but
+// for the cache of documents checked against it, which is safe for concurrent use.
+type Schema struct {
+	ast         *ast.Schema
+	collections map[string]*collection
+	mutations   map[string]mutationRoot // root fields of Mutation
+	limits      Limits
+	cache       cache
+}
+
+// mutationRoot is what a root field of Mutation does, and to which collection.
+type mutationRoot struct {
+	verb string
+	coll *collection
+}
+
+// NewSchema generates the schema of cs. Types of collections that prev has too are
+// shared with it; prev may be nil and stays valid.
+func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
+	s := &Schema{
+		collections: make(map[string]*collection, len(cs)),
+		mutations:   make(map[string]mutationRoot, 5*len(cs)),
+		limits:      limits.withDefaults(),
+		ast: &ast.Schema{
+			Types:         make(map[string]*ast.Definition, 6*len(cs)+100),
+			Directives:    map[string]*ast.DirectiveDefinition{},
+			PossibleTypes: make(map[string][]*ast.Definition, len(cs)+20),
+			Implements:    map[string][]*ast.Definition{},
+		},
+	}
+	for _, d := range builtin().Directives {
+		s.ast.Directives[d.Name] = d
+	}
+	s.define(builtin().Definitions...)
+	query := &ast.Definition{Kind: ast.Object, Name: "Query"}
+	mutation := &ast.Definition{Kind: ast.Object, Name: "Mutation"}
+	count := defined("_count", named("Int"), "How many documents match, over all collections named.")
+	for _, c := range cs {
+		if s.ast.Types[c.Name] != nil { // a clash with a built-in type; no schema gets that far
+			continue
+		}
+		g := generated(c, prev)
+		s.collections[c.Name] = g
+		s.define(g.types...)
+		query.Fields = append(query.Fields, g.read)
+		count.Arguments = append(count.Arguments, g.count)
+		mutation.Fields = append(mutation.Fields, g.mutations...)
+		for _, m := range g.mutations {
+			s.mutations[m.Name] = mutationRoot{verb(canonical(m)), g}
+		}
+	}
+	s.define(s.roots(query, mutation, count)...)
+	return s
+}
+
+// generated returns the types of c, those of prev if it had them.
+func generated(c *schema.Collection, prev *Schema) *collection {
+	if prev != nil {
+		if g := prev.collections[c.Name]; g != nil && g.Collection == c {
+			return g
+		}
+	}
+	return newCollection(c)
+}
+
+func (s *Schema) define(ds ...*ast.Definition) {
+	for _, d := range ds {
+		s.ast.Types[d.Name] = d
+		if d.Kind == ast.Object {
+			s.ast.PossibleTypes[d.Name] = []*ast.Definition{d}
+		}
+	}
+}
+
+// roots completes the three root types.
+func (s *Schema) roots(query, mutation *ast.Definition, count *ast.FieldDefinition) []*ast.Definition {
+	dummy := defined("_", named("Boolean"), "Nothing: a type needs a field.")
+	subscription := &ast.Definition{Kind: ast.Object, Name: "Subscription",
+		Fields: append(append(ast.FieldList{}, query.Fields...), dummy)}
+	if len(count.Arguments) > 0 {
+		query.Fields = append(query.Fields, count)
+	}
+	query.Fields = withTwins(append(append(query.Fields, commitRoots()...), dummy))
+	query.Fields = append(query.Fields, validator.QueryIntrospectionFields()...)
+	mutation.Fields = append(mutation.Fields, dummy)
+	s.ast.Query, s.ast.Mutation, s.ast.Subscription = query, mutation, subscription
+	return []*ast.Definition{query, mutation, subscription}
+}
+
+// verb returns the verb of a mutation: create of create_User.
+func verb(name string) string {
+	for i := range name {
+		if name[i] == '_' {
+			return name[:i]
+		}
+	}
+	return name
+}
+
+// Types returns the generated definitions by name, for tools that print them.
+func (s *Schema) Types() map[string]*ast.Definition { return maps.Clone(s.ast.Types) }

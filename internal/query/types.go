@@ -1,0 +1,286 @@
+package query
+
+import (
+	"slices"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// role says how a field of a generated type gets its value.
+type role uint8
+
+const (
+	roleValue   role = iota // stored, a scalar or a list of scalars
+	roleOne                 // the related document
+	roleMany                // the related documents
+	roleOneID               // the docID of the related document
+	roleDocID               // _docID
+	roleDeleted             // _deleted
+	roleVersion             // _version
+)
+
+// field is a field of a generated type.
+type field struct {
+	*schema.Field // nil for the built-in ones
+	name          string
+	role          role
+}
+
+// stored reports whether documents of the collection carry the value themselves;
+// if not, it is the other side of a relation that does.
+func (f *field) stored() bool { return f.Field != nil && !f.IsVirtual() }
+
+// collection is a collection with the types that are generated of it. They depend
+// on nothing but the collection, so that a new schema shares those of the old.
+type collection struct {
+	*schema.Collection
+	fields    []*field
+	byName    map[string]*field
+	types     []*ast.Definition
+	read      *ast.FieldDefinition // of Query and Subscription
+	mutations ast.FieldList
+	count     *ast.ArgumentDefinition // of Query._count
+}
+
+func newCollection(c *schema.Collection) *collection {
+	g := &collection{Collection: c, byName: map[string]*field{}}
+	g.add(&field{name: "_docID", role: roleDocID})
+	for i := range c.Fields {
+		g.addDeclared(&c.Fields[i])
+	}
+	g.add(&field{name: "_deleted", role: roleDeleted})
+	g.add(&field{name: "_version", role: roleVersion})
+	g.types = []*ast.Definition{g.object(), g.filter(), g.order(), g.input(), g.countSelector()}
+	g.roots()
+	return g
+}
+
+func (g *collection) add(f *field) {
+	if g.byName[f.name] == nil {
+		g.fields = append(g.fields, f)
+		g.byName[f.name] = f
+	}
+}
+
+func (g *collection) addDeclared(f *schema.Field) {
+	switch {
+	case !f.IsRelation():
+		g.add(&field{Field: f, name: f.Name})
+	case f.Type.IsList():
+		g.add(&field{Field: f, name: f.Name, role: roleMany})
+	default:
+		g.add(&field{Field: f, name: f.Name, role: roleOne})
+		g.add(&field{Field: f, name: f.IDName(), role: roleOneID})
+	}
+}
+
+// scalarName returns the name that a scalar type has in the generated schema.
+func scalarName(t value.Type) string {
+	switch t.Scalar() {
+	case value.TypeBoolean:
+		return "Boolean"
+	case value.TypeInt:
+		return "Int"
+	case value.TypeFloat64:
+		return "Float64"
+	case value.TypeFloat32:
+		return "Float32"
+	case value.TypeString:
+		return "String"
+	case value.TypeDateTime:
+		return "DateTime"
+	case value.TypeBlob:
+		return "Blob"
+	case value.TypeJSON:
+		return "JSON"
+	}
+	return "ID"
+}
+
+// typeOf returns the GraphQL type of the values of t.
+func typeOf(t value.Type) *ast.Type {
+	named := ast.NamedType(scalarName(t), nil)
+	if !t.IsList() {
+		return named
+	}
+	named.NonNull = t&value.ListOf != 0
+	return ast.ListType(named, nil)
+}
+
+func named(name string) *ast.Type         { return ast.NamedType(name, nil) }
+func listOf(name string) *ast.Type        { return ast.ListType(ast.NamedType(name, nil), nil) }
+func listOfNonNull(name string) *ast.Type { return ast.ListType(ast.NonNullNamedType(name, nil), nil) }
+func nonNull(name string) *ast.Type       { return ast.NonNullNamedType(name, nil) }
+func defined(name string, t *ast.Type, description string, args ...*ast.ArgumentDefinition) *ast.FieldDefinition {
+	return &ast.FieldDefinition{Name: name, Type: t, Description: description, Arguments: args}
+}
+func argument(name string, t *ast.Type, description string) *ast.ArgumentDefinition {
+	return &ast.ArgumentDefinition{Name: name, Type: t, Description: description}
+}
+
+// The arguments that lists of documents share.
+func listArguments(filter, order string) ast.ArgumentDefinitionList {
+	return ast.ArgumentDefinitionList{
+		argument("docID", listOfNonNull("String"), "Only the documents with these docIDs."),
+		argument("filter", named(filter), "Only the documents that match."),
+		argument("order", listOf(order), "Sort by these keys, each object one key; by docID if there are none."),
+		argument("limit", named("Int"), "At most so many; 0 means all."),
+		argument("offset", named("Int"), "Leave out so many from the start."),
+	}
+}
+
+func (g *collection) object() *ast.Definition {
+	d := &ast.Definition{Kind: ast.Object, Name: g.Name}
+	for _, f := range g.fields {
+		switch f.role {
+		case roleDocID:
+			d.Fields = append(d.Fields, defined(f.name, named("ID"), "The identity of the document, for ever."))
+		case roleDeleted:
+			d.Fields = append(d.Fields, defined(f.name, named("Boolean"), "Whether the document is deleted."))
+		case roleVersion:
+			d.Fields = append(d.Fields, defined(f.name, listOf("Commit"), "The commits of the document, newest first."))
+		case roleOneID:
+			d.Fields = append(d.Fields, defined(f.name, named("ID"), "The docID of "+f.Name+"."))
+			d.Fields = append(d.Fields, g.laterID(d.Fields[len(d.Fields)-1], f)...)
+		case roleOne:
+			d.Fields = append(d.Fields, defined(f.name, named(f.Target), "",
+				argument("filter", named(filterName(f.Target)), "Null unless the document matches.")))
+		case roleMany:
+			d.Fields = append(d.Fields, defined(f.name, listOf(f.Target), "",
+				listArguments(filterName(f.Target), orderName(f.Target))...))
+		default:
+			t := typeOf(f.Type)
+			t.NonNull = f.NonNull
+			d.Fields = append(d.Fields, defined(f.name, t, ""))
+		}
+	}
+	return d
+}
+
+// laterID returns the hidden twin of author_id, if the name is free.
+func (g *collection) laterID(d *ast.FieldDefinition, f *field) ast.FieldList {
+	name := laterRelationID(f.Name)
+	if g.byName[name] != nil {
+		return nil
+	}
+	return ast.FieldList{hiddenTwin(d, name)}
+}
+
+func filterName(c string) string { return c + "FilterArg" }
+func orderName(c string) string  { return c + "OrderArg" }
+func inputName(c string) string  { return c + "MutationInputArg" }
+func countName(c string) string  { return c + "__CountSelector" }
+
+// blockName returns the name of the conditions on values of t.
+func blockName(t value.Type) string {
+	s := scalarName(t)
+	switch {
+	case t.Scalar() == value.TypeJSON && !t.IsList():
+		return "JSON"
+	case t&value.ListOf != 0:
+		return "NotNull" + s + "ListOperatorBlock"
+	case t.IsList():
+		return s + "ListOperatorBlock"
+	}
+	return s + "OperatorBlock"
+}
+
+func (g *collection) filter() *ast.Definition {
+	self := filterName(g.Name)
+	d := &ast.Definition{Kind: ast.InputObject, Name: self, Fields: ast.FieldList{
+		defined("_and", listOfNonNull(self), "All of these."),
+		defined("_or", listOfNonNull(self), "At least one of these."),
+		defined("_not", named(self), "Not this."),
+	}}
+	for _, f := range g.fields {
+		switch f.role {
+		case roleDocID:
+			d.Fields = append(d.Fields, defined(f.name, named("IDOperatorBlock"), ""))
+		case roleOneID:
+			def := defined(f.name, named("IDOperatorBlock"), "")
+			d.Fields = append(append(d.Fields, def), g.laterID(def, f)...)
+		case roleOne:
+			d.Fields = append(d.Fields, defined(f.name, named(filterName(f.Target)), "The related document matches."))
+		case roleMany:
+			d.Fields = append(d.Fields, defined(f.name, named(filterName(f.Target)), "At least one related document matches."))
+		case roleValue:
+			d.Fields = append(d.Fields, defined(f.name, named(blockName(f.Type)), ""))
+		}
+	}
+	return d
+}
+
+func (g *collection) order() *ast.Definition {
+	d := &ast.Definition{Kind: ast.InputObject, Name: orderName(g.Name)}
+	for _, f := range g.fields {
+		switch f.role {
+		case roleDocID, roleValue:
+			d.Fields = append(d.Fields, defined(f.name, named("Ordering"), ""))
+		case roleOneID:
+			def := defined(f.name, named("Ordering"), "")
+			d.Fields = append(append(d.Fields, def), g.laterID(def, f)...)
+		case roleOne:
+			d.Fields = append(d.Fields, defined(f.name, named(orderName(f.Target)), ""))
+		}
+	}
+	return d
+}
+
+func (g *collection) input() *ast.Definition {
+	d := &ast.Definition{Kind: ast.InputObject, Name: inputName(g.Name)}
+	for _, f := range g.fields {
+		if !f.stored() {
+			continue
+		}
+		switch f.role {
+		case roleValue:
+			d.Fields = append(d.Fields, defined(f.name, typeOf(f.Type), ""))
+		case roleOne:
+			d.Fields = append(d.Fields, defined(f.name, named("ID"), "The docID of the related document."))
+		case roleOneID:
+			def := defined(f.name, named("ID"), "The docID of the related document.")
+			d.Fields = append(append(d.Fields, def), g.laterID(def, f)...)
+		}
+	}
+	if len(d.Fields) == 0 { // GraphQL has no empty input type
+		d.Fields = ast.FieldList{defined("_", named("Boolean"), "The collection has no fields to write.")}
+	}
+	return d
+}
+
+func (g *collection) countSelector() *ast.Definition {
+	return &ast.Definition{Kind: ast.InputObject, Name: countName(g.Name), Fields: ast.FieldList{
+		defined("filter", named(filterName(g.Name)), ""),
+		defined("limit", named("Int"), ""),
+		defined("offset", named("Int"), ""),
+	}}
+}
+
+// roots makes the root fields of the collection.
+func (g *collection) roots() {
+	filter, input := filterName(g.Name), inputName(g.Name)
+	args := append(listArguments(filter, orderName(g.Name)),
+		argument("showDeleted", named("Boolean"), "Deleted documents too, here and in relations."))
+	g.read = defined(g.Name, listOf(g.Name), "Documents of "+g.Name+".", args...)
+	g.count = argument(g.Name, named(countName(g.Name)), "")
+	targets := ast.ArgumentDefinitionList{
+		argument("docID", listOf("ID"), "Only the documents with these docIDs."),
+		argument("filter", named(filter), "Only the documents that match."),
+	}
+	all := argument("all", named("Boolean"), "Required as true to change every document, with neither docID nor filter.")
+	g.mutations = withTwins(ast.FieldList{
+		defined(createPrefix+g.Name, listOf(g.Name), "Creates documents and returns them in the order of the input.",
+			argument("input", listOfNonNull(input), "")),
+		defined("update_"+g.Name, listOf(g.Name), "Changes documents and returns them.",
+			append(slices.Clone(targets), argument("input", named(input), "Only the named fields change; null clears; counters add."), all)...),
+		defined("delete_"+g.Name, listOf(g.Name), "Deletes documents and returns them.",
+			append(slices.Clone(targets), all)...),
+		defined("upsert_"+g.Name, listOf(g.Name), "Updates the document that matches, or creates one if none does.",
+			argument("filter", nonNull(filter), ""),
+			argument("create", nonNull(input), ""),
+			argument("update", nonNull(input), "")),
+	})
+}
