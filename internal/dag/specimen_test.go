@@ -52,7 +52,7 @@ func tag(s string, over ...crdt.Tag) crdt.Delta {
 }
 
 func deleted() crdt.Delta {
-	return crdt.Delta{Field: crdt.FieldStatus, Kind: crdt.KindOf(crdt.LWW, value.TypeBoolean), Val: value.OfBool(true)}
+	return crdt.Delta{Field: crdt.FieldStatus, Kind: crdt.KindStatus, Val: value.OfBool(true)}
 }
 
 // root drafts the first commit of a page.
