@@ -32,3 +32,6 @@ func (c *CrashFS) Crash(seed uint64) *CrashFS {
 	mem := c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 	return &CrashFS{FS: mem, mem: mem}
 }
+
+// Disk returns the file system of the machine.
+func Disk() FS { return vfs.Default }

@@ -54,6 +54,13 @@ func (t *Txn) write(key []byte, w write) {
 	t.own.Map.Set(string(key), w)
 }
 
+// Mark remembers the writes so far; restore forgets those made since. It costs
+// the same however many there are.
+func (t *Txn) Mark() (restore func()) {
+	saved := t.own.Map.Copy()
+	return func() { t.own = &overlay{Map: *saved} }
+}
+
 // Scan yields the entries from lo up to, but without, hi in key order, with the
 // writes the transaction made before the scan; nil is no bound. After an error
 // nothing follows.

@@ -1,0 +1,126 @@
+package pando
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/query"
+	"github.com/pandodb/pando/internal/store"
+)
+
+// Request is a GraphQL request.
+type Request struct {
+	Query         string
+	Variables     json.RawMessage // a JSON object; may be empty
+	OperationName string          // which operation, if the text has several
+	ReadOnly      bool            // refuse mutations
+}
+
+// QueryError is one error of a GraphQL response.
+type QueryError = query.Error
+
+// Result is a GraphQL response: data, or errors.
+type Result struct {
+	Data   json.RawMessage // an object in the order of the selection; nil after an error
+	Errors []*QueryError
+	Stage  Stage // how far the request came, if there are errors
+}
+
+// Stage says how far a request came before it failed.
+type Stage = query.Stage
+
+// The stages of a request.
+const (
+	StageParse    = query.Parse    // the text is no GraphQL
+	StageValidate = query.Validate // it does not fit the schema
+	StageExecute  = query.Execute  // a valid request failed on the data
+)
+
+// Err returns the errors as one, or nil.
+func (r *Result) Err() error {
+	if len(r.Errors) == 0 {
+		return nil
+	}
+	return query.Errors(r.Errors)
+}
+
+// AppendJSON appends the response as GraphQL over HTTP carries it.
+func (r *Result) AppendJSON(b []byte) []byte {
+	if len(r.Errors) > 0 {
+		b = append(b, `{"errors":`...)
+		b = query.Errors(r.Errors).AppendJSON(b)
+		return append(b, `,"data":null}`...)
+	}
+	b = append(b, `{"data":`...)
+	b = append(b, r.Data...)
+	return append(b, '}')
+}
+
+// MarshalJSON returns the response as GraphQL over HTTP carries it.
+func (r *Result) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
+
+func failedResult(err error) *Result {
+	var es query.Errors
+	if !errors.As(err, &es) {
+		es = query.Errors{{Message: err.Error(), Stage: query.Execute, Err: err}}
+	}
+	return &Result{Errors: es, Stage: es.Stage()}
+}
+
+// Exec runs a GraphQL request in a transaction of its own: a query on a snapshot,
+// a mutation all or none, durable on return.
+func (db *DB) Exec(ctx context.Context, r Request) *Result {
+	p, err := db.compile(db.store.Schema(), r)
+	if err != nil {
+		return failedResult(err)
+	}
+	var out bytes.Buffer
+	run := func(tx *store.Tx) error {
+		// The schema may have grown since; a plan for the old one stays right,
+		// because collections only ever gain.
+		out.Reset()
+		return p.Run(ctx, tx, &out)
+	}
+	if p.ReadOnly() {
+		err = db.store.View(ctx, run)
+	} else {
+		err = db.store.Update(ctx, db.who, run)
+	}
+	if err != nil {
+		return failedResult(err)
+	}
+	return &Result{Data: out.Bytes()}
+}
+
+func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {
+	p, err := query.Compile(db.querySchema(set), query.Request{Query: r.Query, Variables: r.Variables, OperationName: r.OperationName})
+	if err != nil {
+		return nil, err
+	}
+	if r.ReadOnly && !p.ReadOnly() {
+		return nil, query.Errors{{
+			Message: "the request may only read, and this is a mutation: send it with POST",
+			Stage:   query.Validate,
+			Err:     fault.Denied,
+		}}
+	}
+	return p, nil
+}
+
+// querySchema returns the GraphQL schema of a set of collections. The newest is
+// kept, with the plans that belong to it.
+func (db *DB) querySchema(set *store.Set) *query.Schema {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.from == set {
+		return db.compiled
+	}
+	s := query.NewSchema(set.Collections(), db.compiled, db.limits)
+	if set == db.store.Schema() {
+		db.compiled, db.from = s, set
+	}
+	return s
+}

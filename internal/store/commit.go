@@ -1,0 +1,219 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/kv"
+)
+
+// errStale says that something the transaction relied on has changed since.
+var errStale = errors.New("changed since the snapshot")
+
+// commit makes the transaction's writes one batch, visible together and durable
+// on return.
+func (tx *Tx) commit() error {
+	if len(tx.pending) == 0 && len(tx.added) == 0 {
+		return nil
+	}
+	if err := tx.sign(); err != nil {
+		return err
+	}
+	s := tx.s
+	sync, seq, err := func() (kv.Pending, uint64, error) {
+		if !tx.serial {
+			s.writer.Lock()
+			defer s.writer.Unlock()
+		}
+		if tx.stale() {
+			return kv.Pending{}, 0, errStale
+		}
+		return tx.publish()
+	}()
+	if err != nil {
+		return err
+	}
+	// The next writer runs while this one waits: the fsync is shared.
+	if err := sync.Wait(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	s.durable.advance(seq)
+	return nil
+}
+
+// sign signs the transaction's own commits, spread over the cores.
+func (tx *Tx) sign() error {
+	var own []*dag.Commit
+	for _, p := range tx.pending {
+		if p.own {
+			own = append(own, p.commit)
+		}
+	}
+	workers := min(runtime.GOMAXPROCS(0), (len(own)+3)/4)
+	if workers <= 1 {
+		for _, c := range own {
+			if err := c.Sign(tx.key); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	size := (len(own) + workers - 1) / workers
+	for i, part := range slices.Collect(slices.Chunk(own, size)) {
+		wg.Go(func() {
+			for _, c := range part {
+				errs[i] = errors.Join(errs[i], c.Sign(tx.key))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// stale reports whether another transaction changed what this one relied on:
+// what it wrote, and unless it is explicit, what it read.
+func (tx *Tx) stale() bool {
+	w := tx.s.written
+	if len(tx.added) > 0 && tx.s.set.Load() != tx.base {
+		return true
+	}
+	for id := range tx.staged {
+		if w.docs[id] > tx.seq {
+			return true
+		}
+	}
+	for _, id := range tx.reads {
+		if w.docs[id] > tx.seq {
+			return true
+		}
+	}
+	for _, n := range tx.scans {
+		if w.colls[n] > tx.seq {
+			return true
+		}
+	}
+	return false
+}
+
+// publish numbers the commits and applies the batch. The writer's lock is held.
+func (tx *Tx) publish() (kv.Pending, uint64, error) {
+	s := tx.s
+	b := s.kv.NewBatch()
+	tx.kv.Writes(b)
+	seq := s.seq // only a writer changes it, and there is one
+	fresh := map[string]uint64{}
+	for _, p := range tx.pending {
+		seq++
+		origin := s.origin(p.origin, fresh, b)
+		b.Set(p.place.key(), stored{seq, origin, p.commit.Envelope()}.append(nil))
+		b.Set(indexKey(p.place.cid), p.place.indexValue())
+		b.Set(feedKey(seq), p.place.feedValue(origin))
+	}
+	counts := map[short]count{}
+	for n, d := range tx.counts {
+		k := s.counts[n]
+		counts[n] = count{k.all + d.all, k.alive + d.alive}
+		b.Set(collectionPrefix(tableCount, n), counts[n].append(nil))
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sync, err := s.kv.Apply(b)
+	if err != nil {
+		return kv.Pending{}, 0, err
+	}
+	for n, k := range counts {
+		s.counts[n] = k
+	}
+	for name, n := range fresh {
+		s.origins[name], s.peers[n] = n, name
+	}
+	if len(tx.added) > 0 {
+		s.set.Store(tx.set)
+	}
+	s.seq = seq
+	for id, st := range tx.staged {
+		s.written.add(seq, st.coll, id)
+		s.touch(st.coll, id)
+	}
+	if s.written.full() {
+		s.written.trim(s.oldest())
+	}
+	return sync, seq, nil
+}
+
+// origin returns the short number of a peer, 0 for this node.
+func (s *Store) origin(peer string, fresh map[string]uint64, b *kv.Batch) uint64 {
+	if peer == "" {
+		return 0
+	}
+	if n, ok := s.origins[peer]; ok {
+		return n
+	}
+	if n, ok := fresh[peer]; ok {
+		return n
+	}
+	n := uint64(len(s.origins) + len(fresh) + 1)
+	fresh[peer] = n
+	b.Set(globalKey(globalOrigin, binary.BigEndian.AppendUint64(nil, n)...), []byte(peer))
+	return n
+}
+
+// oldest returns the oldest snapshot in use. s.mu is held.
+func (s *Store) oldest() uint64 {
+	oldest := s.seq
+	for _, seq := range s.active {
+		oldest = min(oldest, seq)
+	}
+	return oldest
+}
+
+// minTrim is how many changes are remembered before old ones are looked for:
+// enough that the search is rare, small enough to weigh nothing.
+const minTrim = 4096
+
+// history remembers which documents were changed by which number of the feed,
+// as far back as the oldest snapshot in use may ask.
+type history struct {
+	docs  map[dag.DocID]uint64
+	colls map[short]uint64
+	log   []logged
+	limit int // the length of log at which trim is due
+}
+
+type logged struct {
+	seq uint64
+	doc dag.DocID
+}
+
+func newHistory() *history {
+	return &history{docs: map[dag.DocID]uint64{}, colls: map[short]uint64{}, limit: minTrim}
+}
+
+func (h *history) full() bool { return len(h.log) >= h.limit }
+
+func (h *history) add(seq uint64, n short, doc dag.DocID) {
+	h.docs[doc], h.colls[n] = seq, seq
+	h.log = append(h.log, logged{seq, doc})
+}
+
+// trim forgets what no snapshot can ask for: changes at or before oldest.
+func (h *history) trim(oldest uint64) {
+	n := 0
+	for n < len(h.log) && h.log[n].seq <= oldest {
+		if l := h.log[n]; h.docs[l.doc] == l.seq {
+			delete(h.docs, l.doc)
+		}
+		n++
+	}
+	h.log = slices.Delete(h.log, 0, n)
+	// Doubling keeps the cost of a trim that finds little constant per change.
+	h.limit = max(minTrim, 2*len(h.log))
+}

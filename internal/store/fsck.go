@@ -1,0 +1,243 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/kv"
+)
+
+// Problem is one thing that a check found wrong.
+type Problem struct {
+	What string // file, commit, document, feed, index, count or schema
+	Name string // which one
+	Text string
+}
+
+func (p Problem) String() string { return p.What + " " + p.Name + ": " + p.Text }
+
+// Check reads everything: the checksum of every block of every file, every commit
+// with its signature and parents, and it folds every document again. It reports
+// what it finds and goes on; its own error means that it could not go on.
+func (s *Store) Check(ctx context.Context, report func(Problem)) error {
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	damaged := false
+	err := s.kv.Verify(ctx, func(p kv.Problem) {
+		damaged = true
+		report(Problem{"file", p.File, blockText(p)})
+	})
+	if err != nil || damaged {
+		return err // what follows would stop at the first damaged block
+	}
+	snap := s.kv.Snapshot()
+	defer snap.Close()
+	c := &check{ctx: ctx, s: s, snap: snap, report: report, counts: map[short]count{}}
+	if err := c.commits(); err != nil {
+		return err
+	}
+	return c.leftovers()
+}
+
+func blockText(p kv.Problem) string {
+	if p.Offset < 0 {
+		return fmt.Sprintf("%v; rebuild with pando fsck --rebuild, then sync with a peer", p.Err)
+	}
+	return fmt.Sprintf("the block of %d bytes at offset %d is damaged: %v; rebuild with pando fsck --rebuild, then sync with a peer", p.Size, p.Offset, p.Err)
+}
+
+type check struct {
+	ctx    context.Context
+	s      *Store
+	snap   *kv.Snapshot
+	report func(Problem)
+	counts map[short]count
+	total  int // commits
+}
+
+func (c *check) bad(what string, name any, format string, args ...any) {
+	c.report(Problem{what, fmt.Sprint(name), fmt.Sprintf(format, args...)})
+}
+
+// commits checks commit by commit, document by document.
+func (c *check) commits() error {
+	for h, err := range histories(c.snap) {
+		if err == nil {
+			err = context.Cause(c.ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.history(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *check) history(h lineage) error {
+	f := fold{}
+	for _, e := range h.entries {
+		c.total++
+		if e.err != nil {
+			c.bad("commit", e.at.cid, "%v", e.err)
+			continue
+		}
+		if err := f.add(e); err != nil {
+			c.bad("commit", e.at.cid, "%v", err)
+			continue
+		}
+		if err := c.same("index", e.at.cid, indexKey(e.at.cid), e.at.indexValue()); err != nil {
+			return err
+		}
+		if err := c.same("feed", e.stored.seq, feedKey(e.stored.seq), e.at.feedValue(e.stored.origin)); err != nil {
+			return err
+		}
+	}
+	for _, i := range dag.Verify(f.commits) {
+		c.bad("commit", f.commits[i].CID, "its signature does not verify")
+	}
+	if len(f.commits) == 0 {
+		return nil
+	}
+	k := c.counts[h.coll]
+	k.all++
+	if !f.doc.Deleted() {
+		k.alive++
+	}
+	c.counts[h.coll] = k
+	return c.same("document", h.doc, documentKey(h.coll, h.doc), f.doc.Bytes())
+}
+
+// same compares a derived entry with what it should be.
+func (c *check) same(what string, name any, key, want []byte) error {
+	got, ok, err := c.snap.Get(key)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		c.bad(what, name, "entry is missing; pando fsck --rebuild makes it again")
+	case !bytes.Equal(got, want):
+		c.bad(what, name, "entry differs from its commits; pando fsck --rebuild makes it again")
+	}
+	return nil
+}
+
+// leftovers finds derived entries that no commit stands for.
+func (c *check) leftovers() error {
+	docs := int64(0)
+	for _, k := range c.counts {
+		docs += k.all
+	}
+	for _, t := range []struct {
+		table byte
+		name  string
+		want  int
+	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}} {
+		n := 0
+		for _, err := range c.snap.Scan([]byte{t.table}, []byte{t.table + 1}) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		if n != t.want {
+			c.bad(t.name, "table", "%d entries for %d; pando fsck --rebuild makes it again", n, t.want)
+		}
+	}
+	for m := range c.s.Schema().members() {
+		k, err := readCount(c.snap, m.short)
+		if err != nil {
+			return err
+		}
+		if k != c.counts[m.short] {
+			c.bad("count", m.Name, "%d documents, %d alive, counted %d, %d; pando fsck --rebuild makes it again", k.all, k.alive, c.counts[m.short].all, c.counts[m.short].alive)
+		}
+	}
+	return nil
+}
+
+// lineage is the stored history of one document.
+type lineage struct {
+	coll    short
+	doc     dag.DocID
+	entries []entry
+}
+
+// entry is one stored commit, or why it cannot be read.
+type entry struct {
+	at     place
+	stored stored
+	commit *dag.Commit
+	err    error
+}
+
+// histories yields the stored commits, grouped by document, in the order of the
+// keys.
+func histories(snap *kv.Snapshot) iter.Seq2[lineage, error] {
+	return func(yield func(lineage, error) bool) {
+		var h lineage
+		for e, err := range snap.Scan([]byte{tableCommit}, []byte{tableCommit + 1}) {
+			var at place
+			if err == nil {
+				at, err = parseCommitKey(e.Key)
+			}
+			if err != nil {
+				yield(h, err)
+				return
+			}
+			if len(h.entries) > 0 && (at.coll != h.coll || at.doc != h.doc) {
+				if !yield(h, nil) {
+					return
+				}
+				h.entries = nil
+			}
+			h.coll, h.doc = at.coll, at.doc
+			x := entry{at: at}
+			x.commit, x.stored, x.err = openStored(at, bytes.Clone(e.Value))
+			h.entries = append(h.entries, x)
+		}
+		if len(h.entries) > 0 {
+			yield(h, nil)
+		}
+	}
+}
+
+// fold makes a document again from its commits.
+type fold struct {
+	doc     crdt.Document
+	commits []*dag.Commit
+	at      map[dag.CID]*dag.Commit
+}
+
+// add applies the next commit of a history, checked against its parents.
+func (f *fold) add(e entry) error {
+	var infos []dag.ParentInfo
+	for _, p := range e.commit.Parents {
+		cm, ok := f.at[p]
+		if !ok {
+			return fault.Corrupt.Errorf("its parent %s is missing", p)
+		}
+		infos = append(infos, dag.ParentInfo{CID: p, Doc: cm.Doc, Height: cm.Height, HLC: cm.HLC})
+	}
+	if err := e.commit.CheckParents(infos); err != nil {
+		return err
+	}
+	next, err := f.doc.Fold(change(e.commit), func(c [32]byte) bool { _, ok := f.at[c]; return ok })
+	if err != nil {
+		return err
+	}
+	if f.at == nil {
+		f.at = map[dag.CID]*dag.Commit{}
+	}
+	f.doc, f.at[e.commit.CID] = next, e.commit
+	f.commits = append(f.commits, e.commit)
+	return nil
+}

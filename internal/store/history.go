@@ -1,0 +1,165 @@
+package store
+
+import (
+	"bytes"
+	"iter"
+	"slices"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// Applied is a commit with what this node knows about its arrival.
+type Applied struct {
+	*dag.Commit
+	Collection *schema.Collection
+	Seq        uint64 // in the feed of this node; 0 while its transaction is open
+	Origin     string // the peer it came from; "" if it was made here
+}
+
+// load reads a stored commit.
+func (tx *Tx) load(at place) (*dag.Commit, stored, error) {
+	v, ok, err := tx.kv.Get(at.key())
+	if err != nil {
+		return nil, stored{}, err
+	}
+	if !ok {
+		return nil, stored{}, fault.Corrupt.Errorf("commit %s is indexed but missing: run pando fsck", at.cid)
+	}
+	return openStored(at, v)
+}
+
+func openStored(at place, v []byte) (*dag.Commit, stored, error) {
+	st, err := parseStored(at.cid, v)
+	if err != nil {
+		return nil, st, err
+	}
+	cm, err := dag.Open(st.envelope)
+	if err == nil && (cm.CID != at.cid || cm.Doc != at.doc || cm.Height != at.height) {
+		err = fault.Corrupt.Errorf("it holds commit %s of document %s", cm.CID, cm.Doc)
+	}
+	if err != nil {
+		return nil, st, fault.Corrupt.Errorf("commit %s: %w: run pando fsck", at.cid, err)
+	}
+	return cm, st, nil
+}
+
+// FindCommit returns an applied commit, or NotFound.
+func (tx *Tx) FindCommit(cid dag.CID) (Applied, error) {
+	if p, ok := tx.byCID[cid]; ok {
+		return tx.ownCommit(p), nil
+	}
+	at, ok, err := tx.where(cid)
+	if err != nil {
+		return Applied{}, err
+	}
+	if !ok {
+		return Applied{}, fault.NotFound.Errorf("commit %s is not here", cid)
+	}
+	cm, st, err := tx.load(at)
+	if err != nil {
+		return Applied{}, err
+	}
+	return tx.describe(at, cm, st), nil
+}
+
+func (tx *Tx) ownCommit(p *pending) Applied {
+	return Applied{Commit: p.commit, Collection: tx.collection(p.place.coll), Origin: p.origin}
+}
+
+func (tx *Tx) describe(at place, cm *dag.Commit, st stored) Applied {
+	return Applied{cm, tx.collection(at.coll), st.seq, tx.s.peer(st.origin)}
+}
+
+func (tx *Tx) collection(n short) *schema.Collection {
+	for m := range tx.set.members() {
+		if m.short == n {
+			return m.Collection
+		}
+	}
+	return nil
+}
+
+// peer returns the name behind an origin's short number.
+func (s *Store) peer(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peers[n]
+}
+
+// History yields the commits of a document in topological order: by height, then
+// CID. It is empty for a document that does not exist.
+func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, error] {
+	return func(yield func(Applied, error) bool) {
+		n, err := tx.short(c)
+		if err != nil {
+			yield(Applied{}, err)
+			return
+		}
+		lo, hi := documentRange(n, id)
+		var own []*pending
+		if st := tx.staged[id]; st != nil && st.coll == n {
+			own = slices.Clone(st.commits)
+			slices.SortFunc(own, func(a, b *pending) int { return a.place.compare(b.place) })
+		}
+		tx.merged(lo, hi, own, yield)
+	}
+}
+
+// Commits yields every commit of a collection, document by document in docID
+// order, each in topological order. Commits of the open transaction come last.
+func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
+	return func(yield func(Applied, error) bool) {
+		n, err := tx.short(c)
+		if err != nil {
+			yield(Applied{}, err)
+			return
+		}
+		var own []*pending
+		for _, p := range tx.pending {
+			if p.place.coll == n {
+				own = append(own, p)
+			}
+		}
+		slices.SortFunc(own, func(a, b *pending) int { return a.place.compare(b.place) })
+		lo := collectionPrefix(tableCommit, n)
+		tx.merged(lo, after(lo), own, yield)
+	}
+}
+
+// compare orders places as their keys.
+func (p place) compare(q place) int { return bytes.Compare(p.key(), q.key()) }
+
+// merged yields the stored commits of a range and the transaction's own, in the
+// order of their keys.
+func (tx *Tx) merged(lo, hi []byte, own []*pending, yield func(Applied, error) bool) {
+	for e, err := range tx.kv.Scan(lo, hi) {
+		var at place
+		if err == nil {
+			at, err = parseCommitKey(e.Key)
+		}
+		if err != nil {
+			yield(Applied{}, err)
+			return
+		}
+		for len(own) > 0 && own[0].place.compare(at) < 0 {
+			if !yield(tx.ownCommit(own[0]), nil) {
+				return
+			}
+			own = own[1:]
+		}
+		cm, st, err := openStored(at, slices.Clone(e.Value))
+		if !yield(tx.describe(at, cm, st), err) || err != nil {
+			return
+		}
+	}
+	for _, p := range own {
+		if !yield(tx.ownCommit(p), nil) {
+			return
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// One ordered key space; the first byte names the table. Numbers are big-endian
+// so that keys sort by them. A collection is known by a short local number.
+//
+//	c collection doc height cid   commit: seq, origin, envelope. Being here is being applied
+//	i cid                         where the commit is: collection, doc, height        derived
+//	d collection doc              the merged document with its heads (crdt.Document)  derived
+//	s seq                         feed: collection, doc, height, cid, origin          derived
+//	k collection                  how many documents, and how many alive              derived
+//	x collection index key doc    secondary index                                     derived
+//	g …                           format, epoch, schema versions, short numbers
+//	n key                         notes: what the network remembers about peers
+//
+// A document's commits lie side by side in the order in which they apply, so a
+// history, a full copy and a rebuild are each one sequential read.
+const (
+	tableCommit     = 'c'
+	tableIndex      = 'i'
+	tableDocument   = 'd'
+	tableFeed       = 's'
+	tableCount      = 'k'
+	tableGlobal     = 'g'
+	tableNote       = 'n'
+	tableSecondary  = 'x'
+	globalFormat    = 'f' // format version of the directory
+	globalEpoch     = 'e' // identity of the feed
+	globalVersion   = 'v' // schema version digest → encoded version
+	globalActive    = 'c' // collection ID → short number, active version, local description
+	globalOrigin    = 'o' // short number → peer
+	formatVersion   = 1
+	commitKeySize   = 1 + 4 + 32 + 8 + 32
+	documentKeySize = 1 + 4 + 32
+)
+
+// short is the local number of a collection.
+type short uint32
+
+func commitKey(coll short, doc dag.DocID, height uint64, cid dag.CID) []byte {
+	b := make([]byte, 0, commitKeySize)
+	b = append(b, tableCommit)
+	b = binary.BigEndian.AppendUint32(b, uint32(coll))
+	b = append(b, doc[:]...)
+	b = binary.BigEndian.AppendUint64(b, height)
+	return append(b, cid[:]...)
+}
+
+// place says where a commit is stored.
+type place struct {
+	coll   short
+	doc    dag.DocID
+	height uint64
+	cid    dag.CID
+}
+
+func (p place) key() []byte { return commitKey(p.coll, p.doc, p.height, p.cid) }
+
+func parseCommitKey(k []byte) (place, error) {
+	if len(k) != commitKeySize || k[0] != tableCommit {
+		return place{}, fault.Corrupt.Errorf("commit key of %d bytes, want %d: run pando fsck", len(k), commitKeySize)
+	}
+	p := place{coll: short(binary.BigEndian.Uint32(k[1:])), height: binary.BigEndian.Uint64(k[37:])}
+	copy(p.doc[:], k[5:37])
+	copy(p.cid[:], k[45:])
+	return p, nil
+}
+
+// documentRange returns the bounds of a document's commits.
+func documentRange(coll short, doc dag.DocID) (lo, hi []byte) {
+	lo = commitKey(coll, doc, 0, dag.CID{})[:documentKeySize]
+	return lo, after(lo)
+}
+
+// after returns the smallest key greater than every key that starts with prefix.
+func after(prefix []byte) []byte {
+	hi := append([]byte(nil), prefix...)
+	for i := len(hi) - 1; i >= 0; i-- {
+		if hi[i]++; hi[i] != 0 {
+			return hi[:i+1]
+		}
+	}
+	return nil // the prefix was all 0xff: no upper bound
+}
+
+func collectionPrefix(table byte, coll short) []byte {
+	return binary.BigEndian.AppendUint32([]byte{table}, uint32(coll))
+}
+
+func documentKey(coll short, doc dag.DocID) []byte {
+	b := make([]byte, 0, documentKeySize)
+	b = append(b, tableDocument)
+	b = binary.BigEndian.AppendUint32(b, uint32(coll))
+	return append(b, doc[:]...)
+}
+
+func parseDocumentKey(k []byte) (doc dag.DocID, err error) {
+	if len(k) != documentKeySize {
+		return doc, fault.Corrupt.Errorf("document key of %d bytes, want %d: run pando fsck", len(k), documentKeySize)
+	}
+	copy(doc[:], k[5:])
+	return doc, nil
+}
+
+func indexKey(cid dag.CID) []byte {
+	return append([]byte{tableIndex}, cid[:]...)
+}
+
+func (p place) indexValue() []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 44), uint32(p.coll))
+	b = append(b, p.doc[:]...)
+	return binary.BigEndian.AppendUint64(b, p.height)
+}
+
+func parseIndexValue(cid dag.CID, v []byte) (place, error) {
+	if len(v) != 44 {
+		return place{}, fault.Corrupt.Errorf("index entry of commit %s: %d bytes, want 44: run pando fsck --rebuild", cid, len(v))
+	}
+	p := place{coll: short(binary.BigEndian.Uint32(v)), height: binary.BigEndian.Uint64(v[36:]), cid: cid}
+	copy(p.doc[:], v[4:36])
+	return p, nil
+}
+
+func feedKey(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tableFeed}, seq)
+}
+
+// feedValue is the commit key without its table, and the origin.
+func (p place) feedValue(origin uint64) []byte {
+	return binary.AppendUvarint(p.key()[1:], origin)
+}
+
+func parseFeedValue(seq uint64, v []byte) (p place, origin uint64, err error) {
+	n := commitKeySize - 1
+	if len(v) > n {
+		var used int
+		if origin, used = binary.Uvarint(v[n:]); used == len(v)-n {
+			p, err = parseCommitKey(append([]byte{tableCommit}, v[:n]...))
+			return p, origin, err
+		}
+	}
+	return p, 0, fault.Corrupt.Errorf("feed entry %d: malformed: run pando fsck --rebuild", seq)
+}
+
+// stored is the value of a commit's key.
+type stored struct {
+	seq      uint64
+	origin   uint64
+	envelope []byte
+}
+
+func (s stored) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.seq)
+	b = binary.AppendUvarint(b, s.origin)
+	return append(b, s.envelope...)
+}
+
+func parseStored(cid dag.CID, v []byte) (stored, error) {
+	if len(v) > 8 {
+		if origin, n := binary.Uvarint(v[8:]); n > 0 {
+			return stored{binary.BigEndian.Uint64(v), origin, v[8+n:]}, nil
+		}
+	}
+	return stored{}, fault.Corrupt.Errorf("commit %s: malformed entry: run pando fsck", cid)
+}
+
+func globalKey(kind byte, rest ...byte) []byte {
+	return append([]byte{tableGlobal, kind}, rest...)
+}
+
+func noteKey(key []byte) []byte { return append([]byte{tableNote}, key...) }

@@ -1,0 +1,166 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// Set is an immutable snapshot of the collections of a database. A change of the
+// schema makes a new Set; the pointer can therefore key whatever is derived of it.
+type Set struct {
+	list   []*schema.Collection // by name
+	byName map[string]*schema.Collection
+	byID   map[dag.CollectionID]*member
+	last   short
+}
+
+type member struct {
+	*schema.Collection
+	short short
+}
+
+func newSet(ms []*member, last short) *Set {
+	s := &Set{byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last}
+	for _, m := range ms {
+		s.byName[m.Name] = m.Collection
+		s.byID[m.ID] = m
+		s.list = append(s.list, m.Collection)
+	}
+	slices.SortFunc(s.list, func(a, b *schema.Collection) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+// Collections returns the collections in the order of their names.
+func (s *Set) Collections() []*schema.Collection { return slices.Clone(s.list) }
+
+// Collection returns the collection of that name.
+func (s *Set) Collection(name string) (*schema.Collection, bool) {
+	c, ok := s.byName[name]
+	return c, ok
+}
+
+// ByID returns the collection of that ID.
+func (s *Set) ByID(id dag.CollectionID) (*schema.Collection, bool) {
+	m, ok := s.byID[id]
+	if !ok {
+		return nil, false
+	}
+	return m.Collection, true
+}
+
+func (s *Set) short(id dag.CollectionID) (short, bool) {
+	m, ok := s.byID[id]
+	if !ok {
+		return 0, false
+	}
+	return m.short, true
+}
+
+func (s *Set) members() iter.Seq[*member] {
+	return func(yield func(*member) bool) {
+		for _, c := range s.list {
+			if !yield(s.byID[c.ID]) {
+				return
+			}
+		}
+	}
+}
+
+// with returns a set that also holds cs. It refuses a name or an ID that is taken.
+func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
+	ms := slices.Collect(s.members())
+	last := s.last
+	names := map[string]bool{}
+	var added []*member
+	for _, c := range cs {
+		if old, ok := s.byName[c.Name]; ok || names[c.Name] {
+			if ok && old.ID != c.ID {
+				return nil, nil, fault.Exists.Errorf("collection %s already exists with another definition (%s, not %s): use another name, or the same definition on every node", c.Name, old.ID, c.ID)
+			}
+			return nil, nil, fault.Exists.Errorf("collection already exists. Name: %s", c.Name)
+		}
+		names[c.Name] = true
+		last++
+		m := &member{c, last}
+		ms, added = append(ms, m), append(added, m)
+	}
+	return newSet(ms, last), added, nil
+}
+
+// entry is what is stored of a collection: its short number, the digest of its
+// active version, and as JSON the indexes, which are a matter of this node.
+func (m *member) entry() ([]byte, error) {
+	b := binary.BigEndian.AppendUint32(nil, uint32(m.short))
+	b = append(b, m.Version[:]...)
+	indexes, err := json.Marshal(m.Indexes)
+	return append(b, indexes...), err
+}
+
+// parseEntry returns the short number, the version and the indexes.
+func parseEntry(v []byte) (n short, version dag.Digest, indexes []schema.Index, err error) {
+	if len(v) < 4+32 {
+		return 0, version, nil, fault.Corrupt.Errorf("%d bytes", len(v))
+	}
+	n = short(binary.BigEndian.Uint32(v))
+	copy(version[:], v[4:])
+	return n, version, indexes, json.Unmarshal(v[4+32:], &indexes)
+}
+
+// loadSet reads the collections from the key space.
+func loadSet(r reader) (*Set, error) {
+	var ms []*member
+	var last short
+	prefix := globalKey(globalActive)
+	for e, err := range r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return nil, err
+		}
+		m := &member{}
+		var version dag.Digest
+		var indexes []schema.Index
+		if m.short, version, indexes, err = parseEntry(e.Value); err != nil {
+			return nil, fault.Corrupt.Errorf("entry of a collection: %w: the directory is damaged, restore it or sync a new one from a peer", err)
+		}
+		if m.Collection, err = loadVersion(r, version, indexes); err != nil {
+			return nil, err
+		}
+		last = max(last, m.short)
+		ms = append(ms, m)
+	}
+	return newSet(ms, last), nil
+}
+
+func loadVersion(r reader, version dag.Digest, indexes []schema.Index) (*schema.Collection, error) {
+	raw, ok, err := r.Get(globalKey(globalVersion, version[:]...))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fault.Corrupt.Errorf("schema version %s is missing: the directory is damaged, restore it or sync a new one from a peer", version)
+	}
+	c, err := schema.Decode(bytes.Clone(raw))
+	if err != nil {
+		return nil, fault.Corrupt.Errorf("schema version %s: %w", version, err)
+	}
+	for _, ix := range indexes {
+		if c, _, err = c.WithIndex(ix); err != nil {
+			return nil, fault.Corrupt.Errorf("index %s of collection %s: %w", ix.Name, c.Name, err)
+		}
+	}
+	return c, nil
+}
+
+// reader is what a snapshot and a transaction have in common.
+type reader interface {
+	Get(key []byte) ([]byte, bool, error)
+	Scan(lo, hi []byte) iter.Seq2[kv.Entry, error]
+}

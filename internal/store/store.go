@@ -1,0 +1,286 @@
+// Package store keeps documents: their commits, their merged state, the feed of
+// changes and the schema in one key space, and holds the one function that
+// changes a document, Tx.apply.
+//
+// A transaction runs on a snapshot and collects its writes; signing and encoding
+// happen outside the writer. Commit then checks under the writer's lock that
+// nothing it relied on has changed, takes the next numbers of the feed and hands
+// one batch to the key-value store, whose fsync is shared with the transactions
+// that wait beside it.
+//
+// The package starts no goroutine.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
+)
+
+// Options configure a store. The zero value is a store on disk with the system's
+// clock and randomness.
+type Options struct {
+	FS         kv.FS            // nil: the disk
+	CacheBytes int64            // block cache; 0: the default of kv
+	Now        func() time.Time // nil: time.Now
+	Rand       io.Reader        // nil: crypto/rand
+	Logger     *slog.Logger     // nil: silent
+}
+
+// Store is an open database directory.
+type Store struct {
+	kv    *kv.DB
+	now   func() time.Time
+	rand  io.Reader
+	log   *slog.Logger
+	epoch [16]byte
+	set   atomic.Pointer[Set]
+	gate  gate // transactions and readers under way
+
+	// writer serialises commits, and a transaction that reruns after a conflict.
+	writer  sync.Mutex
+	written *history        // guarded by writer: what recent transactions changed
+	counts  map[short]count // guarded by writer
+
+	// mu makes a snapshot and its place in the feed one; held for microseconds.
+	mu      sync.Mutex
+	seq     uint64            // newest number of the feed
+	active  map[*Tx]uint64    // the snapshots in use
+	touched map[short][]touch // documents changed since their tree was refreshed
+	origins map[string]uint64 // peers by short number
+	peers   map[uint64]string // the other way round
+
+	durable waiters // how far the feed is safe on disk
+
+	treesMu sync.Mutex // guards trees; each tree has its own lock
+	trees   map[short]*tree
+}
+
+// Open opens the database in dir, and makes it if the directory is empty.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	fs := o.FS
+	if fs == nil {
+		fs = kv.Disk()
+	}
+	if err := settle(fs, dir); err != nil {
+		return nil, err
+	}
+	db, err := kv.Open(dir, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		kv: db, now: o.Now, rand: o.Rand, log: o.Logger,
+		active:  map[*Tx]uint64{},
+		touched: map[short][]touch{},
+		origins: map[string]uint64{},
+		peers:   map[uint64]string{},
+		trees:   map[short]*tree{},
+		written: newHistory(),
+		counts:  map[short]count{},
+	}
+	if err := s.load(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// load reads what is kept in memory, and marks a new directory.
+func (s *Store) load() error {
+	snap := s.kv.Snapshot()
+	defer snap.Close()
+	v, ok, err := snap.Get(globalKey(globalFormat))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if err := s.create(); err != nil {
+			return err
+		}
+		s.set.Store(newSet(nil, 0))
+		return nil
+	}
+	if len(v) != 4 {
+		return fault.Corrupt.Errorf("format version of the directory: %d bytes, want 4: it is no pando directory, or damaged", len(v))
+	}
+	if got := binary.BigEndian.Uint32(v); got != formatVersion {
+		return fault.Unavailable.Errorf("the directory has format version %d, this pando reads version %d: use a newer pando", got, formatVersion)
+	}
+	e, _, err := snap.Get(globalKey(globalEpoch))
+	if err != nil {
+		return err
+	}
+	if copy(s.epoch[:], e) != len(s.epoch) {
+		return fault.Corrupt.Errorf("epoch of the feed: %d bytes, want %d: the directory is damaged", len(e), len(s.epoch))
+	}
+	for e, err := range snap.ScanReverse([]byte{tableFeed}, []byte{tableFeed + 1}) {
+		if err != nil {
+			return err
+		}
+		if len(e.Key) != 9 {
+			return fault.Corrupt.Errorf("feed key of %d bytes, want 9: run pando fsck --rebuild", len(e.Key))
+		}
+		s.seq = binary.BigEndian.Uint64(e.Key[1:])
+		break
+	}
+	s.durable.advance(s.seq)
+	prefix := globalKey(globalOrigin)
+	for e, err := range snap.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return err
+		}
+		if len(e.Key) != 10 {
+			return fault.Corrupt.Errorf("origin key of %d bytes, want 10: the directory is damaged", len(e.Key))
+		}
+		n := binary.BigEndian.Uint64(e.Key[2:])
+		s.origins[string(e.Value)], s.peers[n] = n, string(e.Value)
+	}
+	set, err := loadSet(snap)
+	if err != nil {
+		return err
+	}
+	for m := range set.members() {
+		if s.counts[m.short], err = readCount(snap, m.short); err != nil {
+			return err
+		}
+	}
+	s.set.Store(set)
+	return nil
+}
+
+func (s *Store) create() error {
+	if _, err := io.ReadFull(s.rand, s.epoch[:]); err != nil {
+		return fmt.Errorf("new directory: %w", err)
+	}
+	b := s.kv.NewBatch()
+	b.Set(globalKey(globalFormat), binary.BigEndian.AppendUint32(nil, formatVersion))
+	b.Set(globalKey(globalEpoch), s.epoch[:])
+	return s.write(b)
+}
+
+// write applies a batch and waits until it is durable.
+func (s *Store) write(b *kv.Batch) error {
+	p, err := s.kv.Apply(b)
+	if err != nil {
+		return err
+	}
+	return p.Wait()
+}
+
+// Close waits for the transactions and readers under way and closes the
+// directory. Explicit transactions must have been committed or discarded.
+func (s *Store) Close() error {
+	empty := s.gate.close()
+	if empty == nil {
+		return nil
+	}
+	s.durable.close()
+	<-empty
+	return s.kv.Close()
+}
+
+// Schema returns the collections as they are now.
+func (s *Store) Schema() *Set { return s.set.Load() }
+
+// Epoch identifies the feed: a cursor into one epoch says nothing in another.
+func (s *Store) Epoch() [16]byte { return s.epoch }
+
+// Seq returns the newest number of the feed.
+func (s *Store) Seq() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
+// Size returns how many bytes the directory takes on disk.
+func (s *Store) Size() uint64 { return s.kv.Metrics().DiskBytes }
+
+// Update runs fn in a transaction and commits it; the writes are durable on
+// return. fn sees a snapshot and its own writes. If another transaction changed
+// what fn read, fn runs again, the second time with no other writer beside it,
+// so updates are serial in effect. fn must therefore not keep state of a first
+// run. An error from fn leaves the database as it was.
+func (s *Store) Update(ctx context.Context, key ident.Key, fn func(*Tx) error) error {
+	err := s.attempt(ctx, key, fn, false)
+	if err != errStale {
+		return err
+	}
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	return s.attempt(ctx, key, fn, true)
+}
+
+func (s *Store) attempt(ctx context.Context, key ident.Key, fn func(*Tx) error, serial bool) error {
+	tx, err := s.begin(key)
+	if err != nil {
+		return err
+	}
+	defer tx.release()
+	tx.serial = serial
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	return tx.commit()
+}
+
+// View runs fn on a snapshot; writes in it fail.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := s.begin(ident.Key{})
+	if err != nil {
+		return err
+	}
+	defer tx.release()
+	tx.readOnly = true
+	return fn(tx)
+}
+
+// Begin starts an explicit transaction: a snapshot and a write set, for one
+// goroutine at a time. Commit fails with a conflict if a document it wrote was
+// changed since the snapshot: the first committer wins.
+func (s *Store) Begin(key ident.Key, readOnly bool) (*Tx, error) {
+	tx, err := s.begin(key)
+	if err != nil {
+		return nil, err
+	}
+	tx.explicit, tx.readOnly = true, readOnly
+	return tx, nil
+}
+
+func (s *Store) begin(key ident.Key) (*Tx, error) {
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	tx := &Tx{s: s, key: key, staged: map[dag.DocID]*staged{}, byCID: map[dag.CID]*pending{}}
+	s.mu.Lock()
+	tx.kv = s.kv.Begin()
+	tx.seq = s.seq
+	tx.base = s.set.Load()
+	s.active[tx] = tx.seq
+	s.mu.Unlock()
+	tx.set = tx.base
+	return tx, nil
+}

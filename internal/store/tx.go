@@ -1,0 +1,330 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// Tx is a transaction: the only door to documents. It sees the snapshot taken at
+// its start and its own writes, and belongs to one goroutine at a time.
+type Tx struct {
+	s        *Store
+	kv       *kv.Txn
+	key      ident.Key
+	set      *Set
+	seq      uint64 // the feed as of the snapshot
+	readOnly bool
+	explicit bool // begun by Begin: only its writes are validated
+	serial   bool // runs under the writer's lock: nothing can have changed
+	done     bool
+
+	base    *Set                  // the collections at its start
+	staged  map[dag.DocID]*staged // documents it changed
+	pending []*pending            // its commits, in order
+	byCID   map[dag.CID]*pending
+	added   []*member            // collections it adds
+	reads   []dag.DocID          // documents it read
+	scans   []short              // collections it read as a whole
+	counts  map[short]count      // change of the counts
+	undo    map[dag.DocID]staged // in Try: documents as they were at its start
+	failed  error                // of a read that could not return it
+}
+
+// staged is a document that the transaction changed.
+type staged struct {
+	coll    short
+	doc     crdt.Document
+	commits []*pending
+}
+
+// pending is a commit that the transaction applies.
+type pending struct {
+	place  place
+	commit *dag.Commit
+	own    bool   // still to be signed
+	origin string // peer it came from; "" if local
+}
+
+// Doc is one document as a transaction sees it. What Scan yields is valid until
+// the next step of the scan; Clone keeps it longer.
+type Doc struct {
+	ID         dag.DocID
+	Collection *schema.Collection
+	State      crdt.Document
+}
+
+// Value returns the visible value of a field, Null if it has none.
+func (d Doc) Value(f *schema.Field) value.Value {
+	v, _ := d.State.Value(f.ID, f.Kind())
+	return v
+}
+
+// Deleted reports whether the document is deleted.
+func (d Doc) Deleted() bool { return d.State.Deleted() }
+
+// Clone returns a copy that lives as long as it is held.
+func (d Doc) Clone() (Doc, error) {
+	st, err := crdt.Open(slices.Clone(d.State.Bytes()))
+	d.State = st
+	return d, err
+}
+
+// Set returns the collections as the transaction sees them. Until it adds some
+// itself, this is the pointer that Store.Schema returned at its start.
+func (tx *Tx) Set() *Set { return tx.set }
+
+// Collections returns the collections in the order of their names.
+func (tx *Tx) Collections() []*schema.Collection { return tx.set.Collections() }
+
+// Collection returns the collection of that name, or NotFound.
+func (tx *Tx) Collection(name string) (*schema.Collection, error) {
+	if c, ok := tx.set.Collection(name); ok {
+		return c, nil
+	}
+	return nil, fault.NotFound.Errorf("collection %q does not exist: add it with a schema, or join a peer that has it", name)
+}
+
+func (tx *Tx) short(c *schema.Collection) (short, error) {
+	n, ok := tx.set.short(c.ID)
+	if !ok {
+		return 0, fault.NotFound.Errorf("collection %q does not exist", c.Name)
+	}
+	return n, nil
+}
+
+// AddCollections adds collections; all or none.
+func (tx *Tx) AddCollections(cs []*schema.Collection) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	set, added, err := tx.set.with(cs)
+	if err != nil {
+		return err
+	}
+	for _, m := range added {
+		tx.kv.Set(globalKey(globalVersion, m.Version[:]...), m.Encode())
+		entry, err := m.entry()
+		if err != nil {
+			return fmt.Errorf("collection %s: %w", m.Name, err)
+		}
+		tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
+	}
+	tx.set, tx.added = set, append(tx.added, added...)
+	return nil
+}
+
+func (tx *Tx) writable() error {
+	switch {
+	case tx.done:
+		return errEnded
+	case tx.readOnly:
+		return fault.Denied.Errorf("the transaction is read-only: start one that may write")
+	}
+	return nil
+}
+
+var errEnded = fault.Invalid.Errorf("the transaction has ended: start a new one")
+
+// Get returns a document, or NotFound. A deleted document is returned too; ask
+// Doc.Deleted.
+func (tx *Tx) Get(c *schema.Collection, id dag.DocID) (Doc, error) {
+	if tx.done {
+		return Doc{}, errEnded
+	}
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
+	}
+	st, ok, err := tx.document(n, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	if !ok {
+		return Doc{}, fault.NotFound.Errorf("document %s is not in collection %s", id, c.Name)
+	}
+	return Doc{id, c, st}, nil
+}
+
+// document returns the merged state of a document, and whether it exists.
+func (tx *Tx) document(coll short, id dag.DocID) (crdt.Document, bool, error) {
+	if st, ok := tx.staged[id]; ok {
+		return st.doc, st.coll == coll, nil
+	}
+	tx.read(id)
+	raw, ok, err := tx.kv.Get(documentKey(coll, id))
+	if err != nil || !ok {
+		return crdt.Document{}, false, err
+	}
+	d, err := crdt.Open(raw)
+	if err != nil {
+		return crdt.Document{}, false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
+	}
+	return d, true, nil
+}
+
+// read notes that the outcome depends on a document.
+func (tx *Tx) read(id dag.DocID) {
+	if !tx.readOnly && !tx.explicit {
+		tx.reads = append(tx.reads, id)
+	}
+}
+
+// Range selects documents of a scan, by docID.
+type Range struct {
+	After   dag.DocID // exclusive; zero: from the start
+	Deleted bool      // deleted documents too
+}
+
+// Scan yields the documents of a collection in docID order.
+func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
+	return func(yield func(Doc, error) bool) {
+		if tx.done {
+			yield(Doc{}, errEnded)
+			return
+		}
+		n, err := tx.short(c)
+		if err != nil {
+			yield(Doc{}, err)
+			return
+		}
+		if !tx.readOnly && !tx.explicit {
+			tx.scans = append(tx.scans, n)
+		}
+		lo := collectionPrefix(tableDocument, n)
+		hi := after(lo)
+		if r.After != (dag.DocID{}) {
+			lo = append(documentKey(n, r.After), 0)
+		}
+		for e, err := range tx.kv.Scan(lo, hi) {
+			if err != nil {
+				yield(Doc{}, err)
+				return
+			}
+			d := Doc{Collection: c}
+			if d.ID, err = parseDocumentKey(e.Key); err == nil {
+				d.State, err = crdt.Open(e.Value)
+			}
+			if err != nil {
+				err = fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", d.ID, err)
+			} else if !r.Deleted && d.State.Deleted() {
+				continue
+			}
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// count is how many documents a collection has, and how many are not deleted.
+type count struct{ all, alive int64 }
+
+func (c count) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(c.all))
+	return binary.BigEndian.AppendUint64(b, uint64(c.alive))
+}
+
+func parseCount(v []byte) (count, error) {
+	if len(v) != 16 {
+		return count{}, fault.Corrupt.Errorf("count of a collection: %d bytes, want 16: run pando fsck --rebuild", len(v))
+	}
+	return count{int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}, nil
+}
+
+func readCount(r getter, n short) (count, error) {
+	v, ok, err := r.Get(collectionPrefix(tableCount, n))
+	if err != nil || !ok {
+		return count{}, err
+	}
+	return parseCount(v)
+}
+
+type getter interface {
+	Get(key []byte) ([]byte, bool, error)
+}
+
+// Count returns how many documents of a collection are not deleted. It reads one
+// key, whatever the size of the collection.
+func (tx *Tx) Count(c *schema.Collection) (uint64, error) {
+	n, err := tx.short(c)
+	if err != nil {
+		return 0, err
+	}
+	if !tx.readOnly && !tx.explicit {
+		tx.scans = append(tx.scans, n)
+	}
+	k, err := readCount(tx.kv, n)
+	return uint64(k.alive + tx.counts[n].alive), err
+}
+
+// Try runs fn and takes back what it wrote if it fails, so that the transaction
+// goes on as it was before.
+func (tx *Tx) Try(fn func() error) error {
+	if tx.done {
+		return errEnded
+	}
+	restore := tx.kv.Mark()
+	set, added, pending, counts := tx.set, len(tx.added), len(tx.pending), maps.Clone(tx.counts)
+	tx.undo = map[dag.DocID]staged{}
+	defer func() { tx.undo = nil }()
+	err := fn()
+	if err == nil {
+		return nil
+	}
+	restore()
+	for id, st := range tx.undo {
+		if len(st.commits) == 0 {
+			delete(tx.staged, id)
+		} else {
+			*tx.staged[id] = st
+		}
+	}
+	for _, p := range tx.pending[pending:] {
+		delete(tx.byCID, p.place.cid)
+	}
+	tx.set, tx.added, tx.pending, tx.counts = set, tx.added[:added], tx.pending[:pending], counts
+	return err
+}
+
+// Discard ends the transaction and drops its writes. It may be called twice, and
+// after Commit.
+func (tx *Tx) Discard() { tx.release() }
+
+func (tx *Tx) release() {
+	s := tx.s
+	s.mu.Lock()
+	_, held := s.active[tx]
+	delete(s.active, tx)
+	s.mu.Unlock()
+	if held {
+		tx.done = true
+		tx.kv.Close()
+		s.gate.leave()
+	}
+}
+
+// Commit makes the writes durable, all or none. It fails with a conflict if
+// another transaction changed a document that this one wrote.
+func (tx *Tx) Commit() error {
+	if tx.done {
+		return errEnded
+	}
+	defer tx.release()
+	err := tx.commit()
+	if errors.Is(err, errStale) {
+		return fault.Conflict.Errorf("transaction conflict: another transaction changed a document that this one wrote; please retry")
+	}
+	return err
+}

@@ -1,0 +1,241 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// Create makes a document from its initial fields. Its docID follows from the
+// collection's mode; a document that exists, or existed and was deleted, is
+// refused with Exists.
+func (tx *Tx) Create(c *schema.Collection, deltas []crdt.Delta) (Doc, error) {
+	if err := tx.writable(); err != nil {
+		return Doc{}, err
+	}
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
+	}
+	seed, err := tx.rootSeed(c, deltas)
+	if err != nil {
+		return Doc{}, err
+	}
+	id := seed.DocID()
+	old, exists, err := tx.document(n, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	if exists && old.Deleted() {
+		return Doc{}, fault.Exists.Errorf("a document with the given ID already exists. DocID: %s (it was deleted, and a deleted document cannot be created again with the same contents)", id)
+	}
+	if exists {
+		return Doc{}, fault.Exists.Errorf("a document with the given ID already exists. DocID: %s", id)
+	}
+	return tx.write(c, n, crdt.Document{}, &dag.Commit{Root: seed, Doc: id, Deltas: deltas})
+}
+
+func (tx *Tx) rootSeed(c *schema.Collection, deltas []crdt.Delta) (*dag.RootSeed, error) {
+	seed := &dag.RootSeed{Mode: c.Mode, Collection: c.ID}
+	switch c.Mode {
+	case dag.ModeContent:
+		seed.Seed = dag.ContentSeed(deltas)
+	case dag.ModeOwned:
+		seed.Seed = dag.OwnedSeed(tx.key.Public(), deltas)
+	case dag.ModeUnique:
+		b, err := dag.UniqueSeed(tx.key.Public(), tx.s.rand)
+		if err != nil {
+			return nil, fmt.Errorf("new docID: %w", err)
+		}
+		seed.Seed = b
+	case dag.ModeKeyed:
+		keys := make([]crdt.Delta, 0, len(c.Keys))
+		for _, k := range c.Keys {
+			d, ok := find(deltas, k)
+			if !ok || d.Val.IsNull() {
+				name := fmt.Sprint(k)
+				if f, ok := c.FieldByID(k); ok {
+					name = f.Name
+				}
+				return nil, fault.Invalid.Errorf("field %q is part of the key of collection %s and must have a value", name, c.Name)
+			}
+			keys = append(keys, d)
+		}
+		seed.Seed = dag.KeyedSeed(keys)
+	default:
+		return nil, fault.Invalid.Errorf("collection %s makes docIDs in mode %d, which this version does not know: use a newer pando", c.Name, c.Mode)
+	}
+	return seed, nil
+}
+
+func find(deltas []crdt.Delta, f crdt.FieldID) (crdt.Delta, bool) {
+	for _, d := range deltas {
+		if d.Field == f {
+			return d, true
+		}
+	}
+	return crdt.Delta{}, false
+}
+
+// Write changes a document: one commit on top of all its heads. Without deltas
+// nothing is written. A document that does not exist or is deleted gives NotFound.
+func (tx *Tx) Write(c *schema.Collection, id dag.DocID, deltas []crdt.Delta) (Doc, error) {
+	if err := tx.writable(); err != nil {
+		return Doc{}, err
+	}
+	d, err := tx.Get(c, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	if d.Deleted() {
+		return Doc{}, fault.NotFound.Errorf("a document with the given ID has been deleted. DocID: %s", id)
+	}
+	if len(deltas) == 0 {
+		return d, nil
+	}
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
+	}
+	return tx.write(c, n, d.State, &dag.Commit{Doc: id, Deltas: deltas})
+}
+
+// Delete marks a document deleted; its values and history stay.
+func (tx *Tx) Delete(c *schema.Collection, id dag.DocID) (Doc, error) {
+	return tx.Write(c, id, []crdt.Delta{{Field: crdt.FieldStatus, Kind: crdt.KindStatus, Val: value.OfBool(true)}})
+}
+
+// write completes a commit of the caller on top of the document's heads and
+// applies it. It is signed when the transaction commits: its CID does not depend
+// on the signature.
+func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit) (Doc, error) {
+	var newest uint64
+	cm.Height = 1
+	for _, h := range parents(d.Heads()) {
+		cm.Parents = append(cm.Parents, h.Commit)
+		cm.Height = max(cm.Height, h.Height+1)
+		newest = max(newest, h.HLC)
+	}
+	cm.HLC = dag.HLC(tx.s.now(), newest)
+	cm.Author.Key = tx.key.Public()
+	cm.Schema = c.Version
+	for _, x := range cm.Deltas {
+		if err := crdt.CheckDelta(x); err != nil {
+			return Doc{}, err
+		}
+	}
+	if err := dag.Prepare(cm); err != nil {
+		return Doc{}, err
+	}
+	st, err := tx.apply(n, d, cm, &pending{own: true})
+	if err != nil {
+		return Doc{}, err
+	}
+	return Doc{cm.Doc, c, st}, nil
+}
+
+// parents chooses what a new commit names: all heads, or the highest ones if
+// there are more than a commit may name. The rest stay heads for the next.
+func parents(heads []crdt.Head) []crdt.Head {
+	if len(heads) <= dag.MaxParents {
+		return heads
+	}
+	return highest(heads, dag.MaxParents)
+}
+
+var errApplied = errors.New("applied before")
+
+// apply is the only code that changes a document. The commit's parents must be
+// applied and its rules checked; d is the document so far.
+func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.Document, error) {
+	known, err := tx.applied(cm.CID)
+	if err != nil {
+		return d, err
+	}
+	if known {
+		return d, errApplied
+	}
+	next, err := d.Fold(change(cm), func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
+	if err = errors.Join(err, tx.failed); err != nil {
+		return d, fmt.Errorf("apply %s: %w", cm.CID, err)
+	}
+	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
+	st := tx.staged[cm.Doc]
+	if st == nil {
+		st = &staged{coll: n}
+		tx.staged[cm.Doc] = st
+	}
+	if _, kept := tx.undo[cm.Doc]; tx.undo != nil && !kept {
+		tx.undo[cm.Doc] = *st
+	}
+	st.doc, st.commits = next, append(st.commits, p)
+	tx.pending, tx.byCID[cm.CID] = append(tx.pending, p), p
+	tx.kv.Set(documentKey(n, cm.Doc), next.Bytes())
+	tx.tally(n, d, next)
+	return next, nil
+}
+
+func change(cm *dag.Commit) crdt.Change {
+	ch := crdt.Change{Commit: cm.CID, Height: cm.Height, HLC: cm.HLC, Deltas: cm.Deltas}
+	for _, p := range cm.Parents {
+		ch.Parents = append(ch.Parents, p)
+	}
+	return ch
+}
+
+// tally keeps the counts of the collection.
+func (tx *Tx) tally(n short, old, next crdt.Document) {
+	if tx.counts == nil {
+		tx.counts = map[short]count{}
+	}
+	k := tx.counts[n]
+	was, is := len(old.Bytes()) > 0, !next.Deleted()
+	if !was {
+		k.all++
+	}
+	if alive := was && !old.Deleted(); alive != is {
+		if is {
+			k.alive++
+		} else {
+			k.alive--
+		}
+	}
+	tx.counts[n] = k
+}
+
+// applied reports whether a commit is applied, here or in the database.
+func (tx *Tx) applied(cid dag.CID) (bool, error) {
+	if _, ok := tx.byCID[cid]; ok {
+		return true, nil
+	}
+	_, ok, err := tx.kv.Get(indexKey(cid))
+	return ok, err
+}
+
+// partOf reports whether a commit is applied to that very document. Whether it
+// is applied to another one must not matter: replicas hold different documents.
+func (tx *Tx) partOf(n short, doc dag.DocID, cid dag.CID) bool {
+	p, ok, err := tx.where(cid)
+	if err != nil {
+		tx.failed = err // the merge rules cannot carry it; apply does
+	}
+	return ok && p.doc == doc && p.coll == n
+}
+
+// where says where a commit is stored, or will be.
+func (tx *Tx) where(cid dag.CID) (place, bool, error) {
+	if p, ok := tx.byCID[cid]; ok {
+		return p.place, true, nil
+	}
+	v, ok, err := tx.kv.Get(indexKey(cid))
+	if err != nil || !ok {
+		return place{}, false, err
+	}
+	p, err := parseIndexValue(cid, v)
+	return p, err == nil, err
+}

@@ -1,0 +1,255 @@
+// Package pando is a peer-to-peer document database that lives in your program.
+//
+// Documents belong to collections, which GraphQL types describe, and are read and
+// changed by GraphQL or by the methods of a transaction. Every change is a signed,
+// content-addressed commit; replicas that hold the same commits hold the same
+// bytes, whatever the order in which they got them.
+//
+// A database is complete without a network. Package p2p connects it with others
+// through its Replica; importing this package alone compiles no network code.
+//
+//	db, err := pando.Open(ctx, "data", nil)
+//	…
+//	defer db.Close()
+//	_, err = db.AddSchema(ctx, `type Note { text: String }`)
+//	res := db.Exec(ctx, pando.Request{Query: `mutation { create_Note(input: {text: "hi"}) { _docID } }`})
+package pando
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/query"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
+)
+
+// The words of the data model.
+type (
+	// CID names a commit. It prints as a CIDv1 that any IPLD tool reads.
+	CID = dag.CID
+	// DocID names a document for ever, while the CIDs of its heads move.
+	DocID = dag.DocID
+	// CollectionID names a collection: the same definition has the same ID on
+	// every node.
+	CollectionID = dag.CollectionID
+	// Digest names a version of a collection.
+	Digest = dag.Digest
+	// Collection describes a collection.
+	Collection = schema.Collection
+	// Field describes a field of a collection.
+	Field = schema.Field
+	// Change is one entry of the feed: a commit became part of a document.
+	Change = store.Change
+	// Identity is a keypair that signs commits. Its DID is public.
+	Identity = ident.Key
+	// DID is the public name of an identity, such as did:key:z6Mk….
+	DID = ident.DID
+	// Problem is one thing that a check of the database found wrong.
+	Problem = store.Problem
+	// Rebuilt says what a rebuild kept.
+	Rebuilt = store.Rebuilt
+)
+
+// The kinds of failure, for errors.Is.
+var (
+	ErrInvalid     error = fault.Invalid
+	ErrNotFound    error = fault.NotFound
+	ErrExists      error = fault.Exists
+	ErrConflict    error = fault.Conflict
+	ErrDenied      error = fault.Denied
+	ErrTooLarge    error = fault.TooLarge
+	ErrCorrupt     error = fault.Corrupt
+	ErrUnavailable error = fault.Unavailable
+	ErrClosed      error = fault.Closed
+)
+
+// NewIdentity makes a new ed25519 identity.
+func NewIdentity() (Identity, error) { return ident.Generate(ident.EdDSA) }
+
+// Options configure a database. The zero value is right for most.
+type Options struct {
+	// Identity signs the commits that are made here. If it is zero, the key in
+	// the database's directory does; it is made when there is none.
+	Identity Identity
+	// CacheBytes is how much of the database to keep in memory; 0 is 64 MiB. The
+	// memory is taken as it is used.
+	CacheBytes int64
+	// Limits bound what one GraphQL request may cost.
+	Limits Limits
+	// Logger hears of what goes on; nil is silence.
+	Logger *slog.Logger
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+	// Rand is where identities and unique docIDs come from; nil is the system's.
+	Rand io.Reader
+}
+
+// Limits bound what one GraphQL request may cost. Zero fields have defaults.
+type Limits = query.Limits
+
+// DB is an open database, as one identity uses it. It is safe for concurrent use.
+type DB struct {
+	*shared
+	who Identity
+}
+
+// shared is what a database is, whoever uses it.
+type shared struct {
+	store  *store.Store
+	self   Identity // the node's own
+	limits Limits
+
+	mu       sync.Mutex // guards what follows
+	compiled *query.Schema
+	from     *store.Set // what compiled was made from
+	open     map[*Tx]struct{}
+	closed   bool
+}
+
+// The layout of a database directory.
+const (
+	dataDir = "data"     // the key space
+	keyFile = "node.key" // the node's identity
+)
+
+// Open opens the database in a directory, and makes it if there is none. An empty
+// directory name is a database in memory. Another process that has the directory
+// open gives Unavailable; a newer format gives Unavailable.
+func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger}
+	self := o.Identity
+	data := filepath.Join(dir, dataDir)
+	if dir == "" {
+		so.FS, data = kv.NewMemFS(), dataDir
+		if self.IsZero() {
+			var err error
+			if self, err = NewIdentity(); err != nil {
+				return nil, fmt.Errorf("new identity: %w", err)
+			}
+		}
+	} else {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fault.Unavailable.Errorf("open database: %w", err)
+		}
+		if self.IsZero() {
+			var err error
+			if self, err = ident.LoadOrCreateKey(filepath.Join(dir, keyFile)); err != nil {
+				return nil, fmt.Errorf("identity of the node: %w", err)
+			}
+		}
+	}
+	s, err := store.Open(data, so)
+	if err != nil {
+		return nil, err
+	}
+	sh := &shared{store: s, self: self, limits: o.Limits, open: map[*Tx]struct{}{}}
+	return &DB{sh, self}, nil
+}
+
+// Close ends explicit transactions, waits for the others, and closes the
+// directory. It may be called twice.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	db.closed = true
+	var open []*Tx
+	for tx := range db.open {
+		open = append(open, tx)
+	}
+	db.mu.Unlock()
+	for _, tx := range open {
+		tx.Discard()
+	}
+	return db.store.Close()
+}
+
+// As returns the same database as another identity uses it: its writes are signed
+// by that identity. The copy is cheap, and closing either closes both.
+func (db *DB) As(who Identity) *DB { return &DB{db.shared, who} }
+
+// Identity returns whom the database is used as; for a database as Open returned
+// it, the node itself.
+func (db *DB) Identity() Identity { return db.who }
+
+// AddSchema adds the collections that GraphQL types describe, all or none, and
+// returns them. Types may refer to collections that exist.
+func (db *DB) AddSchema(ctx context.Context, sdl string) (added []*Collection, err error) {
+	err = db.store.Update(ctx, db.who, func(tx *store.Tx) error {
+		added, err = addSchema(tx, sdl)
+		return err
+	})
+	return added, err
+}
+
+func addSchema(tx *store.Tx, sdl string) ([]*Collection, error) {
+	added, err := schema.Parse(sdl, tx.Collections())
+	if err != nil {
+		return nil, err
+	}
+	return added, tx.AddCollections(added)
+}
+
+// Collections returns the collections in the order of their names.
+func (db *DB) Collections() []*Collection { return db.store.Schema().Collections() }
+
+// Collection returns the collection of that name, or NotFound.
+func (db *DB) Collection(name string) (*Collection, error) {
+	if c, ok := db.store.Schema().Collection(name); ok {
+		return c, nil
+	}
+	return nil, fault.NotFound.Errorf("collection %q does not exist: add it with a schema, or join a peer that has it", name)
+}
+
+// View runs fn on a snapshot. Writes in it fail.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	return db.store.View(ctx, func(tx *store.Tx) error { return fn(&Tx{db: db, tx: tx}) })
+}
+
+// Update runs fn in a transaction and commits it: all its writes or none, durable
+// on return. Updates are serial in effect; fn may run twice, so it must not keep
+// what a first run found.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	return db.store.Update(ctx, db.who, func(tx *store.Tx) error { return fn(&Tx{db: db, tx: tx}) })
+}
+
+// Changes yields the feed after a cursor, the Seq of a change (0 is the start),
+// and then waits for more: every change, local or remote, durable before it is
+// seen. It ends with the context's error, or Closed. Keep the last Seq to resume.
+func (db *DB) Changes(ctx context.Context, after uint64) iter.Seq2[Change, error] {
+	return db.store.Changes(ctx, after)
+}
+
+// Seq returns the newest number of the feed.
+func (db *DB) Seq() uint64 { return db.store.Seq() }
+
+// DiskBytes returns how much the database takes on disk.
+func (db *DB) DiskBytes() uint64 { return db.store.Size() }
+
+// Check reads the whole database and reports what is wrong with it: checksums,
+// commits, signatures, documents that are not what their commits make.
+func (db *DB) Check(ctx context.Context, report func(Problem)) error {
+	return db.store.Check(ctx, report)
+}
+
+// Rebuild makes the database in a directory anew from its commits; see Check for
+// whether that is needed. It must not be open. It can be interrupted at any time.
+func Rebuild(ctx context.Context, dir string, report func(Problem)) (Rebuilt, error) {
+	return store.Rebuild(ctx, filepath.Join(dir, dataDir), store.Options{}, report)
+}
