@@ -105,11 +105,14 @@ func (db *DB) Apply(b *Batch) (Pending, error) {
 	}
 	db.writing.Lock()
 	defer db.writing.Unlock()
-	if err := db.fs.failed(); err != nil {
+	if err := db.room.wait(db.engine); err != nil {
 		return Pending{}, fmt.Errorf("write: %w", err)
 	}
 	if err := db.engine.ApplyNoSyncWait(b.ops, pebble.Sync); err != nil {
 		return Pending{}, fmt.Errorf("write: %w", classify(err))
+	}
+	if err := db.fs.failed(); err != nil {
+		return Pending{}, fmt.Errorf("write: %w", err) // whether it was applied is unknown
 	}
 	return Pending{db, b}, nil
 }

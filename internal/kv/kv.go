@@ -9,9 +9,11 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,9 +51,10 @@ const (
 
 // Options for Open. The zero value keeps everything on disk with default sizes.
 type Options struct {
-	FS         FS           // where files live; nil is the disk
-	CacheBytes int64        // how much of the tables to keep in memory; 0 is 64 MiB
-	Logger     *slog.Logger // what the engine does, at debug level; nil is silence
+	FS           FS           // where files live; nil is the disk
+	CacheBytes   int64        // how much of the tables to keep in memory; 0 is 64 MiB
+	ReserveBytes int64        // how much of the disk to leave free; 0 is 64 MiB, less is none
+	Logger       *slog.Logger // what the engine does, at debug level; nil is silence
 }
 
 // DB is an open database. Its methods may be used from many goroutines at once.
@@ -59,9 +62,10 @@ type DB struct {
 	engine *pebble.DB
 	dir    string
 	fs     *guardFS
+	room   *room
 	lock   *pebble.Lock
 
-	writing sync.Mutex // orders batches, and lets Apply look before it leaps
+	writing sync.Mutex // held while a batch is applied: first it is made sure that the engine can
 
 	mu     sync.Mutex // guards closed, users
 	closed bool
@@ -89,10 +93,16 @@ func Open(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{dir: dir, fs: newGuardFS(inner), lock: lock}
+	db := &DB{dir: dir, lock: lock}
 	db.idle.L = &db.mu
-	log := logger{o.Logger}
-	cache := pebble.NewCache(cmpOr(o.CacheBytes, defaultCacheBytes))
+	log := logger{to: o.Logger}
+	db.fs = newGuardFS(inner, func(err error) {
+		log.Errorf("writing failed: %v", err)
+		db.room.moved()
+	})
+	log.fatal = db.fs.freeze
+	db.room = newRoom(dir, db.fs, o.ReserveBytes)
+	cache := pebble.NewCache(cmp.Or(max(o.CacheBytes, 0), defaultCacheBytes))
 	defer cache.Unref() // the engine holds its own reference
 	db.engine, err = openEngine(dir, db.engineOptions(cache, log))
 	if err != nil {
@@ -114,16 +124,16 @@ func openEngine(dir string, o *pebble.Options) (engine *pebble.DB, err error) {
 }
 
 // lockDirectory keeps other processes, and other parts of this one, out of dir.
-func lockDirectory(dir string, fs vfs.FS) (*pebble.Lock, error) {
-	lock, err := pebble.LockDirectory(dir, fs)
-	switch {
-	case err == nil:
+func lockDirectory(dir string, files vfs.FS) (*pebble.Lock, error) {
+	lock, err := pebble.LockDirectory(dir, files)
+	if err == nil {
 		return lock, nil
-	case errors.Is(err, os.ErrPermission):
-		return nil, fault.Unavailable.Errorf("open database: no right to write in directory %q; run as its owner: %w", dir, err)
-	default:
-		return nil, fault.Unavailable.Errorf("open database: another pando node uses directory %q; stop it, or choose another directory: %w", dir, err)
 	}
+	// Failing to make the lock file is told from failing to lock it by the path.
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return nil, fault.Unavailable.Errorf("open database: cannot write in directory %q; check its owner and the disk: %w", dir, err)
+	}
+	return nil, fault.Unavailable.Errorf("open database: another pando node uses directory %q; stop it, or choose another directory: %w", dir, err)
 }
 
 func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
@@ -132,12 +142,11 @@ func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
 		FS:                          db.fs,
 		Lock:                        db.lock,
 		Logger:                      log,
-		LoggerAndTracer:             nil,
 		FormatMajorVersion:          formatVersion,
 		MemTableSize:                memTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: never,
+		L0StopWritesThreshold:       never,
 		L0CompactionThreshold:       2,
-		L0StopWritesThreshold:       l0StopWrites,
 		MaxOpenFiles:                maxOpenFiles,
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { log.Errorf("background work failed: %v", err) },
@@ -146,6 +155,7 @@ func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
 			DataCorruption: func(info pebble.DataCorruptionInfo) { log.Errorf("%v", info) },
 		},
 	}
+	db.room.listen(o.EventListener)
 	o.CompactionConcurrencyRange = func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) }
 	o.Experimental.FileCacheShards = 2 // each has a goroutine of its own
 	for i := range o.Levels {
@@ -154,9 +164,6 @@ func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
 	return o
 }
-
-// l0StopWrites is how many overlapping tables may pile up before writes wait.
-const l0StopWrites = 24
 
 // Close waits for the snapshots and transactions still open, then closes the
 // files. Calls after Close give Closed.
@@ -167,6 +174,7 @@ func (db *DB) Close() error {
 		return fault.Closed.Errorf("close database: it is closed already")
 	}
 	db.closed = true
+	db.fs.close()
 	for db.users > 0 {
 		db.idle.Wait()
 	}
@@ -261,24 +269,23 @@ func (db *DB) Metrics() Metrics {
 }
 
 // logger passes what the engine says to slog. Nothing it says ends the process.
-type logger struct{ to *slog.Logger }
+type logger struct {
+	to    *slog.Logger
+	fatal func(error)
+}
 
 func (l logger) Infof(format string, args ...any)  { l.log(slog.LevelDebug, format, args) }
 func (l logger) Errorf(format string, args ...any) { l.log(slog.LevelWarn, format, args) }
 
-// Fatalf returns, although the engine expects to die here: the guard around the
-// file system has then frozen the files, and writers are refused.
-func (l logger) Fatalf(format string, args ...any) { l.log(slog.LevelError, format, args) }
+// Fatalf returns, although the engine expects to die here. What it complains of
+// can no longer do harm: the files are frozen, and writers are refused.
+func (l logger) Fatalf(format string, args ...any) {
+	l.log(slog.LevelError, format, args)
+	l.fatal(fmt.Errorf(format, args...))
+}
 
 func (l logger) log(level slog.Level, format string, args []any) {
 	if ctx := context.Background(); l.to != nil && l.to.Enabled(ctx, level) {
 		l.to.Log(ctx, level, "storage: "+fmt.Sprintf(format, args...))
 	}
-}
-
-func cmpOr(n, other int64) int64 {
-	if n > 0 {
-		return n
-	}
-	return other
 }

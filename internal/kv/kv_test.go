@@ -83,10 +83,10 @@ func TestSnapshotDoesNotSeeLaterWrites(t *testing.T) {
 	set(t, db, "a", "2", "b", "3")
 	after := db.Snapshot()
 	defer after.Close()
-	if got, want := get(t, before, "a") + " " + get(t, before, "b"), "1 (none)"; got != want {
+	if got, want := get(t, before, "a")+" "+get(t, before, "b"), "1 (none)"; got != want {
 		t.Errorf("before: %s, want %s", got, want)
 	}
-	if got, want := get(t, after, "a") + " " + get(t, after, "b"), "2 3"; got != want {
+	if got, want := get(t, after, "a")+" "+get(t, after, "b"), "2 3"; got != want {
 		t.Errorf("after: %s, want %s", got, want)
 	}
 }

@@ -108,8 +108,8 @@ func (s *Snapshot) newIter(own *overlay, lo, hi []byte, reverse bool) *Iter {
 	if s.err != nil {
 		return &Iter{err: fmt.Errorf("scan: %w", s.err)}
 	}
-	if lo != nil && hi != nil && bytes.Compare(lo, hi) >= 0 {
-		return &Iter{} // the engine takes bounds in order only
+	if hi != nil && bytes.Compare(lo, hi) >= 0 {
+		return &Iter{} // the engine wants bounds in order, and takes an empty one for none
 	}
 	base, err := s.at.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
