@@ -1,0 +1,164 @@
+package pando_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pandodb/pando"
+
+// layers gives each package its place. A package imports only packages of smaller
+// numbers; packages of one number do not know each other.
+var layers = map[string]int{
+	"internal/fault":  0,
+	"internal/cbor":   1,
+	"internal/ident":  1,
+	"internal/kv":     1,
+	"internal/radix":  1,
+	"internal/value":  2,
+	"internal/crdt":   3,
+	"internal/dag":    4,
+	"internal/schema": 5,
+	"internal/store":  6,
+	"internal/query":  7,
+	"":                8, // package pando: embedders stop here
+	"p2p":             9,
+	"api":             10,
+	"cmd/pando":       11,
+	// For tests and the command line only.
+	"internal/script": 9,
+	"internal/sim":    9,
+}
+
+// homes names the only packages that may import a dependency, and why.
+var homes = []struct {
+	prefix string
+	in     []string
+	why    string
+}{
+	{"github.com/cockroachdb/pebble", []string{"internal/kv"}, "the storage engine hides behind kv"},
+	{"github.com/libp2p/", []string{"p2p"}, "a database is complete without a network"},
+	{"github.com/multiformats/go-multiaddr", []string{"p2p"}, "a database is complete without a network"},
+	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
+	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
+	{"net/http", []string{"api", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
+}
+
+func TestPackagesImportOnlyLowerLayers(t *testing.T) {
+	t.Parallel()
+	for _, f := range sources(t) {
+		here, ok := layers[f.pkg]
+		if !ok {
+			t.Errorf("package %s has no layer: give it one here, and say in ARCHITECTURE.md which decision it hides", f.pkg)
+			continue
+		}
+		for _, path := range f.imports {
+			pkg, own := strings.CutPrefix(path, module)
+			if !own {
+				continue
+			}
+			pkg = strings.TrimPrefix(pkg, "/")
+			there, ok := layers[pkg]
+			if ok && there >= here {
+				t.Errorf("%s imports %s, which is not below it", f.path, path)
+			}
+		}
+	}
+}
+
+func TestHeavyDependenciesHaveOneHome(t *testing.T) {
+	t.Parallel()
+	for _, f := range sources(t) {
+		for _, path := range f.imports {
+			for _, h := range homes {
+				if (path == h.prefix || strings.HasPrefix(path, strings.TrimSuffix(h.prefix, "/")+"/")) && !slices.Contains(h.in, f.pkg) {
+					t.Errorf("%s imports %s: only %v may, because %s", f.path, path, h.in, h.why)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItHides(t *testing.T) {
+	t.Parallel()
+	said := map[string]bool{}
+	for _, f := range sources(t) {
+		said[f.pkg] = said[f.pkg] || f.doc
+	}
+	for pkg, ok := range said {
+		if !ok {
+			t.Errorf("package %q has no package comment", pkg)
+		}
+	}
+}
+
+type source struct {
+	path, pkg string
+	imports   []string
+	doc       bool
+}
+
+// sources returns the Go files that are built, without tests.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bench") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		if tool(f) {
+			return nil
+		}
+		pkg := filepath.ToSlash(filepath.Dir(path))
+		if pkg == "." {
+			pkg = ""
+		}
+		s := source{path: path, pkg: pkg, doc: f.Doc != nil}
+		for _, i := range f.Imports {
+			p, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, p)
+		}
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found only %d source files: the test looks in the wrong place", len(all))
+	}
+	return all
+}
+
+// tool reports whether a file is left out of the build, as generators are.
+func tool(f *ast.File) bool {
+	for _, g := range f.Comments {
+		for _, c := range g.List {
+			if c.Text == "//go:build ignore" && c.Pos() < f.Package {
+				return true
+			}
+		}
+	}
+	return false
+}
