@@ -210,7 +210,7 @@ func checkDefault(f *Field) error {
 	}
 	d, err := f.delta(*f.Default)
 	if err != nil {
-		return err
+		return fault.Invalid.Errorf("default value is invalid. Field: %w", err)
 	}
 	if err := crdt.CheckDelta(d); err != nil {
 		return fault.Invalid.Errorf("default of field %q: %w", f.Name, err)

@@ -281,7 +281,7 @@ func setSize(f *Field, def *ast.FieldDefinition) error {
 	}
 	n, err := strconv.ParseInt(v.Raw, 10, 64)
 	if err != nil {
-		n = -1
+		return errorAt(v.Position, "field %q: size %.40s is not between 1 and %d", f.Name, v.Raw, MaxListSize)
 	}
 	if err := checkSize(f, n); err != nil {
 		return atPos(v.Position, err)
@@ -332,13 +332,16 @@ var modeNames = []string{"CONTENT", "OWNED", "KEYED", "UNIQUE"}
 func (d *draft) addKey(v *ast.Value) error {
 	f, ok := d.stored(v.Raw)
 	if !ok {
-		return errorAt(v.Position, "@docID: type %s has no field %q that can be a key: %s", d.Name, v.Raw, didYouMean(v.Raw, d.storedNames()))
+		return errorAt(v.Position, "@docID: type %s has no field %.140q that can be a key: %s", d.Name, v.Raw, didYouMean(v.Raw, d.storedNames()))
 	}
 	if err := checkKey(f); err != nil {
 		return atPos(v.Position, err)
 	}
 	if d.isKey(f) {
 		return errorAt(v.Position, "@docID: field %q is there twice: remove one", f.Name)
+	}
+	if len(d.Keys) == MaxKeys {
+		return errorAt(v.Position, "@docID: more than %d key fields: fewer have to do", MaxKeys)
 	}
 	f.NonNull = true // a document without its key could not be named
 	d.Keys = append(d.Keys, f.ID)

@@ -47,7 +47,7 @@ func (c *Collection) WithIndex(ix Index) (*Collection, Index, error) {
 func (c *Collection) WithoutIndex(name string) (*Collection, error) {
 	i := slices.IndexFunc(c.Indexes, func(ix Index) bool { return ix.Name == name })
 	if i < 0 {
-		return nil, fault.NotFound.Errorf("index with name doesn't exists. Name: %s: %s", name, didYouMean(name, c.indexNames()))
+		return nil, fault.NotFound.Errorf("index with name doesn't exists. Name: %.140s: %s", name, didYouMean(name, c.indexNames()))
 	}
 	next := *c
 	next.Indexes = slices.Delete(slices.Clone(c.Indexes), i, i+1)
@@ -107,7 +107,7 @@ func (c *Collection) completeColumn(ix *Index, i int) error {
 	if col.Name != docIDField {
 		f, ok := c.stored(col.Name)
 		if !ok {
-			return fault.Invalid.Errorf("creating an index on a non-existing property. Field: %s: %s", col.Name, didYouMean(col.Name, c.storedNames()))
+			return fault.Invalid.Errorf("creating an index on a non-existing property. Field: %.140s: %s", col.Name, didYouMean(col.Name, c.storedNames()))
 		}
 		col.Name = f.Name
 	}

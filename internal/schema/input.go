@@ -36,22 +36,22 @@ func (c *Collection) Create(in []Input) ([]crdt.Delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ds []crdt.Delta
+	ds := make([]crdt.Delta, 0, len(c.Fields))
 	for i := range c.Fields {
 		f := &c.Fields[i]
 		if f.IsVirtual() {
 			continue
 		}
-		v := given[i]
+		v := given[i].val
 		switch {
-		case v == nil && f.Default != nil:
-			v = f.Default
-		case (v == nil || v.IsNull()) && f.NonNull:
+		case !given[i].ok && f.Default != nil:
+			v = *f.Default
+		case v.IsNull() && f.NonNull:
 			return nil, fault.Invalid.Errorf("%s.%s: a value is required: the field is %s", c.Name, f.Name, f.TypeName())
-		case v == nil || v.IsNull():
+		case v.IsNull():
 			continue
 		}
-		d, err := f.delta(*v)
+		d, err := f.delta(v)
 		if err != nil {
 			return nil, fmt.Errorf("%s.%w", c.Name, err)
 		}
@@ -70,11 +70,11 @@ func (c *Collection) Update(current crdt.Document, in []Input) ([]crdt.Delta, er
 		return nil, err
 	}
 	var ds []crdt.Delta
-	for i, v := range given {
-		if v == nil {
+	for i := range given {
+		if !given[i].ok {
 			continue
 		}
-		d, changed, err := c.change(current, &c.Fields[i], *v)
+		d, changed, err := c.change(current, &c.Fields[i], given[i].val)
 		if err != nil {
 			return nil, fmt.Errorf("%s.%w", c.Name, err)
 		}
@@ -94,8 +94,12 @@ func (c *Collection) change(current crdt.Document, f *Field, v value.Value) (d c
 		if v.IsNull() {
 			return d, false, nil
 		}
-		d, err = f.delta(v)
-		return d, err == nil, err
+		// Adding nothing is a change only where there was nothing to add to.
+		if d, err = f.delta(v); err != nil || !value.Equal(v, value.OfInt(0)) {
+			return d, err == nil, err
+		}
+		_, counts := current.Value(f.ID, f.Kind())
+		return d, !counts, nil
 	}
 	old, _ := current.Value(f.ID, f.Kind())
 	if same(old, v) && (f.Rule != crdt.MVR || len(current.Conflicts(f.ID, f.Kind())) == 0) {
@@ -117,10 +121,16 @@ func same(a, b value.Value) bool {
 	return bytes.Equal(a.AppendBinary(nil), b.AppendBinary(nil))
 }
 
+// slot is what an input gives for one field.
+type slot struct {
+	val value.Value
+	ok  bool // it is mentioned
+}
+
 // take finds the field of every input and makes its value one of the field's type.
-// The result has a place for each field of c; nil is not mentioned.
-func (c *Collection) take(in []Input) ([]*value.Value, error) {
-	given := make([]*value.Value, len(c.Fields))
+// The result has a slot for each field of c.
+func (c *Collection) take(in []Input) ([]slot, error) {
+	given := make([]slot, len(c.Fields))
 	for _, input := range in {
 		i, err := c.writable(input.Name)
 		if err != nil {
@@ -131,10 +141,10 @@ func (c *Collection) take(in []Input) ([]*value.Value, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s.%w", c.Name, err)
 		}
-		if given[i] != nil && !same(*given[i], v) {
+		if given[i].ok && !same(given[i].val, v) {
 			return nil, fault.Invalid.Errorf("%s.%s is given twice with different values: give it once, as %s", c.Name, f.Name, input.Name)
 		}
-		given[i] = &v
+		given[i] = slot{v, true}
 	}
 	return given, nil
 }
@@ -145,11 +155,22 @@ func (c *Collection) writable(name string) (int, error) {
 	case !ok && name == docIDField:
 		return 0, fault.Invalid.Errorf("%s.%s: a docID follows from the document and cannot be chosen: leave it out", c.Name, name)
 	case !ok:
-		return 0, fault.Invalid.Errorf("the given field does not exist. Name: %s: type %s has no such field: %s", name, c.Name, didYouMean(name, c.storedNames()))
+		return 0, fault.Invalid.Errorf("the given field does not exist. Name: %s: type %s has no such field: %s", name, c.Name, didYouMean(name, c.inputNames()))
 	case c.Fields[i].IsVirtual():
 		return 0, fault.Invalid.Errorf("cannot set relation from secondary side. Name: %s: set it in the documents of %s", name, c.Fields[i].Target)
 	}
 	return i, nil
+}
+
+// inputNames are the names that an input can have in both spellings of relations.
+func (c *Collection) inputNames() []string {
+	names := c.storedNames()
+	for _, name := range names {
+		if f, _ := c.Field(name); f.IsRelation() {
+			names = append(names, f.IDName())
+		}
+	}
+	return names
 }
 
 func (f *Field) coerce(loose value.Value) (value.Value, error) {

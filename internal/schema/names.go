@@ -53,7 +53,7 @@ func didYouMean(name string, candidates []string) string {
 	const few = 12
 	var near []string
 	for _, c := range candidates {
-		if strings.EqualFold(c, name) || distance(name, c) <= 1+len(name)/4 {
+		if strings.EqualFold(c, name) || distance(name, c) <= (len(name)+2)/4 {
 			near = append(near, c)
 		}
 	}
@@ -66,6 +66,8 @@ func didYouMean(name string, candidates []string) string {
 		return "did you mean " + strings.Join(near, " or ") + "?"
 	case len(candidates) == 0:
 		return "there are none"
+	case len(candidates) == 1:
+		return "the only one is " + candidates[0]
 	case len(candidates) <= few:
 		return "there are " + strings.Join(candidates, ", ")
 	}

@@ -108,27 +108,42 @@ func parseText(sdl string) (*ast.SchemaDocument, error) {
 	if !utf8.ValidString(sdl) {
 		return nil, fault.Invalid.Errorf("schema is not valid UTF-8: save the file as UTF-8")
 	}
-	doc, err := parser.ParseSchemasWithLimit(maxTokens, &ast.Source{Input: withoutEmptyBodies(sdl)})
-	if err == nil {
-		return doc, nil
+	text, err := withoutEmptyBodies(sdl)
+	if err != nil {
+		return nil, syntaxError(err)
 	}
+	doc, err := parser.ParseSchemasWithLimit(maxTokens, &ast.Source{Input: text})
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	return doc, nil
+}
+
+func syntaxError(err error) error {
 	var g *gqlerror.Error
 	if errors.As(err, &g) && len(g.Locations) > 0 {
-		return nil, errorAt(&ast.Position{Line: g.Locations[0].Line, Column: g.Locations[0].Column}, "syntax: %s", g.Message)
+		return errorAt(&ast.Position{Line: g.Locations[0].Line, Column: g.Locations[0].Column}, "syntax: %.200s", g.Message)
 	}
-	return nil, fault.Invalid.Errorf("schema: syntax: %s", strings.TrimPrefix(err.Error(), "input: "))
+	return fault.Invalid.Errorf("schema: syntax: %.200s", strings.TrimPrefix(err.Error(), "input: "))
 }
 
 // withoutEmptyBodies blanks the braces of "type X {}": the dialect allows them,
 // the grammar of the parser only the same without braces. Places stay as they are.
-func withoutEmptyBodies(sdl string) string {
+// Errors of the text's tokens end here, because the parser would say less of them.
+func withoutEmptyBodies(sdl string) (string, error) {
 	lex := lexer.New(&ast.Source{Input: sdl})
 	var runes []rune // of sdl once a body was found: tokens know their place in runes
 	parens, open := 0, -1
 	for range maxTokens {
 		tok, err := lex.ReadToken()
-		if err != nil || tok.Kind == lexer.EOF {
+		if err != nil {
+			return "", err
+		}
+		if tok.Kind == lexer.EOF {
 			break
+		}
+		if tok.Kind == lexer.Name && len(tok.Value) > 2*MaxName {
+			return "", gqlerror.ErrorLocf("", tok.Pos.Line, tok.Pos.Column, "name of %d bytes: at most %d are allowed", len(tok.Value), MaxName)
 		}
 		switch tok.Kind {
 		case lexer.Comment:
@@ -151,9 +166,9 @@ func withoutEmptyBodies(sdl string) string {
 		open = -1
 	}
 	if runes == nil {
-		return sdl
+		return sdl, nil
 	}
-	return string(runes)
+	return string(runes), nil
 }
 
 // declare takes the names, so that the types can refer to each other whatever
@@ -284,12 +299,8 @@ func (s *submission) field(d *draft, def *ast.FieldDefinition) (Field, error) {
 	if err := setRule(&f, def); err != nil {
 		return f, err
 	}
-	if f.IsRelation() {
-		e, err := newEnd(d, &f, def)
-		if err != nil {
-			return f, err
-		}
-		d.ends[f.Name] = e
+	if err := d.setRelation(&f, def); err != nil {
+		return f, err
 	}
 	if err := setDefault(&f, def); err != nil {
 		return f, err
@@ -303,7 +314,7 @@ func (s *submission) setType(f *Field, def *ast.FieldDefinition) error {
 		elem = t.Elem
 	}
 	if elem.Elem != nil {
-		return errorAt(def.Position, "field %q: lists of lists do not exist: use JSON for %s", f.Name, t)
+		return errorAt(def.Position, "field %q: lists of lists do not exist: use JSON for %.80s", f.Name, t)
 	}
 	scalar, err := value.ParseType(elem.NamedType)
 	ok := err == nil

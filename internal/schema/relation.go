@@ -24,7 +24,16 @@ type end struct {
 	pos     *ast.Position // nil in an existing collection
 }
 
-func newEnd(d *draft, f *Field, def *ast.FieldDefinition) (*end, error) {
+// setRelation reads @relation and @primary.
+func (d *draft) setRelation(f *Field, def *ast.FieldDefinition) error {
+	if !f.IsRelation() {
+		for _, dir := range def.Directives {
+			if dir.Name == "relation" || dir.Name == "primary" {
+				return errorAt(dir.Position, "@%s on %s: %s is no type of a collection: remove it", dir.Name, f.Name, f.TypeName())
+			}
+		}
+		return nil
+	}
 	e := &end{
 		owner: d.Name, field: f.Name, target: f.Target, pos: def.Position,
 		list:    f.Type.IsList(),
@@ -34,16 +43,17 @@ func newEnd(d *draft, f *Field, def *ast.FieldDefinition) (*end, error) {
 	if dir := def.Directives.ForName("relation"); dir != nil {
 		v := argument(dir, "name")
 		if v == nil {
-			return nil, errorAt(dir.Position, "@relation: give a name, the same on both sides")
+			return errorAt(dir.Position, "@relation: give a name, the same on both sides")
 		}
 		if err := checkRelationName(v.Raw); err != nil {
-			return nil, atPos(v.Position, err)
+			return atPos(v.Position, err)
 		}
 		e.name, e.named = v.Raw, true
 	}
 	f.Relation = e.name
 	e.virtual = e.list
-	return e, nil
+	d.ends[f.Name] = e
+	return nil
 }
 
 // relationName is the name of a relation that was not given one.

@@ -145,20 +145,6 @@ func (c *Collection) KeyFields() []*Field {
 	return fs
 }
 
-// KeyDeltas returns those of ds that set the natural key, in the order of Keys. A
-// document that Create returned has them all.
-func (c *Collection) KeyDeltas(ds []crdt.Delta) []crdt.Delta {
-	var keys []crdt.Delta
-	for _, id := range c.Keys {
-		for _, d := range ds {
-			if d.Field == id {
-				keys = append(keys, d)
-			}
-		}
-	}
-	return keys
-}
-
 func (c *Collection) isKey(f *Field) bool {
 	for _, id := range c.Keys {
 		if f.ID == id {

@@ -114,6 +114,8 @@ func quote(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteRune('\\')
 			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
 		case r < ' ' || r == 0x7f || r == 0xfeff:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
