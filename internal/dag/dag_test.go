@@ -194,7 +194,7 @@ func TestParentsDecideHeightAndClock(t *testing.T) {
 		"height of the lower": func(c *Commit, ps []ParentInfo) []ParentInfo { c.Height = 2; return ps },
 		"clock not later":     func(c *Commit, ps []ParentInfo) []ParentInfo { c.HLC = high.HLC; return ps },
 		"another document":    func(c *Commit, ps []ParentInfo) []ParentInfo { ps[1].Doc[0] ^= 1; return ps },
-		"a parent missing":    func(c *Commit, ps []ParentInfo) []ParentInfo { return ps[:1] },
+		"a parent missing":    func(c *Commit, ps []ParentInfo) []ParentInfo { return ps[1:] },
 		"not its parent":      func(c *Commit, ps []ParentInfo) []ParentInfo { ps[0].CID[0] ^= 1; return ps },
 	} {
 		c := child(k, []*Commit{first, high}, hits(3))
