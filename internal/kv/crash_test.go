@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
@@ -278,21 +279,24 @@ func TestWritingGoesOnWhenThereIsSpaceAgain(t *testing.T) {
 func TestWritingGoesOnWhenTablesCanBeWrittenAgain(t *testing.T) {
 	disk := newFailFS(vfs.NewMem())
 	db := open(t, "db", kv.Options{FS: disk})
-	failures := 0
-	failed := make(chan struct{})
+	kv.RetryTablesAtOnce(db)
 	disk.fail(func(op, name string) error {
 		if op == "write" && strings.HasSuffix(name, ".sst") {
-			if failures++; failures == 1 { // flushes are not concurrent
-				close(failed)
-			}
-			if failures < 3 {
-				return syscall.ENOSPC
-			}
+			return syscall.ENOSPC
 		}
 		return nil
 	})
-	if n, err := fill(db, 700); err != nil { // 44 MiB: several memtables
-		t.Fatalf("writing ended after %d batches: %v", n, err)
+	if n, err := fill(db, 10_000); !errors.Is(err, fault.Unavailable) {
+		t.Fatalf("after %d batches that fit in no table writing gives %v, want Unavailable", n, err)
 	}
-	<-failed
+	disk.work()
+	for deadline := time.Now().Add(time.Minute); ; {
+		n, err := fill(db, 2000)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("although the disk works again, writing gives %v after %d batches", err, n)
+		}
+	}
 }

@@ -30,6 +30,15 @@ func classify(err error) error {
 	return err
 }
 
+// opening is classify for what goes wrong while a database is opened: a file
+// that does not exist then should.
+func opening(err error) error {
+	if errors.Is(err, fs.ErrNotExist) && fault.Of(err) == nil {
+		return fault.Corrupt.Errorf("a file is missing; restore a backup: %w", err)
+	}
+	return classify(err)
+}
+
 // corrupt says which file is damaged, and which keys are in it, when known.
 func corrupt(err error) error {
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {

@@ -28,6 +28,7 @@ type guardFS struct {
 	armed   atomic.Bool           // open has succeeded; before, all errors are told
 	frozen  atomic.Pointer[error] // why nothing is written any more
 	tables  atomic.Pointer[error] // why the last table could not be written
+	retry   time.Duration
 	closing chan struct{}
 	onError func(error)
 	once    sync.Once
@@ -38,7 +39,7 @@ type guardFS struct {
 const retryTables = time.Second
 
 func newGuardFS(inner vfs.FS, onError func(error)) *guardFS {
-	return &guardFS{FS: inner, closing: make(chan struct{}), onError: onError}
+	return &guardFS{FS: inner, retry: retryTables, closing: make(chan struct{}), onError: onError}
 }
 
 // arm is called when the database is open.
@@ -153,7 +154,7 @@ func (g *guardFS) mayWriteTable() error {
 	case g.tables.Load() != nil:
 		select {
 		case <-g.closing:
-		case <-time.After(retryTables):
+		case <-time.After(g.retry):
 		}
 	}
 	return nil

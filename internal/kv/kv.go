@@ -107,7 +107,7 @@ func Open(dir string, o Options) (*DB, error) {
 	db.engine, err = openEngine(dir, db.engineOptions(cache, log))
 	if err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("open database %q: %w", dir, classify(err))
+		return nil, fmt.Errorf("open database %q: %w", dir, opening(err))
 	}
 	db.fs.arm()
 	return db, nil
@@ -120,7 +120,20 @@ func openEngine(dir string, o *pebble.Options) (engine *pebble.DB, err error) {
 			err = fault.Corrupt.Errorf("the files cannot be read: %v", r)
 		}
 	}()
-	return pebble.Open(dir, o)
+	was, err := pebble.Peek(dir, o.FS)
+	if err != nil {
+		return nil, err
+	}
+	engine, err = pebble.Open(dir, o)
+	if err == nil && was.FormatMajorVersion < formatVersion {
+		// The engine begins a log before it changes to the format that we asked
+		// for, and the old one cannot tell damage from a write cut short: begin
+		// another.
+		if err = engine.Flush(); err != nil {
+			err = errors.Join(err, engine.Close())
+		}
+	}
+	return engine, err
 }
 
 // lockDirectory keeps other processes, and other parts of this one, out of dir.

@@ -1,0 +1,7 @@
+package kv
+
+// RetryTablesAtOnce spares tests the wait after a table could not be written.
+func RetryTablesAtOnce(db *DB) { db.fs.retry = 0 }
+
+// Flush writes what is in memory to tables, for tests of tables.
+func Flush(db *DB) error { return db.engine.Flush() }
