@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"github.com/pandodb/pando/internal/fault"
 	"slices"
 	"strings"
 )
@@ -99,4 +100,20 @@ func distance(a, b string) int {
 		before, last, row = last, row, before
 	}
 	return last[len(b)]
+}
+
+// CheckTogether returns Exists if the names of collections get in each other's
+// way: if one is called as a type that is generated for another. Parse checks
+// this with line numbers; this is for collections that come from a peer.
+func CheckTogether(cs []*Collection) error {
+	names := make(map[string]bool, len(cs))
+	for _, c := range cs {
+		names[c.Name] = true
+	}
+	for _, c := range cs {
+		if owner, ok := generatedBy(c.Name, func(n string) bool { return names[n] }); ok {
+			return fault.Exists.Errorf("collection %s has the name of a type generated for collection %s: one of them must be renamed where it was made", c.Name, owner)
+		}
+	}
+	return nil
 }

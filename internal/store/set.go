@@ -93,7 +93,11 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 		m := &member{c, last}
 		ms, added = append(ms, m), append(added, m)
 	}
-	return newSet(ms, last), added, nil
+	next := newSet(ms, last)
+	if err := schema.CheckTogether(next.list); err != nil {
+		return nil, nil, err
+	}
+	return next, added, nil
 }
 
 // entry is what is stored of a collection: its short number, the digest of its
