@@ -60,7 +60,7 @@ func (c *compiler) commits(name string, f *selected) (column, error) {
 	doc, cid, order := arg("docID"), arg("cid"), arg("order")
 	n.field = arg("fieldName").Text()
 	n.depth = int(max(arg("depth").Int(), 0))
-	n.limit, n.offset, _ = windowOf(arg("limit"), arg("offset"), nil)
+	n.limit, n.offset = windowOf(arg("limit"), arg("offset"))
 	if err != nil {
 		return column{}, err
 	}

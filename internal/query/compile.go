@@ -95,66 +95,91 @@ func constant(text string) column {
 	return column{write: func(x *run, _ *row) error { x.out.text(b); return nil }}
 }
 
-// documents plans a list of documents of g: what a root field or a list relation
-// selects. The source is a scan, a lookup, or where the relation leads.
-func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
-	filter, _, err := c.in.argument(f.Field, "filter")
-	if err != nil {
-		return nil, err
+// wanted is what the arguments of a field say of a list of documents.
+type wanted struct {
+	filter        value.Value
+	cond          predicate
+	ids           []dag.DocID
+	restricted    bool // to ids
+	keys          []sortKey
+	limit, offset int
+}
+
+func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
+	if w.filter, _, err = c.in.argument(f.Field, "filter"); err != nil {
+		return w, err
 	}
-	cond, err := c.filter(g, filter, 0)
-	if err != nil {
-		return nil, argumentError(f, "filter", err)
+	if w.cond, err = c.filter(g, w.filter, 0); err != nil {
+		return w, argumentError(f, "filter", err)
 	}
-	ids, restricted, err := c.targets(f)
-	if err != nil {
-		return nil, err
+	if w.ids, w.restricted, err = c.targets(f); err != nil {
+		return w, err
 	}
-	if more, ok := docIDs(filter); ok && !restricted {
-		ids, restricted = more, true
+	if ids, ok := docIDs(w.filter); ok && !w.restricted {
+		w.ids, w.restricted = ids, true
 	}
-	limit, offset, err := c.window(f)
-	if err != nil {
-		return nil, err
-	}
-	var from operator
-	switch {
-	case to != nil:
-		if restricted { // few enough to be tested one by one
-			cond = allOf(append([]predicate{hasID(ids)}, present(cond)...))
-		}
-		to.filter, to.text = cond, text(filter)
-		from = &children{to}
-	default:
-		from = c.source(g, ids, restricted)
-		if cond != nil {
-			from = &where{from, cond, text(filter)}
-		}
+	if w.limit, w.offset, err = c.window(f); err != nil {
+		return w, err
 	}
 	order, _, err := c.in.argument(f.Field, "order")
 	if err != nil {
+		return w, err
+	}
+	if w.keys, err = c.order(g, order); err != nil {
+		return w, argumentError(f, "order", err)
+	}
+	return w, nil
+}
+
+// documents plans a list of documents of g: what a root field or a list relation
+// selects. The source is a scan, a lookup, or where the relation leads.
+func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
+	w, err := c.wanted(g, f)
+	if err != nil {
 		return nil, err
 	}
-	keys, err := c.order(g, order)
-	if err != nil {
-		return nil, argumentError(f, "order", err)
-	}
-	if len(keys) > 0 {
-		s := &sortBy{from: from, keys: keys}
-		if limit > 0 && offset >= 0 {
-			s.most = limit + offset
+	l := &list{few: to == nil && (w.restricted || w.limit > 0)}
+	if to == nil {
+		l.from = w.window(c.matching(g, w))
+	} else {
+		if w.restricted { // few enough to be tested one by one
+			w.cond = allOf(append([]predicate{hasID(w.ids)}, present(w.cond)...))
 		}
-		from = s
+		to.filter, to.text = w.cond, text(w.filter)
+		l.from = w.window(&children{to})
 	}
-	if limit > 0 || offset != 0 {
-		from = &slice{from, offset, limit}
-	}
-	l := &list{from: from, few: to == nil && (restricted || limit > 0)}
 	l.object, l.far, err = c.object(g, f)
 	if to != nil {
 		to.far = l.far
 	}
 	return l, err
+}
+
+// matching returns the documents of g that meet the conditions, in docID order.
+func (c *compiler) matching(g *collection, w wanted) operator {
+	var from operator = &scan{g, c.deleted}
+	if w.restricted {
+		from = newLookup(g, w.ids, c.deleted)
+	}
+	if w.cond != nil {
+		from = &where{from, w.cond, text(w.filter)}
+	}
+	return from
+}
+
+// window returns the rows in order, as many as are wanted.
+func (w wanted) window(from operator) operator {
+	if len(w.keys) > 0 {
+		s := &sortBy{from: from, keys: w.keys}
+		if w.limit > 0 && w.offset >= 0 {
+			s.most = w.limit + w.offset
+		}
+		from = s
+	}
+	if w.limit > 0 || w.offset != 0 {
+		from = &slice{from, w.offset, w.limit}
+	}
+	return from
 }
 
 func present(p predicate) []predicate {
@@ -165,18 +190,8 @@ func present(p predicate) []predicate {
 }
 
 func hasID(ids []dag.DocID) predicate {
-	set := make(map[dag.DocID]bool, len(ids))
-	for _, id := range ids {
-		set[id] = true
-	}
+	set := idSet(ids)
 	return func(_ *run, r *row) bool { return r != nil && set[r.ID] }
-}
-
-func (c *compiler) source(g *collection, ids []dag.DocID, restricted bool) operator {
-	if restricted {
-		return newLookup(g, ids, c.deleted)
-	}
-	return &scan{g, c.deleted}
 }
 
 func argumentError(f *selected, name string, err error) error {
@@ -217,13 +232,14 @@ func (c *compiler) window(f *selected) (limit, offset int, err error) {
 		return 0, 0, err
 	}
 	o, _, err := c.in.argument(f.Field, "offset")
-	return windowOf(l, o, err)
+	limit, offset = windowOf(l, o)
+	return limit, offset, err
 }
 
-func windowOf(limit, offset value.Value, err error) (int, int, error) {
+func windowOf(limit, offset value.Value) (int, int) {
 	// Half of the range, so that their sum is in it.
 	clamp := func(v value.Value) int { return int(min(max(v.Int(), -1), math.MaxInt64/2)) }
-	return max(clamp(limit), 0), clamp(offset), err
+	return max(clamp(limit), 0), clamp(offset)
 }
 
 // object plans what is selected of each document of g, and returns the relations
@@ -268,7 +284,7 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 		}}, nil, nil
 	case roleDeleted:
 		return column{write: func(x *run, r *row) error {
-			x.out.buf = value.OfBool(r.Deleted()).AppendJSON(x.out.buf)
+			x.out.value(value.OfBool(r.Deleted()))
 			return nil
 		}}, nil, nil
 	case roleVersion:
@@ -283,18 +299,10 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 		}
 		return column{write: l.write, node: l}, to, nil
 	}
-	if f.role == roleOneID && !f.stored() {
-		read := c.reader(g, f)
-		return column{write: func(x *run, r *row) error {
-			x.out.buf = read(x, r).AppendJSON(x.out.buf)
-			return x.err
-		}}, nil, nil
-	}
-	id, kind := f.ID, f.Kind()
+	read := c.reader(g, f)
 	return column{write: func(x *run, r *row) error {
-		v, _ := r.State.Value(id, kind)
-		x.out.buf = v.AppendJSON(x.out.buf)
-		return nil
+		x.out.value(read(x, r))
+		return x.err
 	}}, nil, nil
 }
 

@@ -41,26 +41,20 @@ func (c *compiler) rootCount(f *selected) (column, error) {
 }
 
 func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
-	filter, _ := v.Get("filter")
-	cond, err := c.filter(g, filter, 0)
-	if err != nil {
+	var w wanted
+	var err error
+	w.filter, _ = v.Get("filter")
+	if w.cond, err = c.filter(g, w.filter, 0); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
-	l, _ := v.Get("limit")
-	o, _ := v.Get("offset")
-	limit, offset, _ := windowOf(l, o, nil)
-	if cond == nil && limit == 0 && offset == 0 {
+	w.ids, w.restricted = docIDs(w.filter)
+	limit, _ := v.Get("limit")
+	offset, _ := v.Get("offset")
+	w.limit, w.offset = windowOf(limit, offset)
+	if w.cond == nil && w.limit == 0 && w.offset == 0 {
 		return nil, nil
 	}
-	ids, restricted := docIDs(filter)
-	from := c.source(g, ids, restricted)
-	if cond != nil {
-		from = &where{from, cond, text(filter)}
-	}
-	if limit > 0 || offset != 0 {
-		from = &slice{from, offset, limit}
-	}
-	return from, nil
+	return w.window(c.matching(g, w)), nil
 }
 
 func (n *count) write(x *run, _ *row) error {

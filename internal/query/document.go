@@ -3,12 +3,14 @@ package query
 import (
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/parser"
 	"github.com/vektah/gqlparser/v2/validator"
+	"github.com/vektah/gqlparser/v2/validator/rules"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -36,7 +38,7 @@ func (s *Schema) document(text string) (*document, error) {
 	if err := s.limits.check(tree); err != nil {
 		return nil, err
 	}
-	if es := validator.Validate(s.ast, tree); len(es) > 0 {
+	if es := s.validate(text, tree); len(es) > 0 {
 		return nil, refused(Validate, mended(es))
 	}
 	d := &document{text: strings.Clone(text), ast: tree}
@@ -60,6 +62,50 @@ func unparsed(err error, tokens int) error {
 	return refused(Parse, gqlerror.List{g})
 }
 
+// The rules of the GraphQL specification: with a suggestion for what is misspelled,
+// and without, because looking for one compares a name with all others.
+var (
+	helpfulRules = sync.OnceValue(rules.NewDefaultRules)
+	plainRules   = sync.OnceValue(func() *rules.Rules {
+		r := rules.NewDefaultRules()
+		for _, plain := range []validator.Rule{
+			rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
+			rules.KnownArgumentNamesRuleWithoutSuggestions,
+			rules.KnownTypeNamesRuleWithoutSuggestions,
+			rules.ScalarLeafsRuleWithoutSuggestions,
+			rules.ValuesOfCorrectTypeRuleWithoutSuggestions,
+		} {
+			r.ReplaceRule(strings.TrimSuffix(plain.Name, "WithoutSuggestions"), plain.RuleFunc)
+		}
+		return r
+	})
+)
+
+// validate checks a document against the schema. Only what looks like the mistake
+// of a person gets suggestions.
+func (s *Schema) validate(text string, tree *ast.QueryDocument) gqlerror.List {
+	es := validator.ValidateWithRules(s.ast, tree, plainRules())
+	const longest = 64 // bytes of a word that a person has misspelled
+	if len(es) == 0 || len(es) > maxErrors || longestWord(text) > longest {
+		return es
+	}
+	return validator.ValidateWithRules(s.ast, tree, helpfulRules())
+}
+
+func longestWord(text string) int {
+	most, n := 0, 0
+	for i := range len(text) {
+		c := text[i]
+		if c != '_' && (c < '0' || c > '9') && (lower(c) < 'a' || lower(c) > 'z') {
+			n = 0
+			continue
+		}
+		n++
+		most = max(most, n)
+	}
+	return most
+}
+
 // mended corrects what the library says of integers: ours have 64 bits. One that
 // is beyond them is reported once, not again for every object around it.
 func mended(es gqlerror.List) gqlerror.List {
@@ -81,40 +127,81 @@ func mended(es gqlerror.List) gqlerror.List {
 
 // check measures a document before anything walks it more than once.
 func (l Limits) check(d *ast.QueryDocument) error {
-	n := 0
+	if len(d.Fragments) > maxFragments {
+		return tooLarge("the request has more than %d fragments: ask for less at once", maxFragments)
+	}
+	m := measure{limits: l}
+	variables := 0
 	for _, op := range d.Operations {
-		if err := l.walk(op.SelectionSet, 1, &n); err != nil {
-			return err
+		if variables += len(op.VariableDefinitions); variables > maxVariables {
+			return tooLarge("the request has more than %d variables: use a list or an input object as one", maxVariables)
 		}
+		for _, v := range op.VariableDefinitions {
+			m.literal(v.DefaultValue, 1)
+			m.directives(v.Directives)
+		}
+		m.directives(op.Directives)
+		m.selections(op.SelectionSet, 1)
 	}
 	for _, f := range d.Fragments {
-		if err := l.walk(f.SelectionSet, 1, &n); err != nil {
-			return err
-		}
+		m.directives(f.Directives)
+		m.selections(f.SelectionSet, 1)
 	}
-	return nil
+	return m.err
 }
 
-func (l Limits) walk(sel ast.SelectionSet, depth int, n *int) error {
-	if len(sel) > 0 && depth > l.Depth {
-		return l.tooDeep()
+// measure walks a document until a limit is passed.
+type measure struct {
+	limits Limits
+	n      int // selections
+	err    error
+}
+
+func (m *measure) selections(sel ast.SelectionSet, depth int) {
+	if len(sel) > 0 && depth > m.limits.Depth {
+		m.err = m.limits.tooDeep()
 	}
-	if *n += len(sel); *n > l.Selections {
-		return tooLarge("the request has more than %d selections: ask for less at once", l.Selections)
+	if m.n += len(sel); m.n > m.limits.Selections {
+		m.err = tooLarge("the request has more than %d selections: ask for less at once", m.limits.Selections)
 	}
 	for _, s := range sel {
-		var err error
+		if m.err != nil {
+			return
+		}
 		switch s := s.(type) {
 		case *ast.Field:
-			err = l.walk(s.SelectionSet, depth+1, n)
+			for _, a := range s.Arguments {
+				m.literal(a.Value, 1)
+			}
+			m.directives(s.Directives)
+			m.selections(s.SelectionSet, depth+1)
 		case *ast.InlineFragment:
-			err = l.walk(s.SelectionSet, depth+1, n)
-		}
-		if err != nil {
-			return err
+			m.directives(s.Directives)
+			m.selections(s.SelectionSet, depth+1)
+		case *ast.FragmentSpread:
+			m.directives(s.Directives)
 		}
 	}
-	return nil
+}
+
+func (m *measure) directives(ds ast.DirectiveList) {
+	for _, d := range ds {
+		for _, a := range d.Arguments {
+			m.literal(a.Value, 1)
+		}
+	}
+}
+
+func (m *measure) literal(v *ast.Value, depth int) {
+	if v == nil || m.err != nil {
+		return
+	}
+	if len(v.Children) > 0 && depth > maxLiteralDepth {
+		m.err = tooLarge("lists and objects nest deeper than %d in the request: nest them less", maxLiteralDepth)
+	}
+	for _, c := range v.Children {
+		m.literal(c.Value, depth+1)
+	}
 }
 
 func (l Limits) tooDeep() error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -121,15 +122,27 @@ func (e *Error) AppendJSON(b []byte) []byte {
 
 func appendString(b []byte, s string) []byte { return value.OfString(s).AppendJSON(b) }
 
-// maxErrors bounds the errors of one response: a text of a thousand unknown
-// fields needs no thousand errors to be mended.
-const maxErrors = 20
+const (
+	// maxErrors bounds the errors of one response: a text of a thousand unknown
+	// fields needs no thousand errors to be mended.
+	maxErrors = 20
+	// maxMessage bounds, in bytes, a message that quotes the request.
+	maxMessage = 500
+)
+
+// short cuts a message to what a person reads.
+func short(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxMessage], "") + "…"
+}
 
 // refused turns what the parser or the validator says into errors.
 func refused(stage Stage, list gqlerror.List) Errors {
 	var es Errors
 	for _, g := range list[:min(len(list), maxErrors)] {
-		e := &Error{Message: g.Message, Stage: stage, Err: fault.Invalid}
+		e := &Error{Message: short(g.Message), Stage: stage, Err: fault.Invalid}
 		for _, l := range g.Locations {
 			if l.Line > 0 {
 				e.Locations = append(e.Locations, Location{l.Line, l.Column})
@@ -142,7 +155,7 @@ func refused(stage Stage, list gqlerror.List) Errors {
 
 // wrong reports a request that the data is not needed to refuse.
 func wrong(pos *ast.Position, err error) error {
-	return Errors{&Error{Message: err.Error(), Stage: Validate, Locations: locate(pos), Err: err}}
+	return Errors{&Error{Message: short(err.Error()), Stage: Validate, Locations: locate(pos), Err: err}}
 }
 
 func wrongf(pos *ast.Position, format string, args ...any) error {
@@ -164,7 +177,7 @@ func under(key any, err error) error {
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		e = &Error{Message: err.Error(), Stage: Execute, Err: err}
+		e = &Error{Message: short(err.Error()), Stage: Execute, Err: err}
 	}
 	e.Path = append(e.Path, key)
 	return e
@@ -174,7 +187,7 @@ func under(key any, err error) error {
 func failed(pos *ast.Position, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
-		e = &Error{Message: err.Error(), Stage: Execute, Err: err}
+		e = &Error{Message: short(err.Error()), Stage: Execute, Err: err}
 	}
 	slices.Reverse(e.Path)
 	if e.Locations == nil {

@@ -77,18 +77,58 @@ func (c *compiler) member(g *collection, name string, operand value.Value, depth
 	if err != nil || t == nil {
 		return nil, err
 	}
-	read := c.reader(g, f)
-	if f.role == roleValue { // the common case, without a call between
+	switch f.role {
+	case roleValue: // the common case, without a call between
 		id, kind := f.ID, f.Kind()
-		return func(x *run, r *row) bool {
+		return func(_ *run, r *row) bool {
 			if r == nil {
 				return t(value.Value{})
 			}
 			v, _ := r.State.Value(id, kind)
 			return t(v)
 		}, nil
+	case roleDocID:
+		holds := onID(operand)
+		return func(_ *run, r *row) bool {
+			if r == nil {
+				return t(value.Value{})
+			}
+			return holds(r.ID)
+		}, nil
 	}
+	read := c.reader(g, f)
 	return func(x *run, r *row) bool { return t(read(x, r)) }, nil
+}
+
+// onID compiles the conditions on _docID, which block has checked and which is
+// never null, so that no value is made of each docID.
+func onID(v value.Value) func(dag.DocID) bool {
+	var all []func(dag.DocID) bool
+	for name, operand := range v.Members() {
+		operands := operand.List()
+		if name == "_eq" || name == "_ne" {
+			operands = []value.Value{operand}
+		}
+		ids := idSet(parseIDs(operands))
+		wanted := name == "_eq" || name == "_in"
+		all = append(all, func(id dag.DocID) bool { return ids[id] == wanted })
+	}
+	return func(id dag.DocID) bool {
+		for _, holds := range all {
+			if !holds(id) {
+				return false
+			}
+		}
+		return !v.IsNull()
+	}
+}
+
+func idSet(ids []dag.DocID) map[dag.DocID]bool {
+	set := make(map[dag.DocID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
 }
 
 func (f *field) conditionType() value.Type {

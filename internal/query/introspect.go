@@ -16,6 +16,7 @@ import (
 type introspector struct {
 	c    *compiler
 	s    *ast.Schema
+	x    *run
 	w    *writer
 	subs map[*selected][]*selected // merged selections, each merged once
 }
@@ -34,7 +35,7 @@ func (c *compiler) introspection(f *selected) (column, error) {
 		return column{}, err
 	}
 	if f.Name == "__schema" {
-		return column{write: func(x *run, _ *row) error { return in.on(x.out).schema(f) }}, nil
+		return column{write: func(x *run, _ *row) error { return in.on(x).schema(f) }}, nil
 	}
 	name, _, err := c.in.argument(f.Field, "name")
 	if err != nil {
@@ -46,15 +47,15 @@ func (c *compiler) introspection(f *selected) (column, error) {
 			x.out.text("null")
 			return nil
 		}
-		return in.on(x.out).typ(f, described{def: def})
+		return in.on(x).typ(f, described{def: def})
 	}}, nil
 }
 
-// on returns the introspector with an output: plans are shared between runs.
-func (in *introspector) on(w *writer) *introspector {
-	run := *in
-	run.w = w
-	return &run
+// on returns the introspector of a run: plans are shared between runs.
+func (in *introspector) on(x *run) *introspector {
+	own := *in
+	own.w, own.x = x.out, x
+	return &own
 }
 
 // prepare merges all selections below f.
@@ -97,6 +98,9 @@ func (in *introspector) object(f *selected, typeName string, member func(s *sele
 		}
 	}
 	in.w.byte('}')
+	if err := in.x.step(); err != nil {
+		return err
+	}
 	return in.w.pass()
 }
 

@@ -28,14 +28,23 @@ const (
 	DefaultText       = 2 << 20
 	DefaultTokens     = 200_000
 	DefaultDepth      = 32
-	DefaultSelections = 4_000
+	DefaultSelections = 2_000
 	DefaultCost       = 10_000
 	DefaultHeld       = 256 << 20
 )
 
-// maxConditionDepth bounds the nesting of a filter, so that building and running
-// it needs a bounded stack.
-const maxConditionDepth = 64
+const (
+	// maxFragments and maxVariables bound what checking a text compares with each
+	// other.
+	maxFragments = 500
+	maxVariables = 1_000
+	// maxLiteralDepth is how deep lists and objects nest in the text: every level
+	// is looked at again from each level above it.
+	maxLiteralDepth = 32
+	// maxConditionDepth bounds the nesting of a filter, in the text or in
+	// variables, so that building and running it needs a bounded stack.
+	maxConditionDepth = 64
+)
 
 const (
 	// maxCached is how many checked documents a schema keeps; a client that

@@ -112,33 +112,18 @@ func (x *run) changed(d store.Doc, err error) (*row, error) {
 // names none by docID or filter, perhaps because a variable was not given, is
 // refused unless it says that it means all.
 func (c *compiler) affected(g *collection, f *selected) (operator, error) {
-	ids, restricted, err := c.targets(f)
+	w, err := c.wanted(g, f)
 	if err != nil {
 		return nil, err
-	}
-	filter, _, err := c.in.argument(f.Field, "filter")
-	if err != nil {
-		return nil, err
-	}
-	cond, err := c.filter(g, filter, 0)
-	if err != nil {
-		return nil, argumentError(f, "filter", err)
 	}
 	all, _, err := c.in.argument(f.Field, "all")
 	if err != nil {
 		return nil, err
 	}
-	if !restricted && cond == nil && !all.Bool() {
+	if !w.restricted && w.cond == nil && !all.Bool() {
 		return nil, wrongf(f.Position, "%s names neither docID nor a filter that excludes anything: it would change every document; add all: true if that is meant", f.Name)
 	}
-	if more, ok := docIDs(filter); ok && !restricted {
-		ids, restricted = more, true
-	}
-	from := c.source(g, ids, restricted)
-	if cond != nil {
-		from = &where{from, cond, text(filter)}
-	}
-	return from, nil
+	return c.matching(g, w), nil
 }
 
 // found returns the docIDs that an operator yields, before any of them changes.
@@ -229,13 +214,9 @@ func (c *compiler) delete(g *collection, f *selected, ch *change) (func(*run) (r
 }
 
 func (c *compiler) upsert(g *collection, f *selected, ch *change) (func(*run) (rowsOf, error), error) {
-	filter, _, err := c.in.argument(f.Field, "filter")
+	w, err := c.wanted(g, f)
 	if err != nil {
 		return nil, err
-	}
-	cond, err := c.filter(g, filter, 0)
-	if err != nil {
-		return nil, argumentError(f, "filter", err)
 	}
 	var in [2][]schema.Input
 	for i, name := range []string{"create", "update"} {
@@ -247,11 +228,7 @@ func (c *compiler) upsert(g *collection, f *selected, ch *change) (func(*run) (r
 			return nil, argumentError(f, name, err)
 		}
 	}
-	ids, restricted := docIDs(filter)
-	ch.from = c.source(g, ids, restricted)
-	if cond != nil {
-		ch.from = &where{ch.from, cond, text(filter)}
-	}
+	ch.from = c.matching(g, w)
 	return func(x *run) (rowsOf, error) {
 		ids, err := x.found(ch.from, 2)
 		if err != nil {

@@ -97,6 +97,9 @@ func (l *list) write(x *run, parent *row) error {
 		if err == nil {
 			err = w.pass()
 		}
+		if err == nil { // relations that lead back and forth multiply
+			err = x.step()
+		}
 		if err != nil {
 			return under(n, err)
 		}

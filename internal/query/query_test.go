@@ -18,14 +18,12 @@ import (
 	"github.com/pandodb/pando/internal/store"
 )
 
-// node is a database in memory that answers requests.
+// dbase is a database in memory that answers requests.
 type dbase struct {
-	t      testing.TB
-	store  *store.Store
-	key    ident.Key
-	schema *Schema
-	set    *store.Set
-	limits Limits
+	t       testing.TB
+	store   *store.Store
+	key     ident.Key
+	schemas Schemas
 }
 
 func open(t testing.TB) *dbase {
@@ -60,12 +58,7 @@ func (d *dbase) addSchema(sdl string) error {
 	})
 }
 
-func (d *dbase) generated() *Schema {
-	if set := d.store.Schema(); set != d.set {
-		d.schema, d.set = NewSchema(set.Collections(), d.schema, d.limits), set
-	}
-	return d.schema
-}
+func (d *dbase) generated() *Schema { return d.schemas.Of(d.store.Schema()) }
 
 // exec runs a request as a server would.
 func (d *dbase) exec(req Request) ([]byte, error) {
@@ -93,7 +86,7 @@ func (d *dbase) must(query string) string {
 	d.t.Helper()
 	out, err := d.exec(Request{Query: query})
 	if err != nil {
-		d.t.Fatalf("%s: %v", query, err)
+		d.t.Fatalf("%.300s: %v", query, err)
 	}
 	return string(out)
 }

@@ -1,0 +1,51 @@
+package query
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/pandodb/pando/internal/store"
+)
+
+// Schemas keeps the generated schemas of the sets of collections that are in use:
+// the newest, and those that open transactions still see. The zero value is ready
+// and safe for concurrent use.
+type Schemas struct {
+	// Limits apply to all requests; set them before the first use.
+	Limits Limits
+
+	mu     sync.Mutex // guards recent
+	recent []schemaOf // the one used last in front
+}
+
+type schemaOf struct {
+	set    *store.Set
+	schema *Schema
+}
+
+// maxSchemas is how many schemas are kept. Transactions across more changes of the
+// schema than this generate theirs anew.
+const maxSchemas = 4
+
+// Of returns the schema of a set of collections, and generates it the first time.
+func (s *Schemas) Of(set *store.Set) *Schema {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, r := range s.recent {
+		if r.set == set {
+			if i > 0 {
+				copy(s.recent[1:], s.recent[:i])
+				s.recent[0] = r
+			}
+			return r.schema
+		}
+	}
+	var prev *Schema
+	if len(s.recent) > 0 {
+		prev = s.recent[0].schema
+	}
+	r := schemaOf{set, NewSchema(set.Collections(), prev, s.Limits)}
+	s.recent = slices.Insert(s.recent, 0, r)
+	s.recent = s.recent[:min(len(s.recent), maxSchemas)]
+	return r.schema
+}
