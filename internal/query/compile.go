@@ -131,6 +131,14 @@ func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
 	return w, nil
 }
 
+// maxFew is how many documents are taken in before relations are followed from
+// them, so that no more than theirs is held of the far side.
+const maxFew = 1_000
+
+func (w wanted) few() bool {
+	return w.restricted && len(w.ids) <= maxFew || w.limit > 0 && w.limit <= maxFew
+}
+
 // documents plans a list of documents of g: what a root field or a list relation
 // selects. The source is a scan, a lookup, or where the relation leads.
 func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
@@ -138,7 +146,7 @@ func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, e
 	if err != nil {
 		return nil, err
 	}
-	l := &list{few: to == nil && (w.restricted || w.limit > 0)}
+	l := &list{few: to == nil && w.few()}
 	if to == nil {
 		l.from = w.window(c.matching(g, w))
 	} else {
