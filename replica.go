@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 
-	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/radix"
@@ -135,29 +134,11 @@ func (r *Replica) blocks(ctx context.Context, fn func(*store.Tx, func(Block, err
 }
 
 // Merge verifies commits and applies them in one transaction; what it reports as
-// applied is durable. Parents come before their children. A commit that breaks a
-// rule gives *InvalidCommit; those before it stay applied. origin names the peer.
+// applied or known is durable. Parents come before their children. A commit that
+// breaks a rule gives *InvalidCommit; those before it stay applied. origin names
+// the peer.
 func (r *Replica) Merge(ctx context.Context, coll CollectionID, envelopes [][]byte, origin string) (Merged, error) {
-	cs := make([]*dag.Commit, 0, len(envelopes))
-	var invalid *InvalidCommit
-	for i, e := range envelopes {
-		c, err := dag.Open(e)
-		if err != nil {
-			invalid = &InvalidCommit{Index: i, Err: err}
-			break
-		}
-		cs = append(cs, c)
-	}
-	if bad := dag.Verify(cs); len(bad) > 0 {
-		i := bad[0]
-		invalid = &InvalidCommit{Index: i, CID: cs[i].CID, Err: fault.Invalid.Errorf("its signature does not verify")}
-		cs = cs[:i]
-	}
-	m, err := r.db.store.Merge(ctx, coll, cs, origin)
-	if err == nil && invalid != nil {
-		err = invalid
-	}
-	return m, err
+	return r.db.store.Merge(ctx, coll, envelopes, origin)
 }
 
 // Log yields the feed after a cursor up to now.

@@ -51,7 +51,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	tx.forget()
-	return tx.tx.Commit()
+	return tx.tx.Commit(ctx)
 }
 
 // Discard drops the writes and ends the transaction. It does nothing after Commit.

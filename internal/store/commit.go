@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,34 +16,45 @@ import (
 // errStale says that something the transaction relied on has changed since.
 var errStale = errors.New("changed since the snapshot")
 
-// commit makes the transaction's writes one batch, visible together and durable
-// on return.
-func (tx *Tx) commit() error {
+// receipt is what a transaction has to wait for before it is acknowledged.
+type receipt struct {
+	sync kv.Pending
+	seq  uint64 // its own last number of the feed, or the newest one that it saw
+	own  bool
+}
+
+// commit makes the transaction's writes one batch and visible together. They are
+// durable after wait.
+func (tx *Tx) commit() (receipt, error) {
 	if len(tx.pending) == 0 && len(tx.added) == 0 {
-		return nil
+		return receipt{seq: tx.seq}, nil
 	}
 	if err := tx.sign(); err != nil {
+		return receipt{}, err
+	}
+	if !tx.serial {
+		tx.s.writer.Lock()
+		defer tx.s.writer.Unlock()
+	}
+	if tx.stale() {
+		return receipt{}, errStale
+	}
+	return tx.publish()
+}
+
+// wait returns when a transaction may be acknowledged. The next writer runs
+// meanwhile: the fsync is shared. A transaction that found its work done waits for
+// those that did it.
+func (s *Store) wait(ctx context.Context, r receipt) error {
+	if !r.own {
+		return s.durable.wait(ctx, r.seq)
+	}
+	if err := r.sync.Wait(); err != nil {
+		err = fmt.Errorf("commit: %w", err)
+		s.durable.fail(err)
 		return err
 	}
-	s := tx.s
-	sync, seq, err := func() (kv.Pending, uint64, error) {
-		if !tx.serial {
-			s.writer.Lock()
-			defer s.writer.Unlock()
-		}
-		if tx.stale() {
-			return kv.Pending{}, 0, errStale
-		}
-		return tx.publish()
-	}()
-	if err != nil {
-		return err
-	}
-	// The next writer runs while this one waits: the fsync is shared.
-	if err := sync.Wait(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	s.durable.advance(seq)
+	s.durable.advance(r.seq)
 	return nil
 }
 
@@ -103,7 +115,7 @@ func (tx *Tx) stale() bool {
 }
 
 // publish numbers the commits and applies the batch. The writer's lock is held.
-func (tx *Tx) publish() (kv.Pending, uint64, error) {
+func (tx *Tx) publish() (receipt, error) {
 	s := tx.s
 	b := s.kv.NewBatch()
 	tx.kv.Writes(b)
@@ -127,7 +139,7 @@ func (tx *Tx) publish() (kv.Pending, uint64, error) {
 	defer s.mu.Unlock()
 	sync, err := s.kv.Apply(b)
 	if err != nil {
-		return kv.Pending{}, 0, err
+		return receipt{}, err
 	}
 	for n, k := range counts {
 		s.counts[n] = k
@@ -146,7 +158,7 @@ func (tx *Tx) publish() (kv.Pending, uint64, error) {
 	if s.written.full() {
 		s.written.trim(s.oldest())
 	}
-	return sync, seq, nil
+	return receipt{sync, seq, true}, nil
 }
 
 // origin returns the short number of a peer, 0 for this node.

@@ -100,6 +100,7 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 			yield(Applied{}, err)
 			return
 		}
+		tx.read(id)
 		lo, hi := documentRange(n, id)
 		var own []*pending
 		if st := tx.staged[id]; st != nil && st.coll == n {
@@ -119,6 +120,7 @@ func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 			yield(Applied{}, err)
 			return
 		}
+		tx.scanned(n)
 		var own []*pending
 		for _, p := range tx.pending {
 			if p.place.coll == n {

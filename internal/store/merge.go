@@ -1,12 +1,15 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -20,7 +23,8 @@ type Merged struct {
 	// Missing lists, per document, the commits to fetch before the rest of the
 	// pack can apply.
 	Missing map[dag.DocID][]dag.CID
-	// Future lists commits whose clock is too far ahead: they apply later.
+	// Future lists commits that apply later: their clock is too far ahead, or
+	// only a newer version can judge them.
 	Future []dag.CID
 }
 
@@ -34,45 +38,135 @@ type InvalidCommit struct {
 func (e *InvalidCommit) Error() string { return fmt.Sprintf("commit %s is invalid: %v", e.CID, e.Err) }
 func (e *InvalidCommit) Unwrap() error { return e.Err }
 
-// Merge applies commits of others, whose signatures were verified, in one
-// transaction; what it reports as applied is durable. Parents come before their
-// children. A commit that breaks a rule ends the merge with *InvalidCommit; the
-// commits before it stay applied.
-func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, cs []*dag.Commit, origin string) (m Merged, err error) {
-	var invalid *InvalidCommit
+// Merge applies commits of others in one transaction; what it reports as applied
+// or known is durable. Parents come before their children. A commit that breaks a
+// rule ends the merge with *InvalidCommit; the commits before it stay applied.
+//
+// The envelopes must not change until Merge returns.
+func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, envelopes [][]byte, origin string) (m Merged, err error) {
+	cs, invalid := open(envelopes)
+	if bad, err := s.verify(cs); err != nil {
+		return m, err
+	} else if bad >= 0 {
+		invalid = &InvalidCommit{cs[bad].index, cs[bad].CID, fault.Invalid.Errorf("its signature does not verify")}
+		cs = cs[:bad]
+	}
+	var broken *InvalidCommit
 	err = s.Update(ctx, ident.Key{}, func(tx *Tx) error {
+		broken = nil // of a first run
 		m, err = tx.merge(coll, cs, origin)
-		if errors.As(err, &invalid) {
+		if errors.As(err, &broken) {
 			return nil
 		}
 		return err
 	})
-	if err == nil && invalid != nil {
-		err = invalid
-	}
-	return m, err
-}
-
-func (tx *Tx) merge(coll dag.CollectionID, cs []*dag.Commit, origin string) (Merged, error) {
-	m := Merged{Missing: map[dag.DocID][]dag.CID{}}
-	n, ok := tx.set.short(coll)
-	if !ok {
-		return m, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
-	}
-	skipped := map[dag.CID]bool{}
-	for i, cm := range cs {
-		err := tx.mergeOne(n, coll, cm, origin, &m, skipped)
-		if errors.Is(err, fault.Invalid) {
-			return m, &InvalidCommit{i, cm.CID, err}
-		}
-		if err != nil {
-			return m, err
-		}
+	switch {
+	case err != nil:
+		return Merged{}, err // nothing was applied
+	case broken != nil:
+		return m, broken
+	case invalid != nil:
+		return m, invalid
 	}
 	return m, nil
 }
 
-func (tx *Tx) mergeOne(n short, coll dag.CollectionID, cm *dag.Commit, origin string, m *Merged, skipped map[dag.CID]bool) error {
+// received is a commit and its place in the pack.
+type received struct {
+	*dag.Commit
+	index int
+	later bool // this version cannot judge it
+}
+
+// open decodes the commits up to the first that is invalid.
+func open(envelopes [][]byte) ([]received, *InvalidCommit) {
+	cs := make([]received, 0, len(envelopes))
+	for i, e := range envelopes {
+		c, err := dag.Open(e)
+		switch {
+		case errors.Is(err, dag.ErrDeferred):
+			cs = append(cs, received{&dag.Commit{CID: nameOf(e)}, i, true})
+		case err != nil:
+			return cs, &InvalidCommit{i, nameOf(e), err}
+		default:
+			// Delegations are part of the format, and no fault of who uses them.
+			cs = append(cs, received{c, i, c.Delegated()})
+		}
+	}
+	return cs, nil
+}
+
+// nameOf returns the CID of a commit that cannot be opened, zero if it has none.
+func nameOf(envelope []byte) dag.CID {
+	r := cbor.NewReader(envelope)
+	r.Array()
+	header := r.Bytes()
+	if r.Err() != nil {
+		return dag.CID{}
+	}
+	return sha256.Sum256(header)
+}
+
+// verify returns the position of the first commit with a wrong signature, or -1.
+// Signatures of commits that are here were verified when they came.
+func (s *Store) verify(cs []received) (bad int, err error) {
+	if err := s.gate.enter(); err != nil {
+		return -1, err
+	}
+	defer s.gate.leave()
+	snap := s.kv.Snapshot()
+	defer snap.Close()
+	var unknown []*dag.Commit
+	var places []int
+	for i, c := range cs {
+		if c.later {
+			continue
+		}
+		_, known, err := snap.Get(indexKey(c.CID))
+		if err != nil {
+			return -1, err
+		}
+		if !known {
+			unknown, places = append(unknown, c.Commit), append(places, i)
+		}
+	}
+	if wrong := dag.Verify(unknown); len(wrong) > 0 {
+		return places[wrong[0]], nil
+	}
+	return -1, nil
+}
+
+func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string) (Merged, error) {
+	n, ok := tx.set.short(coll)
+	if !ok {
+		return Merged{}, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
+	}
+	m := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: map[dag.CID]bool{}}
+	m.Missing = map[dag.DocID][]dag.CID{}
+	for _, c := range cs {
+		err := m.add(c)
+		if errors.Is(err, fault.Invalid) {
+			return m.Merged, &InvalidCommit{c.index, c.CID, err}
+		}
+		if err != nil {
+			return Merged{}, err
+		}
+	}
+	return m.Merged, nil
+}
+
+// merging is a merge under way.
+type merging struct {
+	Merged
+	tx      *Tx
+	coll    short
+	id      dag.CollectionID
+	origin  string
+	skipped map[dag.CID]bool // commits of the pack that do not apply now
+}
+
+func (m *merging) add(c received) error {
+	tx, cm := m.tx, c.Commit
 	known, err := tx.applied(cm.CID)
 	if err != nil {
 		return err
@@ -81,49 +175,54 @@ func (tx *Tx) mergeOne(n short, coll dag.CollectionID, cm *dag.Commit, origin st
 		m.Known++
 		return nil
 	}
-	if cm.Delegated() {
-		return fault.Invalid.Errorf("delegated commits are not supported by this version")
+	if c.later {
+		m.wait(cm)
+		return nil
 	}
-	if cm.Root != nil && cm.Root.Collection != coll {
-		return fault.Invalid.Errorf("root of collection %s in a pack of collection %s", cm.Root.Collection, coll)
+	if cm.Root != nil && cm.Root.Collection != m.id {
+		return fault.Invalid.Errorf("root of collection %s in a pack of collection %s", cm.Root.Collection, m.id)
 	}
-	missing, err := tx.checkParents(n, cm)
+	missing, err := tx.checkParents(m.coll, cm)
 	if err != nil {
 		return err
 	}
-	switch {
-	case dag.Future(cm.HLC, tx.s.now()):
-		m.Future = append(m.Future, cm.CID)
-		skipped[cm.CID] = true
+	if dag.Future(cm.HLC, tx.s.now()) {
+		m.wait(cm)
 		return nil
-	case cm.Payload == nil:
+	}
+	if cm.HeaderOnly() {
 		missing = append(missing, cm.CID)
 	}
 	if len(missing) > 0 {
-		skipped[cm.CID] = true
-		m.Missing[cm.Doc] = lacking(m.Missing[cm.Doc], missing, skipped, cm.CID)
+		m.lack(cm, missing)
 		return nil
 	}
-	d, _, err := tx.document(n, cm.Doc)
+	d, _, err := tx.document(m.coll, cm.Doc)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.apply(n, d, cm, &pending{origin: origin}); err != nil {
+	if _, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin}); err != nil {
 		return err
 	}
 	m.Applied++
 	return nil
 }
 
-// lacking adds to list what has to be fetched: not the commits of this pack that
-// only wait for others.
-func lacking(list, missing []dag.CID, skipped map[dag.CID]bool, self dag.CID) []dag.CID {
+// wait leaves a commit for later.
+func (m *merging) wait(cm *dag.Commit) {
+	m.skipped[cm.CID] = true
+	m.Future = append(m.Future, cm.CID)
+}
+
+// lack notes what has to be fetched before cm can apply: not the commits of this
+// pack that only wait for others.
+func (m *merging) lack(cm *dag.Commit, missing []dag.CID) {
+	m.skipped[cm.CID] = true
 	for _, c := range missing {
-		if (c == self || !skipped[c]) && !slices.Contains(list, c) {
-			list = append(list, c)
+		if (c == cm.CID || !m.skipped[c]) && !slices.Contains(m.Missing[cm.Doc], c) {
+			m.Missing[cm.Doc] = append(m.Missing[cm.Doc], c)
 		}
 	}
-	return list
 }
 
 // checkParents returns the parents that are not applied. If none lacks, it checks
@@ -181,7 +280,7 @@ func highest(heads []crdt.Head, n int) []crdt.Head {
 	hs := slices.Clone(heads)
 	slices.SortFunc(hs, func(a, b crdt.Head) int {
 		if a.Height != b.Height {
-			return int(int64(b.Height) - int64(a.Height))
+			return cmp.Compare(b.Height, a.Height)
 		}
 		return slices.Compare(a.Commit[:], b.Commit[:])
 	})

@@ -199,6 +199,9 @@ func (tx *Tx) located(n short, doc dag.DocID, id uint64) (dag.CID, bool, error) 
 		if err != nil {
 			return dag.CID{}, false, err
 		}
+		if len(e.Key) != 1+len(dag.CID{}) {
+			return dag.CID{}, false, fault.Corrupt.Errorf("index key of %d bytes, want 33: run pando fsck --rebuild", len(e.Key))
+		}
 		cid := dag.CID(e.Key[1:])
 		at, err := parseIndexValue(cid, e.Value)
 		if err != nil {

@@ -115,6 +115,12 @@ func (s *Store) load() error {
 		return err
 	}
 	if !ok {
+		for e, err := range snap.Scan(nil, nil) {
+			if err == nil {
+				err = fault.Corrupt.Errorf("the directory has no format version, but an entry %.20q: it is no pando directory, or damaged", e.Key)
+			}
+			return err
+		}
 		if err := s.create(); err != nil {
 			return err
 		}
@@ -206,11 +212,11 @@ func (s *Store) Schema() *Set { return s.set.Load() }
 // Epoch identifies the feed: a cursor into one epoch says nothing in another.
 func (s *Store) Epoch() [16]byte { return s.epoch }
 
-// Seq returns the newest number of the feed.
+// Seq returns the newest number of the feed that is durable: a power loss takes no
+// number back that somebody may have written down.
 func (s *Store) Seq() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seq
+	seq, _, _ := s.durable.state()
+	return seq
 }
 
 // Size returns how many bytes the directory takes on disk.
@@ -220,29 +226,46 @@ func (s *Store) Size() uint64 { return s.kv.Metrics().DiskBytes }
 // return. fn sees a snapshot and its own writes. If another transaction changed
 // what fn read, fn runs again, the second time with no other writer beside it,
 // so updates are serial in effect. fn must therefore not keep state of a first
-// run. An error from fn leaves the database as it was.
+// run, nor wait for another transaction. An error from fn leaves the database as
+// it was.
 func (s *Store) Update(ctx context.Context, key ident.Key, fn func(*Tx) error) error {
-	err := s.attempt(ctx, key, fn, false)
-	if err != errStale {
+	if err := s.gate.enter(); err != nil {
 		return err
 	}
+	defer s.gate.leave()
+	r, err := s.attempt(ctx, key, fn, false)
+	if err == errStale {
+		r, err = s.alone(ctx, key, fn)
+	}
+	if err != nil {
+		return err
+	}
+	return s.wait(ctx, r)
+}
+
+// alone is an attempt with no other writer beside it. It does not wait for the
+// disk, so that the next one can begin.
+func (s *Store) alone(ctx context.Context, key ident.Key, fn func(*Tx) error) (receipt, error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	return s.attempt(ctx, key, fn, true)
 }
 
-func (s *Store) attempt(ctx context.Context, key ident.Key, fn func(*Tx) error, serial bool) error {
+func (s *Store) attempt(ctx context.Context, key ident.Key, fn func(*Tx) error, serial bool) (receipt, error) {
 	tx, err := s.begin(key)
 	if err != nil {
-		return err
+		return receipt{}, err
 	}
 	defer tx.release()
 	tx.serial = serial
 	if err := fn(tx); err != nil {
-		return err
+		return receipt{}, err
+	}
+	if tx.done {
+		return receipt{}, errEnded
 	}
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return receipt{}, context.Cause(ctx)
 	}
 	return tx.commit()
 }

@@ -107,7 +107,7 @@ type Summary struct {
 	Documents  uint64 // with the deleted ones
 	Alive      uint64
 	Root       [32]byte
-	Seq        uint64 // of the feed when the root was taken, at least
+	Seq        uint64 // of the durable feed; the root has all up to it, and perhaps more
 }
 
 // Summary returns the count and root of a collection.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Tx struct {
 	readOnly bool
 	explicit bool // begun by Begin: only its writes are validated
 	serial   bool // runs under the writer's lock: nothing can have changed
-	done     bool
+	done     bool // ended, or its function returned
 
 	base    *Set                  // the collections at its start
 	staged  map[dag.DocID]*staged // documents it changed
@@ -181,6 +182,13 @@ func (tx *Tx) read(id dag.DocID) {
 	}
 }
 
+// scanned notes that the outcome depends on a collection as a whole.
+func (tx *Tx) scanned(n short) {
+	if !tx.readOnly && !tx.explicit && !slices.Contains(tx.scans, n) {
+		tx.scans = append(tx.scans, n)
+	}
+}
+
 // Range selects documents of a scan, by docID.
 type Range struct {
 	After   dag.DocID // exclusive; zero: from the start
@@ -199,9 +207,7 @@ func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
 			yield(Doc{}, err)
 			return
 		}
-		if !tx.readOnly && !tx.explicit {
-			tx.scans = append(tx.scans, n)
-		}
+		tx.scanned(n)
 		lo := collectionPrefix(tableDocument, n)
 		hi := after(lo)
 		if r.After != (dag.DocID{}) {
@@ -262,29 +268,37 @@ func (tx *Tx) Count(c *schema.Collection) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !tx.readOnly && !tx.explicit {
-		tx.scans = append(tx.scans, n)
-	}
+	tx.scanned(n)
 	k, err := readCount(tx.kv, n)
 	return uint64(k.alive + tx.counts[n].alive), err
 }
 
 // Try runs fn and takes back what it wrote if it fails, so that the transaction
-// goes on as it was before.
+// goes on as it was before. It nests.
 func (tx *Tx) Try(fn func() error) error {
 	if tx.done {
 		return errEnded
 	}
 	restore := tx.kv.Mark()
 	set, added, pending, counts := tx.set, len(tx.added), len(tx.pending), maps.Clone(tx.counts)
+	outer := tx.undo
 	tx.undo = map[dag.DocID]staged{}
-	defer func() { tx.undo = nil }()
 	err := fn()
+	if tx.done {
+		return errors.Join(err, errEnded)
+	}
+	inner := tx.undo
+	tx.undo = outer
 	if err == nil {
+		for id, st := range inner {
+			if _, kept := outer[id]; outer != nil && !kept {
+				outer[id] = st
+			}
+		}
 		return nil
 	}
 	restore()
-	for id, st := range tx.undo {
+	for id, st := range inner {
 		if len(st.commits) == 0 {
 			delete(tx.staged, id)
 		} else {
@@ -315,16 +329,23 @@ func (tx *Tx) release() {
 	}
 }
 
-// Commit makes the writes durable, all or none. It fails with a conflict if
-// another transaction changed a document that this one wrote.
-func (tx *Tx) Commit() error {
-	if tx.done {
+// Commit makes the writes of an explicit transaction durable, all or none. It
+// fails with a conflict if another transaction changed a document that this one
+// wrote.
+func (tx *Tx) Commit(ctx context.Context) error {
+	switch {
+	case tx.done:
 		return errEnded
+	case !tx.explicit:
+		return fault.Invalid.Errorf("the transaction commits by itself when its function returns: return nil")
 	}
 	defer tx.release()
-	err := tx.commit()
+	r, err := tx.commit()
 	if errors.Is(err, errStale) {
-		return fault.Conflict.Errorf("transaction conflict: another transaction changed a document that this one wrote; please retry")
+		return fault.Conflict.Errorf("transaction conflict: another transaction changed what this one wrote; please retry")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.s.wait(ctx, r)
 }

@@ -116,10 +116,13 @@ func (tx *Tx) Delete(c *schema.Collection, id dag.DocID) (Doc, error) {
 func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit) (Doc, error) {
 	var newest uint64
 	cm.Height = 1
-	for _, h := range parents(d.Heads()) {
+	heads := d.Heads()
+	for _, h := range parents(heads) {
 		cm.Parents = append(cm.Parents, h.Commit)
 		cm.Height = max(cm.Height, h.Height+1)
-		newest = max(newest, h.HLC)
+	}
+	for _, h := range heads {
+		newest = max(newest, h.HLC) // also of those it does not name: its author saw their values
 	}
 	cm.HLC = dag.HLC(tx.s.now(), newest)
 	cm.Author.Key = tx.key.Public()
@@ -161,8 +164,12 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 		return d, errApplied
 	}
 	next, err := d.Fold(change(cm), func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
-	if err = errors.Join(err, tx.failed); err != nil {
-		return d, fmt.Errorf("apply %s: %w", cm.CID, err)
+	if tx.failed != nil {
+		return d, fmt.Errorf("apply %s: %w", cm.CID, tx.failed)
+	}
+	if err != nil {
+		// The commit was checked: it is the document that it does not fit.
+		return d, fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
 	}
 	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
 	st := tx.staged[cm.Doc]
