@@ -21,9 +21,8 @@ import (
 // commits is a list of commits: the root fields commits and latestCommits, and
 // _version of a document.
 type commits struct {
-	all    bool
-	doc    dag.DocID // unless all, or by cid alone
-	hasDoc bool
+	doc    *dag.DocID // only of this document
+	none   bool       // the docID is none, and names nothing
 	cid    *dag.CID
 	field  string // only commits that changed it; "": all
 	depth  int    // levels from the heads, or from cid; 0: all
@@ -64,10 +63,9 @@ func (c *compiler) commits(name string, f *selected) (column, error) {
 	if err != nil {
 		return column{}, err
 	}
-	n.all = doc.IsNull() && cid.IsNull()
 	if !doc.IsNull() {
-		id, err := value.ParseRef(doc.Text())
-		n.doc, n.hasDoc = dag.DocID(id), err == nil
+		id, err := dag.ParseDocID(doc.Text())
+		n.doc, n.none = &id, err != nil
 	}
 	if !cid.IsNull() {
 		id, err := dag.ParseCID(cid.Text())
@@ -130,27 +128,28 @@ func commitOrder(order value.Value) ([]commitKey, error) {
 func (n *commits) write(x *run, _ *row) error {
 	var from iter.Seq2[store.Applied, error]
 	switch {
+	case n.none:
+		from = noCommits
 	case n.cid != nil:
 		from = n.fromCID(x)
-	case n.all:
+	case n.doc == nil:
 		from = n.everything(x)
-	case n.hasDoc:
-		c, err := x.collectionOf(n.doc)
+	default:
+		c, err := x.collectionOf(*n.doc)
 		if err != nil {
 			return err
 		}
-		if c != nil {
-			from = n.ofDocument(x, c, n.doc)
+		if from = noCommits; c != nil {
+			from = n.ofDocument(x, c, *n.doc)
 		}
-	}
-	if from == nil { // a docID that names nothing
-		from = func(func(store.Applied, error) bool) {}
 	}
 	if len(n.keys) > 0 {
 		from = n.sorted(x, from)
 	}
 	return n.list(x, from)
 }
+
+func noCommits(func(store.Applied, error) bool) {}
 
 // collectionOf returns the collection that a document is in, or nil.
 func (x *run) collectionOf(id dag.DocID) (*schema.Collection, error) {
@@ -274,7 +273,7 @@ func (n *commits) fromCID(x *run) iter.Seq2[store.Applied, error] {
 			var next []dag.CID
 			for _, cid := range level {
 				a, err := x.tx.FindCommit(cid)
-				if err == nil && n.hasDoc && a.Doc != n.doc {
+				if err == nil && n.doc != nil && a.Doc != *n.doc {
 					err = fault.Invalid.Errorf("cid does not belong to document: %s is of document %s", cid, a.Doc)
 				}
 				if err == nil {
@@ -376,7 +375,7 @@ func (n *commits) tree(p *printer) {
 	if n.cid != nil {
 		of = append(of, "from "+n.cid.String())
 	}
-	if n.hasDoc {
+	if n.doc != nil {
 		of = append(of, "of "+n.doc.String())
 	}
 	if n.field != "" {

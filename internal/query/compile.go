@@ -301,7 +301,7 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 		return c.relatedOne(g, f, s)
 	case roleMany:
 		to := c.relation(g, f)
-		l, err := c.related(to, s)
+		l, err := c.documents(to.target, s, to)
 		if err != nil {
 			return column{}, nil, err
 		}
@@ -314,20 +314,9 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 	}}, nil, nil
 }
 
-// related plans a list relation.
-func (c *compiler) related(to *relation, s *selected) (*list, error) {
-	if to.target == nil {
-		return &list{from: rowsOf(nil)}, nil
-	}
-	return c.documents(to.target, s, to)
-}
-
 // relatedOne plans a single relation.
 func (c *compiler) relatedOne(g *collection, f *field, s *selected) (column, *relation, error) {
 	to := c.relation(g, f)
-	if to.target == nil {
-		return column{write: func(x *run, _ *row) error { x.out.text("null"); return nil }}, nil, nil
-	}
 	filter, _, err := c.in.argument(s.Field, "filter")
 	if err != nil {
 		return column{}, nil, err

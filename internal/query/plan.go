@@ -54,6 +54,9 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 			return p, nil
 		}
 	}
+	if constant {
+		req.Variables = nil // none is asked for
+	}
 	in, err := variables(s.ast, op, req.Variables)
 	if err != nil {
 		return nil, err

@@ -28,17 +28,9 @@ type relation struct {
 func (c *compiler) relation(g *collection, f *field) *relation {
 	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted}
 	ref := f.Field
-	if f.IsVirtual() {
-		var ok bool
-		if to.target != nil {
-			ref, ok = g.Opposite(f.Field, to.target.Collection)
-		}
-		if !ok { // a schema whose other side is not here: the relation is empty
-			to.target = nil
-			return to
-		}
-	} else {
-		to.near = true
+	to.near = !f.IsVirtual()
+	if !to.near {
+		ref, _ = g.Opposite(f.Field, to.target.Collection) // it has one, or the field would be hidden
 	}
 	to.ref, to.kind = ref.ID, ref.Kind()
 	return to
@@ -55,7 +47,7 @@ func (to *relation) reference(r *row) (dag.DocID, bool) {
 
 // one returns the document that a single relation leads to, or nil.
 func (x *run) one(to *relation, r *row) *row {
-	if r == nil || x.err != nil || to.target == nil {
+	if r == nil || x.err != nil {
 		return nil
 	}
 	if !to.near {
@@ -161,7 +153,7 @@ func (x *run) restrict(tos []*relation, from iter.Seq[*row]) {
 
 // hasAny reports whether any document of the far side refers to r.
 func (x *run) hasAny(to *relation, r *row) bool {
-	if to.target == nil || x.err != nil {
+	if x.err != nil {
 		return false
 	}
 	g := x.groups[to]
@@ -207,9 +199,6 @@ type children struct{ to *relation }
 
 func (c *children) input() operator { return nil }
 func (c *children) describe() string {
-	if c.to.target == nil {
-		return "nothing"
-	}
 	text := "group " + c.to.target.Name
 	if c.to.text != "" {
 		text += " where " + c.to.text
@@ -219,7 +208,7 @@ func (c *children) describe() string {
 
 func (c *children) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		if c.to.target == nil || parent == nil {
+		if parent == nil {
 			return
 		}
 		g := x.grouped(c.to)

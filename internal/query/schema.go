@@ -2,6 +2,7 @@ package query
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/validator"
@@ -46,11 +47,15 @@ func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
 	query := &ast.Definition{Kind: ast.Object, Name: "Query"}
 	mutation := &ast.Definition{Kind: ast.Object, Name: "Mutation"}
 	count := defined("_count", named("Int"), "How many documents match, over all collections named.")
+	among := make(map[string]*schema.Collection, len(cs))
+	for _, c := range cs {
+		among[c.Name] = c
+	}
 	for _, c := range cs {
 		if s.ast.Types[c.Name] != nil { // a clash with a built-in type; no schema gets that far
 			continue
 		}
-		g := generated(c, prev)
+		g := generated(c, among, prev)
 		s.collections[c.Name] = g
 		s.define(g.types...)
 		query.Fields = append(query.Fields, g.read)
@@ -65,13 +70,34 @@ func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
 }
 
 // generated returns the types of c, those of prev if it had them.
-func generated(c *schema.Collection, prev *Schema) *collection {
+func generated(c *schema.Collection, among map[string]*schema.Collection, prev *Schema) *collection {
+	hidden := dangling(c, among)
 	if prev != nil {
-		if g := prev.collections[c.Name]; g != nil && g.Collection == c {
+		if g := prev.collections[c.Name]; g != nil && g.Collection == c && slices.Equal(g.hidden, hidden) {
 			return g
 		}
 	}
-	return newCollection(c)
+	return newCollection(c, hidden)
+}
+
+// dangling returns the relations of c whose other side is not among the
+// collections: a peer may send a collection before those that it refers to.
+func dangling(c *schema.Collection, among map[string]*schema.Collection) []string {
+	var names []string
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		if !f.IsRelation() {
+			continue
+		}
+		target, ok := among[f.Target]
+		if ok && f.IsVirtual() {
+			_, ok = c.Opposite(f, target)
+		}
+		if !ok {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 func (s *Schema) define(ds ...*ast.Definition) {

@@ -34,7 +34,7 @@ type field struct {
 func (f *field) stored() bool { return f.Field != nil && !f.IsVirtual() }
 
 // collection is a collection with the types that are generated of it. They depend
-// on nothing but the collection, so that a new schema shares those of the old.
+// on little but the collection, so that a new schema shares those of the old.
 type collection struct {
 	*schema.Collection
 	fields    []*field
@@ -43,10 +43,13 @@ type collection struct {
 	read      *ast.FieldDefinition // of Query and Subscription
 	mutations ast.FieldList
 	count     *ast.ArgumentDefinition // of Query._count
+	hidden    []string                // relations whose other side is not in the set
 }
 
-func newCollection(c *schema.Collection) *collection {
-	g := &collection{Collection: c, byName: map[string]*field{}}
+// newCollection generates the types of c. The relations in hidden lead to
+// collections that are not here yet: only the docIDs that c stores are shown.
+func newCollection(c *schema.Collection, hidden []string) *collection {
+	g := &collection{Collection: c, byName: map[string]*field{}, hidden: hidden}
 	g.add(&field{name: "_docID", role: roleDocID})
 	for i := range c.Fields {
 		g.addDeclared(&c.Fields[i])
@@ -69,6 +72,10 @@ func (g *collection) addDeclared(f *schema.Field) {
 	switch {
 	case !f.IsRelation():
 		g.add(&field{Field: f, name: f.Name})
+	case slices.Contains(g.hidden, f.Name):
+		if !f.IsVirtual() {
+			g.add(&field{Field: f, name: f.IDName(), role: roleOneID})
+		}
 	case f.Type.IsList():
 		g.add(&field{Field: f, name: f.Name, role: roleMany})
 	default:
