@@ -43,7 +43,7 @@ func live(t *rapid.T, files *kv.CrashFS, acked int) (int, *kv.CrashFS) {
 		t.Fatalf("batch %d is the last, but %d had been acknowledged", last, acked)
 	}
 	acked = last // it was seen, so it must not vanish any more
-	size := rapid.SampledFrom([]int{10, 1000, 200_000}).Draw(t, "size")
+	size := rapid.SampledFrom([]int{10, 1000, 100_000}).Draw(t, "size")
 	var pending kv.Pending
 	for range rapid.IntRange(0, 30).Draw(t, "batches") {
 		last++

@@ -111,6 +111,9 @@ func (s *Snapshot) newIter(own *overlay, lo, hi []byte, reverse bool) *Iter {
 	if hi != nil && bytes.Compare(lo, hi) >= 0 {
 		return &Iter{} // the engine wants bounds in order, and takes an empty one for none
 	}
+	if len(lo) == 0 {
+		lo = nil // the same, and the engine's self-checks stumble over empty keys
+	}
 	base, err := s.at.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return &Iter{err: fmt.Errorf("scan: %w", classify(err))}
@@ -129,7 +132,11 @@ func (i *Iter) SeekGE(key []byte) bool {
 		return false
 	}
 	i.placed = true
-	i.base.SeekGE(key)
+	if len(key) == 0 {
+		i.base.First() // as with bounds
+	} else {
+		i.base.SeekGE(key)
+	}
 	if i.own != nil {
 		i.own.seekGE(key)
 	}
