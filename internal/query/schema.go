@@ -1,7 +1,6 @@
 package query
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -133,6 +132,3 @@ func verb(name string) string {
 	}
 	return name
 }
-
-// Types returns the generated definitions by name, for tools that print them.
-func (s *Schema) Types() map[string]*ast.Definition { return maps.Clone(s.ast.Types) }
