@@ -16,9 +16,10 @@ const maxBatchBytes = 512 << 20
 // Batch collects writes that happen together or not at all. Keys and values are
 // copied. It belongs to one goroutine.
 type Batch struct {
-	ops  *pebble.Batch
-	err  error
-	once sync.Once // for waiting
+	ops   *pebble.Batch
+	err   error
+	taken bool      // by Apply
+	once  sync.Once // for waiting
 }
 
 // NewBatch returns an empty batch for this database.
@@ -57,8 +58,14 @@ func (b *Batch) Reset() {
 	b.err = nil
 }
 
-// Close gives up a batch that was not applied.
+// Close gives up a batch that was not applied, and does nothing to one that was.
 func (b *Batch) Close() {
+	if !b.taken {
+		b.release()
+	}
+}
+
+func (b *Batch) release() {
 	if b.ops != nil {
 		_ = b.ops.Close() // fails only if it is being applied
 		b.ops = nil
@@ -96,6 +103,9 @@ func (db *DB) Apply(b *Batch) (Pending, error) {
 	if b.err != nil {
 		return Pending{}, fmt.Errorf("write: %w", classify(b.err))
 	}
+	if b.taken {
+		return Pending{}, fault.Invalid.Errorf("write: the batch was applied before; make a new one")
+	}
 	if err := db.enter(); err != nil {
 		return Pending{}, fmt.Errorf("write: %w", err)
 	}
@@ -108,6 +118,7 @@ func (db *DB) Apply(b *Batch) (Pending, error) {
 	if err := db.room.wait(db.engine); err != nil {
 		return Pending{}, fmt.Errorf("write: %w", err)
 	}
+	b.taken = true
 	if err := db.engine.ApplyNoSyncWait(b.ops, pebble.Sync); err != nil {
 		return Pending{}, fmt.Errorf("write: %w", classify(err))
 	}
@@ -129,7 +140,7 @@ func (p Pending) Wait() error {
 		if err := p.db.fs.failed(); err != nil {
 			b.err = err
 		}
-		b.Close()
+		b.release()
 	})
 	if b.err != nil {
 		return fmt.Errorf("write: %w", classify(b.err))

@@ -204,6 +204,24 @@ func TestEmptyBatch(t *testing.T) {
 	}
 }
 
+func TestBatchIsAppliedOnce(t *testing.T) {
+	db := open(t, "db", kv.Options{FS: kv.NewMemFS()})
+	b := db.NewBatch()
+	defer b.Close()
+	b.Set([]byte("a"), []byte("1"))
+	p, err := db.Apply(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close() // it is the database's now
+	if _, err := db.Apply(b); !errors.Is(err, fault.Invalid) {
+		t.Errorf("applying a batch again gives %v, want Invalid", err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestBackupIsADatabase(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, filepath.Join(dir, "db"), kv.Options{})
