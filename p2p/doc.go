@@ -1,0 +1,36 @@
+// Package p2p connects databases: it finds peers, decides which of them may sync
+// what, and keeps their copies of collections equal.
+//
+// It hides libp2p and the wire protocol, which docs/protocol.md describes. What it
+// builds on is pando.Replica alone; a database knows nothing of it, and works
+// without it.
+//
+// Equality never depends on luck. Commits are announced as they are made, which is
+// fast and may lose; roots of collections are compared when peers meet, after
+// anything was lost, and now and then, and what differs is fetched and pushed.
+// What is acknowledged is merged and durable.
+//
+// No database transaction is open while bytes are on their way to or from a peer.
+// Everything that waits is bounded, in limits.go.
+//
+// # Goroutines
+//
+// A Node owns all of these; Close ends their context and waits for them.
+//
+//	watchConnections   one      turns events of the host into companions
+//	accompany          per peer runs the sessions with one connected peer
+//	keepConnected      one      dials known peers; redial: at most 8, one dial each
+//	keepEntropyDown    one      picks a peer to compare with, about once a minute
+//	watchSchema        one      notices new collections and changed secrets
+//	announce           one      publishes what was made here; owns readFeed
+//	takeIn             one      merges what was announced; rescue: at most 8 fetches
+//	fetchWants         one      asks for documents known to be incomplete
+//	flushCursors       one      makes cursors durable
+//	replicate          per replicator
+//	handleSync, handleFetch     per stream, made by the host, bounded by admission
+//	a reader           per transfer in receiveBlocks, which waits for it
+//	probe              at most 16, within Status, which waits for them
+//
+// The libraries have their own: the host until it is closed, gossip until the
+// node's context ends.
+package p2p

@@ -1,0 +1,122 @@
+package p2p
+
+import "time"
+
+// What a peer may make this node read, hold or wait for.
+const (
+	// maxFrame bounds one message of a stream: what a decoder may hold at once.
+	maxFrame = 1 << 20
+	// packCommits and packBytes are when a sender closes one frame of commits: large
+	// enough to share a transaction, small enough that the receiver applies while it reads.
+	packCommits = 256
+	packBytes   = 192 << 10
+	// maxUnapplied bounds what a receiver has read of a stream and not merged yet. The
+	// stream's own window holds the sender back from there.
+	maxUnapplied = 4 << 20
+	// mergeCommits is how many commits share one transaction when they have arrived already.
+	mergeCommits = 1024
+
+	// maxCollections bounds the collections of one HELLO: 4,096 of them fill 300 KiB.
+	maxCollections = 4096
+	// maxOffers bounds the collections given to a trusted peer in one message.
+	maxOffers = 1024
+	// maxVersions bounds the schema versions of one collection in one message.
+	maxVersions = 1024
+	// maxItems bounds the documents of one FETCH: with their heads they stay under half a frame.
+	maxItems = 1024
+	// maxHeads bounds the heads named for one document, both ways. A document has few;
+	// of more than that the rest is found by asking again.
+	maxHeads = 256
+	// maxLocator bounds the ancestors named for one document: 64 doublings from 32 heads.
+	maxLocator = 2048
+	// maxPrefixes bounds the tree nodes asked for in one message, nodesPerFrame those in one answer.
+	maxPrefixes   = 1 << 16
+	nodesPerFrame = 256
+	// wideNodes is up to how many differing nodes are expanded by two levels at once:
+	// beyond, the hashes of the second level cost more than the round trip they save.
+	wideNodes = 8
+	// leafDocuments is the most documents under one leaf, a property of package radix; a
+	// docID prefix in FETCH may stand for that many.
+	leafDocuments = 32
+
+	// maxLog is up to how many entries of a feed a difference is sent as a log. Behind
+	// more, the trees are compared: they also leave out what came by other ways.
+	maxLog = 1 << 14
+	// fullFactor is from which ratio of document counts on everything is sent unasked.
+	fullFactor = 4
+	// fetchBytes is how much one FETCH is answered with before the requester must ask
+	// again, so that one request never holds a server for long.
+	fetchBytes = 32 << 20
+	// maxUseless is how many commits in a row may turn out to be known already before a
+	// stream is taken for endless.
+	maxUseless = 1 << 17
+
+	// maxRounds is how often one session compares roots and mends before it gives up:
+	// log, tree, and two more for what was written meanwhile.
+	maxRounds = 6
+)
+
+// How many streams a peer may hold open here, and all peers together.
+const (
+	sessionsPerPeer = 2
+	fetchesPerPeer  = 4
+	maxSessions     = 32
+	maxFetches      = 64
+)
+
+// How long things may take. All are about progress: a long transfer that moves is never cut.
+const (
+	dialTimeout  = 15 * time.Second
+	frameTimeout = 30 * time.Second // for one frame to be read or written
+	ackTimeout   = 2 * time.Minute  // for everything on the way to be merged durably
+	probeTimeout = 5 * time.Second  // for a peer to answer a question about its status
+
+	antiEntropyEvery  = 60 * time.Second
+	antiEntropyJitter = 0.3
+	// spreadDelay is how soon after a session that brought something the other peers are
+	// asked: it lets a partition heal in hops of a second, not of a minute.
+	spreadDelay = 500 * time.Millisecond
+	// repairDelay is how soon a lost announcement is made up for.
+	repairDelay = 300 * time.Millisecond
+	// courtesyDelay is how long the one of two newly connected peers that does not
+	// start the session waits for the other to do so.
+	courtesyDelay = 2 * time.Second
+
+	retryFirst = time.Second
+	retryMost  = 5 * time.Minute
+	stuckAfter = 24 * time.Hour
+
+	// quarantine is how long a peer that broke the protocol stays cut off.
+	quarantine = 10 * time.Minute
+)
+
+// What gossip may cost.
+const (
+	inlineBytes   = 4 << 10 // a larger commit is announced by its header alone
+	collectFor    = 10 * time.Millisecond
+	collectBytes  = 16 << 10
+	maxGossip     = 64 << 10
+	validateQueue = 1024
+	// outboundQueue is how many messages wait for one peer. The library's 32 is passed
+	// by any burst; at 16 KiB a message this is 4 MiB for a peer that does not read.
+	outboundQueue = 256
+	maxGossipped  = 512 // entries of one message
+
+	inboxDocuments = 8192    // documents waiting to be merged
+	inboxBytes     = 4 << 20 // their commits
+	inboxPerDoc    = 64 << 10
+)
+
+const (
+	// maxWants bounds the documents known to be incomplete. Behind more, comparing
+	// trees finds them again; the overflow is counted.
+	maxWants = 1 << 16
+	// maxKnownPeers bounds the peers remembered over restarts besides the trusted ones.
+	maxKnownPeers = 1024
+	maxAddrs      = 16  // addresses remembered of one peer, and carried in a ticket
+	maxAddrBytes  = 512 // one of them: DNS names are at most 255
+	maxName       = 256 // bytes of a collection's name
+
+	maxTicketCollections = 64
+	maxTicket            = 32 << 10 // characters
+)

@@ -1,0 +1,512 @@
+package p2p
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// protocolVersion is the version a HELLO names. It changes when a peer that
+// knows only the old one could not take part.
+const protocolVersion = 1
+
+// Types of messages: the first item of each.
+const (
+	msgHello = iota
+	msgOffer
+	msgSchema
+	msgLog
+	msgFull
+	msgNodes
+	msgTree
+	msgPush
+	msgBlocks
+	msgEnd
+	msgAck
+	msgFetch
+	msgHeads
+	msgRefuse
+)
+
+var messages = [...]struct {
+	name  string
+	items int // of the array, the type included
+	read  func(*cbor.Reader) message
+}{
+	msgHello:  {"HELLO", 9, readHello},
+	msgOffer:  {"OFFER", 2, readOffer},
+	msgSchema: {"SCHEMA", 3, readSchema},
+	msgLog:    {"LOG", 3, readLog},
+	msgFull:   {"FULL", 3, readFull},
+	msgNodes:  {"NODES", 4, readNodes},
+	msgTree:   {"TREE", 2, readTree},
+	msgPush:   {"PUSH", 2, readPush},
+	msgBlocks: {"BLOCKS", 4, readBlocks},
+	msgEnd:    {"END", 2, readEnd},
+	msgAck:    {"ACK", 4, readAck},
+	msgFetch:  {"FETCH", 4, readFetch},
+	msgHeads:  {"HEADS", 2, readHeads},
+	msgRefuse: {"REFUSE", 4, readRefuse},
+}
+
+func begin(b []byte, kind int) []byte {
+	return cbor.AppendUint(cbor.AppendArray(b, messages[kind].items), uint64(kind))
+}
+
+// What HELLO shortens: nothing here is looked up by these, they are compared
+// within one authenticated connection.
+type (
+	nonce       [8]byte
+	epoch       [8]byte
+	proof       [16]byte // that its sender knows the secret of a collection
+	rootSum     [16]byte
+	fingerprint [4]byte // of the schema versions of a collection
+	secret      [16]byte
+)
+
+// hello opens a session, from both sides, and each further round of it.
+type hello struct {
+	Nonce     nonce
+	Clock     uint64 // milliseconds since 1970
+	Epoch     epoch  // of the sender's feed
+	Seq       uint64 // newest in it when the roots were taken
+	YourEpoch epoch  // that the cursors below are of
+	Entries   []entry
+	Offers    []offer
+}
+
+// entry is one collection in a HELLO.
+type entry struct {
+	Proof  proof
+	Schema fingerprint
+	Count  uint64
+	Root   rootSum
+	Cursor uint64 // the sender holds everything of the receiver's feed up to here
+}
+
+// offer gives a collection to a peer that the operator named.
+type offer struct {
+	Collection dag.CollectionID
+	Secret     secret
+	Versions   [][]byte // of its schema, oldest first
+}
+
+func (h *hello) append(b []byte) []byte {
+	b = begin(b, msgHello)
+	b = cbor.AppendUint(b, protocolVersion)
+	b = cbor.AppendBytes(b, h.Nonce[:])
+	b = cbor.AppendUint(b, h.Clock)
+	b = cbor.AppendBytes(b, h.Epoch[:])
+	b = cbor.AppendUint(b, h.Seq)
+	b = cbor.AppendBytes(b, h.YourEpoch[:])
+	b = cbor.AppendArray(b, len(h.Entries))
+	for _, e := range h.Entries {
+		b = cbor.AppendArray(b, 5)
+		b = cbor.AppendBytes(b, e.Proof[:])
+		b = cbor.AppendBytes(b, e.Schema[:])
+		b = cbor.AppendUint(b, e.Count)
+		b = cbor.AppendBytes(b, e.Root[:])
+		b = cbor.AppendUint(b, e.Cursor)
+	}
+	return appendOffers(b, h.Offers)
+}
+
+func readHello(r *cbor.Reader) message {
+	h := new(hello)
+	if v := r.Uint(); r.Err() == nil && v != protocolVersion {
+		r.Fail(fault.Invalid.Errorf("version %d of the protocol, this node speaks %d: update the older of both", v, protocolVersion))
+	}
+	exactly(r, "a nonce", h.Nonce[:])
+	h.Clock = r.Uint()
+	exactly(r, "an epoch", h.Epoch[:])
+	h.Seq = r.Uint()
+	exactly(r, "an epoch", h.YourEpoch[:])
+	n := list(r, "collections", maxCollections)
+	h.Entries = make([]entry, 0, n)
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var e entry
+		tuple(r, 5)
+		exactly(r, "a proof", e.Proof[:])
+		exactly(r, "a schema fingerprint", e.Schema[:])
+		e.Count = r.Uint()
+		exactly(r, "a root", e.Root[:])
+		e.Cursor = r.Uint()
+		h.Entries = append(h.Entries, e)
+	}
+	h.Offers = readOffers(r)
+	return h
+}
+
+// offers is how the one who opened the session gives collections.
+type offers struct{ Offers []offer }
+
+func (o *offers) append(b []byte) []byte { return appendOffers(begin(b, msgOffer), o.Offers) }
+func readOffer(r *cbor.Reader) message   { return &offers{readOffers(r)} }
+
+func appendOffers(b []byte, os []offer) []byte {
+	b = cbor.AppendArray(b, len(os))
+	for _, o := range os {
+		b = cbor.AppendArray(b, 3)
+		b = cbor.AppendBytes(b, o.Collection[:])
+		b = cbor.AppendBytes(b, o.Secret[:])
+		b = appendVersions(b, o.Versions)
+	}
+	return b
+}
+
+func readOffers(r *cbor.Reader) []offer {
+	var os []offer
+	for n := list(r, "offers", maxOffers); n > 0 && r.Err() == nil; n-- {
+		var o offer
+		tuple(r, 3)
+		exactly(r, "a collection id", o.Collection[:])
+		exactly(r, "a secret", o.Secret[:])
+		o.Versions = readVersions(r)
+		os = append(os, o)
+	}
+	return os
+}
+
+func appendVersions(b []byte, vs [][]byte) []byte {
+	b = cbor.AppendArray(b, len(vs))
+	for _, v := range vs {
+		b = cbor.AppendBytes(b, v)
+	}
+	return b
+}
+
+func readVersions(r *cbor.Reader) [][]byte {
+	var vs [][]byte
+	for n := list(r, "schema versions", maxVersions); n > 0 && r.Err() == nil; n-- {
+		vs = append(vs, r.Bytes())
+	}
+	return vs
+}
+
+// schemaVersions carries what the sender knows of one collection's schema; the
+// answer is the same message with what the receiver knew.
+type schemaVersions struct {
+	Collection uint64 // index in the responder's HELLO, in this and all messages below
+	Versions   [][]byte
+}
+
+func (m *schemaVersions) append(b []byte) []byte {
+	return appendVersions(cbor.AppendUint(begin(b, msgSchema), m.Collection), m.Versions)
+}
+
+func readSchema(r *cbor.Reader) message {
+	return &schemaVersions{Collection: r.Uint(), Versions: readVersions(r)}
+}
+
+// getLog asks for the feed's commits of one collection after a sequence number.
+type getLog struct{ Collection, After uint64 }
+
+func (m *getLog) append(b []byte) []byte {
+	return cbor.AppendUint(cbor.AppendUint(begin(b, msgLog), m.Collection), m.After)
+}
+func readLog(r *cbor.Reader) message { return &getLog{r.Uint(), r.Uint()} }
+
+// getFull asks for all commits of one collection, by docID, after a document.
+type getFull struct {
+	Collection uint64
+	After      *dag.DocID // nil: from the start
+}
+
+func (m *getFull) append(b []byte) []byte {
+	return appendToken(cbor.AppendUint(begin(b, msgFull), m.Collection), m.After)
+}
+func readFull(r *cbor.Reader) message { return &getFull{r.Uint(), readToken(r)} }
+
+func appendToken(b []byte, doc *dag.DocID) []byte {
+	if doc == nil {
+		return cbor.AppendNull(b)
+	}
+	return cbor.AppendBytes(b, doc[:])
+}
+
+func readToken(r *cbor.Reader) *dag.DocID {
+	if r.Null() {
+		return nil
+	}
+	doc := new(dag.DocID)
+	exactly(r, "a docID", doc[:])
+	return doc
+}
+
+// getNodes asks what the responder's tree holds under some prefixes.
+type getNodes struct {
+	Collection uint64
+	Levels     uint64 // 1: the children of each, 2: and theirs
+	Prefixes   []radix.Prefix
+}
+
+func (m *getNodes) append(b []byte) []byte {
+	b = cbor.AppendUint(begin(b, msgNodes), m.Collection)
+	b = cbor.AppendUint(b, m.Levels)
+	b = cbor.AppendArray(b, len(m.Prefixes))
+	for _, p := range m.Prefixes {
+		b = cbor.AppendBytes(b, p.AppendBinary(nil))
+	}
+	return b
+}
+
+func readNodes(r *cbor.Reader) message {
+	m := &getNodes{Collection: r.Uint(), Levels: r.Uint()}
+	if r.Err() == nil && m.Levels != 1 && m.Levels != 2 {
+		r.Fail(fault.Invalid.Errorf("%d levels asked for, there are answers of 1 and 2", m.Levels))
+	}
+	n := list(r, "prefixes", maxPrefixes)
+	if m.Levels == 2 && n > wideNodes {
+		r.Fail(fault.TooLarge.Errorf("%d prefixes with two levels each, allowed are %d", n, wideNodes))
+	}
+	for ; n > 0 && r.Err() == nil; n-- {
+		p, err := radix.ParsePrefix(r.Bytes())
+		if err != nil {
+			r.Fail(err)
+		}
+		m.Prefixes = append(m.Prefixes, p)
+	}
+	return m
+}
+
+// tree answers getNodes, in its order, in as many messages as it takes.
+type tree struct{ Nodes []treeNode }
+
+func (m *tree) append(b []byte) []byte {
+	b = cbor.AppendArray(begin(b, msgTree), len(m.Nodes))
+	for _, n := range m.Nodes {
+		b = n.append(b)
+	}
+	return b
+}
+
+func readTree(r *cbor.Reader) message {
+	m := new(tree)
+	n := list(r, "tree nodes", nodesPerFrame)
+	if n == 0 {
+		r.Fail(fault.Invalid.Errorf("a part of a tree without nodes"))
+	}
+	for ; n > 0 && r.Err() == nil; n-- {
+		m.Nodes = append(m.Nodes, readTreeNode(r))
+	}
+	return m
+}
+
+// push announces commits that follow without having been asked for.
+type push struct{ Collection uint64 }
+
+func (m *push) append(b []byte) []byte { return cbor.AppendUint(begin(b, msgPush), m.Collection) }
+func readPush(r *cbor.Reader) message  { return &push{r.Uint()} }
+
+// blocks carries commits, parents before children.
+type blocks struct {
+	Documents uint64     // of FULL: how many were completed by this message
+	Done      *dag.DocID // of FULL: the last of them
+	Envelopes [][]byte
+}
+
+func (m *blocks) append(b []byte) []byte {
+	b = cbor.AppendUint(begin(b, msgBlocks), m.Documents)
+	return appendVersions(appendToken(b, m.Done), m.Envelopes)
+}
+
+func readBlocks(r *cbor.Reader) message {
+	m := &blocks{Documents: r.Uint(), Done: readToken(r)}
+	n := list(r, "commits", 4*packCommits)
+	if n == 0 {
+		// Nothing but a way to keep a stream open for ever.
+		r.Fail(fault.Invalid.Errorf("a pack without commits"))
+	}
+	m.Envelopes = make([][]byte, 0, n)
+	for ; n > 0 && r.Err() == nil; n-- {
+		m.Envelopes = append(m.Envelopes, r.Bytes())
+	}
+	return m
+}
+
+// end closes a run of blocks. Mark is, after LOG and PUSH, the sequence number
+// in the sender's feed up to which the receiver now holds everything (0: says
+// nothing), and after FETCH the number of items that were answered in full.
+type end struct{ Mark uint64 }
+
+func (m *end) append(b []byte) []byte { return cbor.AppendUint(begin(b, msgEnd), m.Mark) }
+func readEnd(r *cbor.Reader) message  { return &end{r.Uint()} }
+
+// ack says that the commits of a PUSH are merged and durable.
+type ack struct {
+	Applied, Known uint64
+	Missing        uint64 // documents of which parents are lacking: not acknowledged
+}
+
+func (m *ack) append(b []byte) []byte {
+	b = cbor.AppendUint(begin(b, msgAck), m.Applied)
+	return cbor.AppendUint(cbor.AppendUint(b, m.Known), m.Missing)
+}
+func readAck(r *cbor.Reader) message { return &ack{r.Uint(), r.Uint(), r.Uint()} }
+
+// fetch asks for commits of some documents of one collection.
+type fetch struct {
+	Proof proof
+	Heads bool // answer with the heads of each document first
+	Items []item
+}
+
+// item is one document of a FETCH.
+type item struct {
+	Doc     []byte    // docID, or the first bytes of it: every document that begins so
+	Want    []dag.CID // none: all heads
+	Have    []dag.CID // the requester's heads
+	Locator []uint64  // ids of its ancestors at growing distance
+}
+
+func (m *fetch) append(b []byte) []byte {
+	b = cbor.AppendBytes(begin(b, msgFetch), m.Proof[:])
+	b = cbor.AppendBool(b, m.Heads)
+	b = cbor.AppendArray(b, len(m.Items))
+	for _, it := range m.Items {
+		b = cbor.AppendArray(b, 4)
+		b = cbor.AppendBytes(b, it.Doc)
+		b = appendCIDs(b, it.Want)
+		b = appendCIDs(b, it.Have)
+		packed := make([]byte, 0, 8*len(it.Locator))
+		for _, id := range it.Locator {
+			packed = binary.BigEndian.AppendUint64(packed, id)
+		}
+		b = cbor.AppendBytes(b, packed)
+	}
+	return b
+}
+
+func readFetch(r *cbor.Reader) message {
+	m := new(fetch)
+	exactly(r, "a proof", m.Proof[:])
+	m.Heads = r.Bool()
+	n := list(r, "documents", maxItems)
+	if n == 0 {
+		r.Fail(fault.Invalid.Errorf("a request for no document"))
+	}
+	for ; n > 0 && r.Err() == nil; n-- {
+		tuple(r, 4)
+		it := item{Doc: r.Bytes(), Want: readCIDs(r), Have: readCIDs(r)}
+		if r.Err() == nil && (len(it.Doc) == 0 || len(it.Doc) > 32) {
+			r.Fail(fault.Invalid.Errorf("a docID of %d bytes, want 32 or the first of them", len(it.Doc)))
+		}
+		packed := r.Bytes()
+		if len(packed)%8 != 0 || len(packed) > 8*maxLocator {
+			r.Fail(fault.Invalid.Errorf("a locator of %d bytes, want at most %d ids of 8", len(packed), maxLocator))
+		}
+		for ; r.Err() == nil && len(packed) > 0; packed = packed[8:] {
+			it.Locator = append(it.Locator, binary.BigEndian.Uint64(packed))
+		}
+		m.Items = append(m.Items, it)
+	}
+	return m
+}
+
+// appendCIDs writes hashes as one byte string: they all have 32 bytes.
+func appendCIDs(b []byte, cs []dag.CID) []byte {
+	packed := make([]byte, 0, 32*len(cs))
+	for _, c := range cs {
+		packed = append(packed, c[:]...)
+	}
+	return cbor.AppendBytes(b, packed)
+}
+
+func readCIDs(r *cbor.Reader) []dag.CID {
+	packed := r.Bytes()
+	if len(packed)%32 != 0 || len(packed) > 32*maxHeads {
+		r.Fail(fault.Invalid.Errorf("hashes of %d bytes in all, want at most %d of 32", len(packed), maxHeads))
+		return nil
+	}
+	var cs []dag.CID
+	for ; len(packed) > 0; packed = packed[32:] {
+		cs = append(cs, dag.CID(packed))
+	}
+	return cs
+}
+
+// heads names the heads of documents as the responder holds them.
+type heads struct{ Documents []docHeads }
+
+type docHeads struct {
+	Doc   dag.DocID
+	Heads []dag.CID
+}
+
+func (m *heads) append(b []byte) []byte {
+	b = cbor.AppendArray(begin(b, msgHeads), len(m.Documents))
+	for _, d := range m.Documents {
+		b = cbor.AppendBytes(cbor.AppendArray(b, 2), d.Doc[:])
+		b = appendCIDs(b, d.Heads)
+	}
+	return b
+}
+
+func readHeads(r *cbor.Reader) message {
+	m := new(heads)
+	for n := list(r, "documents", maxItems*leafDocuments); n > 0 && r.Err() == nil; n-- {
+		var d docHeads
+		tuple(r, 2)
+		exactly(r, "a docID", d.Doc[:])
+		d.Heads = readCIDs(r)
+		m.Documents = append(m.Documents, d)
+	}
+	return m
+}
+
+// Why a peer is refused. The numbers are part of the protocol.
+const (
+	refusedAdmission = 1 // the collection is not shared with this peer
+	refusedBusy      = 2 // too many at once: again after the time given
+	refusedInvalid   = 3 // the request breaks the protocol
+	refusedFailed    = 4 // this side has a problem of its own
+	refusedStale     = 5 // the cursor or token asked for means nothing here
+)
+
+// refuse is the typed answer in place of the one asked for. It is the error
+// that the asking side sees.
+type refuse struct {
+	Code  uint64
+	Text  string
+	After time.Duration // do not ask again sooner
+}
+
+func (m *refuse) append(b []byte) []byte {
+	b = cbor.AppendUint(begin(b, msgRefuse), m.Code)
+	b = cbor.AppendText(b, m.Text)
+	return cbor.AppendUint(b, uint64(m.After.Milliseconds()))
+}
+
+func readRefuse(r *cbor.Reader) message {
+	m := &refuse{Code: r.Uint(), Text: r.Text()}
+	if len(m.Text) > 512 {
+		m.Text = m.Text[:512] // for people; cut inside a rune does no harm
+	}
+	m.After = min(time.Duration(min(r.Uint(), uint64(retryMost/time.Millisecond)))*time.Millisecond, retryMost)
+	return m
+}
+
+func (m *refuse) Error() string { return fmt.Sprintf("the peer refuses: %s", m.Text) }
+
+// Unwrap makes the kind of failure known to errors.Is.
+func (m *refuse) Unwrap() error {
+	switch m.Code {
+	case refusedAdmission:
+		return fault.Denied
+	case refusedInvalid:
+		return fault.Invalid
+	}
+	return fault.Unavailable
+}
+
+// tuple reads the head of an array of exactly n items.
+func tuple(r *cbor.Reader, n int) {
+	if got := r.Array(); r.Err() == nil && got != n {
+		r.Fail(fault.Invalid.Errorf("an array of %d items, want %d", got, n))
+	}
+}

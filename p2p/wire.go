@@ -1,0 +1,198 @@
+package p2p
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// stream is what the protocols need of a libp2p stream.
+type stream interface {
+	io.ReadWriteCloser
+	Reset() error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// wire carries messages over one stream: each a frame of its length as uvarint
+// and a CBOR array. Not safe for concurrent use, except that one goroutine may
+// read while another writes.
+type wire struct {
+	s             stream
+	r             *bufio.Reader
+	in            []byte        // of the frame last read
+	out           []byte        // of the frame being written
+	patient       time.Duration // how long a read may take
+	read, written int64
+	traffic       *traffic
+}
+
+// traffic counts the bytes of many wires.
+type traffic struct{ received, sent atomic.Uint64 }
+
+func newWire(s stream, t *traffic) *wire {
+	return &wire{s: s, r: bufio.NewReaderSize(s, 4<<10), patient: frameTimeout, traffic: t}
+}
+
+// message is what a frame carries. Its type is the first item of the array.
+type message interface {
+	append(b []byte) []byte
+}
+
+// send writes one message.
+func (w *wire) send(m message) error {
+	// The length stands before the body: leave room for the longest and fill it in.
+	const room = binary.MaxVarintLen32
+	w.out = append(w.out[:0], make([]byte, room)...)
+	w.out = m.append(w.out)
+	size := len(w.out) - room
+	if size > maxFrame {
+		return fault.TooLarge.Errorf("a message of %d bytes to send, the limit is %d", size, maxFrame)
+	}
+	var head [room]byte
+	n := binary.PutUvarint(head[:], uint64(size))
+	frame := w.out[room-n:]
+	copy(frame, head[:n])
+
+	w.s.SetWriteDeadline(time.Now().Add(frameTimeout)) // a stream without deadlines is bounded by its peer's
+	if _, err := w.s.Write(frame); err != nil {
+		return fault.Unavailable.Errorf("send: %w", err)
+	}
+	w.written += int64(len(frame))
+	w.traffic.sent.Add(uint64(len(frame)))
+	if cap(w.out) > keepBuffer {
+		w.out = nil
+	}
+	return nil
+}
+
+// keepBuffer is up to which size a buffer is kept between frames: most are small.
+const keepBuffer = 64 << 10
+
+// receive reads the next message. A REFUSE is returned as the error it carries.
+// At the end of the stream the error is io.EOF. The message owns its bytes.
+func (w *wire) receive() (message, error) {
+	body, err := w.frame()
+	if err != nil {
+		return nil, err
+	}
+	m, err := decode(body)
+	if err != nil {
+		return nil, err
+	}
+	if refused, ok := m.(*refuse); ok {
+		return nil, refused
+	}
+	return m, nil
+}
+
+// frame reads the bytes of the next frame into memory of its own, because
+// messages alias it.
+func (w *wire) frame() ([]byte, error) {
+	w.s.SetReadDeadline(time.Now().Add(w.patient))
+	size, err := binary.ReadUvarint(w.r)
+	if err == io.EOF {
+		return nil, io.EOF
+	}
+	if err != nil {
+		return nil, fault.Unavailable.Errorf("read the length of a message: %w", err)
+	}
+	if size == 0 || size > maxFrame {
+		return nil, breach("a message of %d bytes, allowed are 1 to %d", size, maxFrame)
+	}
+	// Grown as the bytes arrive: the length alone must not cost memory.
+	body := make([]byte, 0, min(int(size), keepBuffer))
+	for len(body) < int(size) {
+		step := min(int(size)-len(body), max(keepBuffer, len(body)))
+		start := len(body)
+		body = append(body, make([]byte, step)...)
+		if _, err := io.ReadFull(w.r, body[start:]); err != nil {
+			return nil, fault.Unavailable.Errorf("read a message of %d bytes: %w", size, err)
+		}
+	}
+	n := int64(size) + int64(uvarintLen(size))
+	w.read += n
+	w.traffic.received.Add(uint64(n))
+	return body, nil
+}
+
+func uvarintLen(v uint64) int {
+	return len(binary.AppendUvarint(nil, v))
+}
+
+// abort ends the stream at once, in both directions and for whoever waits on it.
+func (w *wire) abort() { w.s.Reset() }
+
+// expect reads the next message and requires it to be of type M.
+func expect[M message](w *wire) (M, error) {
+	var none M
+	m, err := w.receive()
+	if err == io.EOF {
+		return none, fault.Unavailable.Errorf("the peer closed the stream where an answer should follow")
+	}
+	if err != nil {
+		return none, err
+	}
+	want, ok := m.(M)
+	if !ok {
+		return none, breach("a message of type %T where %T should follow", m, none)
+	}
+	return want, nil
+}
+
+// A breach is an error that only a peer that does not keep the protocol can
+// cause: its sender is cut off.
+type breachError struct{ err error }
+
+func (b *breachError) Error() string { return b.err.Error() }
+func (b *breachError) Unwrap() error { return b.err }
+
+func breach(format string, args ...any) error {
+	return &breachError{fault.Invalid.Errorf("protocol: "+format, args...)}
+}
+
+// decode reads one message strictly: canonical, complete, within its limits.
+func decode(body []byte) (message, error) {
+	r := cbor.NewReader(body)
+	items := r.Array()
+	kind := r.Uint()
+	if r.Err() != nil {
+		return nil, breach("%w", r.Err())
+	}
+	if kind >= uint64(len(messages)) || messages[kind].read == nil {
+		return nil, breach("a message of unknown type %d", kind)
+	}
+	t := messages[kind]
+	if items != t.items {
+		return nil, breach("%s of %d items, want %d", t.name, items, t.items)
+	}
+	m := t.read(r)
+	if err := r.Done(); err != nil {
+		return nil, breach("%s: %w", t.name, err)
+	}
+	return m, nil
+}
+
+// list reads the head of an array of at most limit items.
+func list(r *cbor.Reader, what string, limit int) int {
+	n := r.Array()
+	if n > limit {
+		r.Fail(fault.TooLarge.Errorf("%d %s, allowed are %d", n, what, limit))
+		return 0
+	}
+	return n
+}
+
+// exactly reads bytes into out, whose length they must have.
+func exactly(r *cbor.Reader, what string, out []byte) {
+	if b := r.Bytes(); r.Err() == nil && len(b) != len(out) {
+		r.Fail(fault.Invalid.Errorf("%s of %d bytes, want %d", what, len(b), len(out)))
+	} else {
+		copy(out, b)
+	}
+}
