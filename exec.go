@@ -96,7 +96,7 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 }
 
 func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {
-	p, err := query.Compile(db.querySchema(set), query.Request{Query: r.Query, Variables: r.Variables, OperationName: r.OperationName})
+	p, err := query.Compile(db.schemas.Of(set), query.Request{Query: r.Query, Variables: r.Variables, OperationName: r.OperationName})
 	if err != nil {
 		return nil, err
 	}
@@ -108,19 +108,4 @@ func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {
 		}}
 	}
 	return p, nil
-}
-
-// querySchema returns the GraphQL schema of a set of collections. The newest is
-// kept, with the plans that belong to it.
-func (db *DB) querySchema(set *store.Set) *query.Schema {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.from == set {
-		return db.compiled
-	}
-	s := query.NewSchema(set.Collections(), db.compiled, db.limits)
-	if set == db.store.Schema() {
-		db.compiled, db.from = s, set
-	}
-	return s
 }

@@ -107,15 +107,12 @@ type DB struct {
 
 // shared is what a database is, whoever uses it.
 type shared struct {
-	store  *store.Store
-	self   Identity // the node's own
-	limits Limits
+	store   *store.Store
+	schemas query.Schemas // generated from the collections, with the plans
 
-	mu       sync.Mutex // guards what follows
-	compiled *query.Schema
-	from     *store.Set // what compiled was made from
-	open     map[*Tx]struct{}
-	closed   bool
+	mu     sync.Mutex // guards what follows
+	open   map[*Tx]struct{}
+	closed bool
 }
 
 // The layout of a database directory.
@@ -160,7 +157,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh := &shared{store: s, self: self, limits: o.Limits, open: map[*Tx]struct{}{}}
+	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits}, open: map[*Tx]struct{}{}}
 	return &DB{sh, self}, nil
 }
 
