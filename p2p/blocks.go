@@ -1,0 +1,364 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// pack is a blocks message on its way out: the commits are encoded already, so
+// that each is copied once.
+type pack struct {
+	documents uint64
+	done      *dag.DocID
+	commits   int
+	packed    []byte
+}
+
+func (p *pack) append(b []byte) []byte {
+	b = cbor.AppendUint(begin(b, msgBlocks), p.documents)
+	b = cbor.AppendArray(appendToken(b, p.done), p.commits)
+	return append(b, p.packed...)
+}
+
+// sender writes commits in frames of a good size.
+type sender struct {
+	w       *wire
+	pack    pack
+	commits uint64
+	sent    func(commits int) // progress; may be nil
+}
+
+func (s *sender) add(envelope []byte) error {
+	if s.pack.commits == packCommits || s.pack.commits > 0 && len(s.pack.packed)+len(envelope) > packBytes {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	s.pack.packed = cbor.AppendBytes(s.pack.packed, envelope)
+	s.pack.commits++
+	return nil
+}
+
+// completed notes that a document of a full copy was added to the end.
+func (s *sender) completed(doc dag.DocID) {
+	s.pack.documents++
+	s.pack.done = &doc
+}
+
+func (s *sender) flush() error {
+	if s.pack.commits == 0 {
+		return nil
+	}
+	if err := s.w.send(&s.pack); err != nil {
+		return err
+	}
+	s.commits += uint64(s.pack.commits)
+	if s.sent != nil {
+		s.sent(s.pack.commits)
+	}
+	s.pack = pack{packed: s.pack.packed[:0]}
+	return nil
+}
+
+func (s *sender) end(mark uint64) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.w.send(&end{mark})
+}
+
+// What is read of the database is read in pieces, and none is open while a piece
+// is on its way to a peer, however slow that is.
+
+// copied is a commit read from the database.
+type copied struct {
+	doc      dag.DocID
+	envelope []byte
+}
+
+// pageBytes is how much is read at once: what a receiver may have unapplied.
+const pageBytes = maxUnapplied
+
+// page reads commits until limit bytes are reached; more tells whether there was more.
+func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more bool, err error) {
+	size := 0
+	for b, err := range blocks {
+		if err != nil {
+			return nil, false, err
+		}
+		if size >= limit {
+			return out, true, nil
+		}
+		out = append(out, copied{b.Doc, slices.Clone(b.Envelope)})
+		size += len(b.Envelope)
+	}
+	return out, false, nil
+}
+
+// sendDocument sends what w asks for of one document.
+func (n *Node) sendDocument(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want) error {
+	for {
+		part, more, err := page(n.replica.Pack(ctx, id, []pando.Want{w}), pageBytes)
+		if err != nil {
+			return err
+		}
+		for _, c := range part {
+			if err := s.add(c.envelope); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		// The receiver now has these too: the next page starts above them.
+		if w.Have, err = frontier(part, w.Have); err != nil {
+			return err
+		}
+	}
+}
+
+// frontier returns the commits without children among those sent and before.
+func frontier(part []copied, before []dag.CID) ([]dag.CID, error) {
+	open := map[dag.CID]bool{}
+	for _, c := range before {
+		open[c] = true
+	}
+	for _, c := range part {
+		commit, err := dag.Open(c.envelope)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range commit.Parents {
+			delete(open, p)
+		}
+		open[commit.CID] = true
+	}
+	var out []dag.CID
+	for c := range open {
+		out = append(out, c)
+	}
+	slices.SortFunc(out, dag.CID.Compare)
+	return out, nil
+}
+
+// sendFull sends every commit of a collection, documents in the order of their IDs.
+func (n *Node) sendFull(ctx context.Context, s *sender, id dag.CollectionID, after dag.DocID) error {
+	for {
+		part, more, err := page(n.replica.Full(ctx, id, after), pageBytes)
+		if err != nil || len(part) == 0 {
+			return err
+		}
+		last := part[len(part)-1].doc
+		whole := part
+		if more { // the last document may be cut
+			whole = part[:slices.IndexFunc(part, func(c copied) bool { return c.doc == last })]
+		}
+		for i, c := range whole {
+			if err := s.add(c.envelope); err != nil {
+				return err
+			}
+			if i+1 == len(whole) || whole[i+1].doc != c.doc {
+				s.completed(c.doc)
+				after = c.doc
+			}
+		}
+		if !more {
+			return nil
+		}
+		if len(whole) == 0 { // one document larger than a page
+			if err := n.sendDocument(ctx, s, id, pando.Want{Doc: last}); err != nil {
+				return err
+			}
+			s.completed(last)
+			after = last
+		}
+	}
+}
+
+// sendLog sends the feed's commits of one collection after one sequence number
+// and up to another, less those that came from the receiver.
+func (n *Node) sendLog(ctx context.Context, s *sender, to peer.ID, id dag.CollectionID, after, until uint64) error {
+	for after < until {
+		var entries []dag.CID
+		seen := 0
+		for c, err := range n.replica.Log(ctx, after) {
+			if err != nil {
+				return err
+			}
+			after = c.Seq
+			if after > until {
+				break
+			}
+			if c.Collection == id && c.Origin != to.String() {
+				entries = append(entries, c.Commit)
+			}
+			if seen++; seen == maxLog || len(entries) == packCommits {
+				break
+			}
+		}
+		for _, cid := range entries {
+			envelope, err := n.replica.Block(ctx, cid)
+			if err != nil {
+				return err
+			}
+			if err := s.add(envelope); err != nil {
+				return err
+			}
+		}
+		if seen < maxLog && len(entries) < packCommits {
+			break
+		}
+	}
+	return nil
+}
+
+// intake is what became of a run of commits from a peer.
+type intake struct {
+	Applied, Known, Deferred int
+	Documents                uint64
+	Missing                  map[dag.DocID][]dag.CID
+	Mark                     uint64 // of END
+}
+
+func (t *intake) add(m pando.Merged) {
+	t.Applied += m.Applied
+	t.Known += m.Known
+	t.Deferred += len(m.Future)
+	for doc, cids := range m.Missing {
+		if t.Missing == nil {
+			t.Missing = map[dag.DocID][]dag.CID{}
+		}
+		t.Missing[doc] = append(t.Missing[doc], cids...)
+	}
+}
+
+// complete reports whether everything that came is now here.
+func (t *intake) complete() bool { return len(t.Missing) == 0 && t.Deferred == 0 }
+
+type arrival struct {
+	m   message
+	err error
+}
+
+// receiveBlocks merges commits while it reads them, until END. What was read and
+// is not merged yet stays below maxUnapplied: one frame in hand, one being
+// merged, the rest between. merged is called after each transaction.
+func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.CollectionID, merged func(*blocks, pando.Merged) error) (intake, error) {
+	var total intake
+	arrivals := make(chan arrival, maxUnapplied/maxFrame-2)
+	stop := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer close(arrivals)
+		for {
+			m, err := w.receive()
+			select {
+			case arrivals <- arrival{m, err}:
+			case <-stop:
+				return
+			}
+			if _, more := m.(*blocks); err != nil || !more {
+				return
+			}
+		}
+	})
+	done := false
+	defer func() {
+		close(stop)
+		if !done {
+			w.abort() // or the reader would wait for the peer
+		}
+		reader.Wait()
+	}()
+
+	useless := 0
+	for a, ok := <-arrivals; ok; {
+		var held *arrival
+		if a.err == io.EOF {
+			return total, fault.Unavailable.Errorf("the peer closed the stream between commits")
+		}
+		if a.err != nil {
+			return total, a.err
+		}
+		switch m := a.m.(type) {
+		case *end:
+			total.Mark, done = m.Mark, true
+			return total, nil
+		case *blocks:
+			m, held = gather(m, arrivals)
+			got, err := n.merge(ctx, id, m.Envelopes, from)
+			total.add(got)
+			total.Documents += m.Documents
+			if err != nil {
+				return total, err
+			}
+			if merged != nil {
+				if err := merged(m, got); err != nil {
+					return total, err
+				}
+			}
+			if useless += len(m.Envelopes); got.Applied > 0 {
+				useless = 0
+			}
+			if useless > maxUseless {
+				return total, fault.Unavailable.Errorf("%d commits in a row brought nothing new: the peer repeats itself", useless)
+			}
+		default:
+			return total, breach("%T among commits", m)
+		}
+		if held != nil {
+			a = *held
+		} else {
+			a, ok = <-arrivals
+		}
+	}
+	return total, fault.Unavailable.Errorf("the stream ended between commits")
+}
+
+// gather adds to m the blocks that have arrived meanwhile, so that a slow disk
+// gets larger transactions instead of a longer queue. It returns the arrival that
+// it took and could not use.
+func gather(m *blocks, arrivals <-chan arrival) (*blocks, *arrival) {
+	for len(m.Envelopes) < mergeCommits {
+		select {
+		case a, ok := <-arrivals:
+			if !ok {
+				return m, nil
+			}
+			next, isBlocks := a.m.(*blocks)
+			if a.err != nil || !isBlocks {
+				return m, &a
+			}
+			m = &blocks{m.Documents + next.Documents, m.Done, append(m.Envelopes, next.Envelopes...)}
+			if next.Done != nil {
+				m.Done = next.Done
+			}
+		default:
+			return m, nil
+		}
+	}
+	return m, nil
+}
+
+// merge hands commits to the database. A commit that is invalid for everybody is
+// a breach of its sender, who had to check it before passing it on.
+func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byte, from peer.ID) (pando.Merged, error) {
+	m, err := n.replica.Merge(ctx, id, envelopes, from.String())
+	n.count.Merged.Add(uint64(m.Applied))
+	if bad := new(pando.InvalidCommit); errors.As(err, &bad) {
+		n.count.InvalidCommits.Add(1)
+		return m, &breachError{err}
+	}
+	return m, err
+}

@@ -1,0 +1,65 @@
+package p2p
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// cursors is how far this node has come with each peer's collections. Losing the
+// newest of them costs a comparison of trees, so they are written now and then.
+type cursors struct {
+	notes notes
+
+	mu    sync.Mutex // guards what follows
+	at    map[string]cursor
+	dirty map[string]bool
+}
+
+func newCursors(n notes) (*cursors, error) {
+	at, err := n.cursors()
+	return &cursors{notes: n, at: at, dirty: map[string]bool{}}, err
+}
+
+func (c *cursors) get(p peer.ID, id dag.CollectionID) cursor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at[cursorKey(p, id)]
+}
+
+func (c *cursors) set(p peer.ID, id dag.CollectionID, next cursor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := cursorKey(p, id)
+	if old, ok := c.at[key]; ok && old.epoch == next.epoch && old.seq == next.seq && old.token == next.token {
+		return
+	}
+	c.at[key] = next
+	c.dirty[key] = true
+}
+
+// write makes the cursors durable.
+func (c *cursors) write() error {
+	c.mu.Lock()
+	m := map[string][]byte{}
+	for key := range c.dirty {
+		m[key] = c.at[key].encode()
+	}
+	clear(c.dirty)
+	c.mu.Unlock()
+	return c.notes.put(m)
+}
+
+const cursorsEvery = 5 * time.Second
+
+func (n *Node) flushCursors(ctx context.Context) {
+	for wait(ctx, cursorsEvery) {
+		if err := n.cursors.write(); err != nil {
+			n.log.Warn("cursors cannot be stored: after a restart, more is compared", "error", err)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// fetch asks a peer for commits and merges them as they come. headed, if not nil,
+// is told the peer's heads of the documents.
+func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (intake, error) {
+	var total intake
+	c, err := n.companion(p)
+	if err != nil {
+		return total, err
+	}
+	select {
+	case c.fetches <- struct{}{}:
+		defer func() { <-c.fetches }()
+	case <-ctx.Done():
+		return total, fault.Unavailable.Errorf("fetch from %s: %w", p, context.Cause(ctx))
+	}
+	shown, ok := n.admission.with(p).mine[id]
+	if !ok {
+		return total, fault.Denied.Errorf("fetch from %s: collection %s is not shared by this node", p, id)
+	}
+	s, err := n.open(ctx, p, protocolFetch)
+	if err != nil {
+		return total, err
+	}
+	n.count.Fetches.Add(1)
+	w := newWire(s, &n.traffic)
+	defer context.AfterFunc(ctx, w.abort)()
+	for len(items) > 0 {
+		got, err := n.fetchOnce(ctx, w, p, id, &fetch{shown, headed != nil, items}, headed)
+		total.Applied += got.Applied
+		total.Known += got.Known
+		total.Deferred += got.Deferred
+		total.Missing = got.Missing
+		if err == nil && (got.Mark == 0 || got.Mark > uint64(len(items))) {
+			err = breach("%d of %d documents answered", got.Mark, len(items))
+		}
+		if err != nil {
+			w.abort()
+			n.judge(p, err)
+			return total, fmt.Errorf("fetch from %s: %w", p, err)
+		}
+		items = items[got.Mark:]
+	}
+	s.Close()
+	return total, nil
+}
+
+func (n *Node) fetchOnce(ctx context.Context, w *wire, p peer.ID, id dag.CollectionID, ask *fetch, headed func(*heads)) (intake, error) {
+	if err := w.send(ask); err != nil {
+		return intake{}, err
+	}
+	if headed != nil {
+		h, err := expect[*heads](w)
+		if err != nil {
+			return intake{}, err
+		}
+		headed(h)
+	}
+	return n.receiveBlocks(ctx, w, p, id, nil)
+}
+
+// fetchDifference fetches what a walk found to be lacking here.
+func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.CollectionID, d difference, headed func(*heads)) (intake, error) {
+	var total intake
+	run := func(items []item, headed func(*heads)) error {
+		got, err := n.fetch(ctx, p, id, items, headed)
+		total.Applied += got.Applied
+		n.wantMissing(p, id, got.Missing)
+		return err
+	}
+	for docs := range slices.Chunk(d.Both, maxItems) {
+		items, err := n.itemsFor(ctx, id, docs)
+		if err != nil {
+			return total, err
+		}
+		// A document with a long history has a large locator: what does not fit in
+		// one frame goes in several.
+		for _, part := range split(items) {
+			if err := run(part, headed); err != nil {
+				return total, err
+			}
+		}
+	}
+	for prefixes := range slices.Chunk(d.Theirs, maxItems) {
+		items := make([]item, len(prefixes))
+		for i, prefix := range prefixes {
+			items[i] = item{Doc: prefix}
+		}
+		if err := run(items, nil); err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// itemsFor asks for everything that is new in some documents.
+func (n *Node) itemsFor(ctx context.Context, id dag.CollectionID, docs []dag.DocID) ([]item, error) {
+	items := make([]item, len(docs))
+	for i, doc := range docs {
+		have, err := n.replica.Heads(ctx, id, doc)
+		if err != nil {
+			return nil, err
+		}
+		locator, err := n.replica.Locator(ctx, id, doc)
+		if err != nil {
+			return nil, err
+		}
+		items[i] = item{Doc: bytesOf(doc), Have: have[:min(len(have), maxHeads)], Locator: locator[:min(len(locator), maxLocator)]}
+	}
+	return items, nil
+}
+
+func bytesOf(doc dag.DocID) []byte { return doc[:] }
+
+// split cuts a list of items so that each part fits in a frame.
+func split(items []item) [][]item {
+	var parts [][]item
+	size, start := 0, 0
+	for i, it := range items {
+		s := 64 + 32*(len(it.Want)+len(it.Have)) + 8*len(it.Locator)
+		if size += s; size > maxFrame/2 {
+			parts = append(parts, items[start:i])
+			start, size = i, s
+		}
+	}
+	return append(parts, items[start:])
+}
+
+// serveFetch answers the requests of one stream.
+func (n *Node) serveFetch(ctx context.Context, w *wire, p peer.ID) error {
+	for {
+		m, err := w.receive()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ask, ok := m.(*fetch)
+		if !ok {
+			return breach("%T on a stream for fetching", m)
+		}
+		id, ok := n.admission.admits(p, ask.Proof)
+		if !ok {
+			return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
+		}
+		if err := n.answerFetch(ctx, w, id, ask); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, ask *fetch) error {
+	docs := make([][]dag.DocID, len(ask.Items))
+	for i, it := range ask.Items {
+		var err error
+		if docs[i], err = n.documents(ctx, id, it.Doc); err != nil {
+			return err
+		}
+	}
+	if ask.Heads {
+		if err := n.sendHeads(ctx, w, id, docs); err != nil {
+			return err
+		}
+	}
+	out := &sender{w: w}
+	before := w.written
+	for i, it := range ask.Items {
+		for _, doc := range docs[i] {
+			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
+			if err := n.sendDocument(ctx, out, id, want); err != nil {
+				return err
+			}
+		}
+		if w.written-before > fetchBytes {
+			return out.end(uint64(i + 1))
+		}
+	}
+	return out.end(uint64(len(ask.Items)))
+}
+
+// documents returns the documents whose IDs begin with some bytes.
+func (n *Node) documents(ctx context.Context, id dag.CollectionID, first []byte) ([]dag.DocID, error) {
+	if len(first) == 32 {
+		return []dag.DocID{dag.DocID(first)}, nil
+	}
+	var key [32]byte
+	copy(key[:], first)
+	var docs []dag.DocID
+	for e, err := range n.replica.Elements(ctx, id, radix.PrefixOf(key, 2*len(first))) {
+		if err != nil {
+			return nil, err
+		}
+		if docs = append(docs, e.Key); len(docs) == leafDocuments {
+			break
+		}
+	}
+	return docs, nil
+}
+
+func (n *Node) sendHeads(ctx context.Context, w *wire, id dag.CollectionID, docs [][]dag.DocID) error {
+	m, size := new(heads), 0
+	for _, some := range docs {
+		for _, doc := range some {
+			cids, err := n.replica.Heads(ctx, id, doc)
+			if err != nil {
+				return err
+			}
+			cids = cids[:min(len(cids), maxHeads)]
+			// Heads that do not fit are left out: then more is pushed than needed.
+			if size += 64 + 32*len(cids); size < maxFrame {
+				m.Documents = append(m.Documents, docHeads{doc, cids})
+			}
+		}
+	}
+	return w.send(m)
+}

@@ -1,0 +1,439 @@
+package p2p
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// gossip tells other peers of commits as they are made, and hears of theirs. It is
+// fast and may lose; nothing but speed depends on it.
+//
+// Each collection has a topic. Whoever is connected can see the names of topics
+// and subscribe to them: the library's filters act on peers as such, before this
+// node knows to which collections a peer is admitted, and they do not bind the
+// other members of the mesh. So names are blind, and messages sealed with a key
+// that follows from the collection's secret: who was not admitted reads nothing,
+// and can write nothing that a member would pass on.
+type gossip struct {
+	n      *Node
+	pubsub *pubsub.PubSub
+	inbox  *inbox
+
+	mu     sync.Mutex // guards topics
+	topics map[dag.CollectionID]*topic
+}
+
+type topic struct {
+	id     dag.CollectionID
+	name   string
+	handle *pubsub.Topic
+	leave  func()
+	seal   cipher.AEAD
+}
+
+// The shape of the mesh: each message reaches a node about D times. With these
+// numbers 200 peers hear of 300 bytes at 1.7 KB each.
+func gossipParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.D, p.Dlo, p.Dhi, p.Dlazy, p.Dscore, p.Dout = 4, 3, 6, 4, 3, 1
+	return p
+}
+
+// What peers are scored by: messages that are invalid for everybody. Distance in
+// the network and number of peers behind one address are no fault.
+func scoreParams() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+	return &pubsub.PeerScoreParams{
+			SkipAtomicValidation:   true,
+			Topics:                 map[string]*pubsub.TopicScoreParams{},
+			AppSpecificScore:       func(peer.ID) float64 { return 0 },
+			BehaviourPenaltyWeight: -10, BehaviourPenaltyThreshold: 6, BehaviourPenaltyDecay: pubsub.ScoreParameterDecay(10 * time.Minute),
+			DecayInterval: time.Second, DecayToZero: 0.01, RetainScore: quarantine,
+		}, &pubsub.PeerScoreThresholds{
+			SkipAtomicValidation: true,
+			GossipThreshold:      -100, PublishThreshold: -200, GraylistThreshold: -400,
+		}
+}
+
+func topicScore() *pubsub.TopicScoreParams {
+	return &pubsub.TopicScoreParams{
+		SkipAtomicValidation: true,
+		TopicWeight:          1, TimeInMeshQuantum: time.Second,
+		// Squared: the second invalid message silences gossip with the peer, the third
+		// everything from it.
+		InvalidMessageDeliveriesWeight: -50, InvalidMessageDeliveriesDecay: pubsub.ScoreParameterDecay(quarantine),
+	}
+}
+
+func (n *Node) startGossip() error {
+	score, thresholds := scoreParams()
+	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
+		pubsub.WithGossipSubParams(gossipParams()),
+		pubsub.WithPeerScore(score, thresholds),
+		// Both: with StrictNoSign alone the messages still name an author, and
+		// other implementations drop them silently.
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(func(m *pb.Message) string {
+			sum := sha256.Sum256(m.Data)
+			return string(sum[:])
+		}),
+		pubsub.WithMaxMessageSize(maxGossip),
+		pubsub.WithValidateQueueSize(validateQueue),
+		pubsub.WithPeerOutboundQueueSize(outboundQueue),
+		pubsub.WithRawTracer(&losses{n: n}),
+		pubsub.WithLogger(n.log.With("part", "gossip")),
+	)
+	if err != nil {
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), topics: map[dag.CollectionID]*topic{}}
+	n.gossip.follow()
+	return nil
+}
+
+// follow joins the topics of the collections that exist, and leaves those whose
+// secret has changed.
+func (g *gossip) follow() {
+	ring, _ := g.n.admission.keys()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, id := range ring.ids {
+		s := ring.secrets[id]
+		name := topicName(s, id)
+		t := g.topics[id]
+		if t != nil && t.name == name || !g.n.has(id) {
+			continue
+		}
+		if t != nil {
+			g.leave(t)
+			delete(g.topics, id)
+		}
+		t, err := g.join(id, s, name)
+		if err != nil {
+			// Comparing trees goes on without it.
+			g.n.log.Warn("live changes of a collection cannot be followed", "collection", id, "error", err)
+			continue
+		}
+		g.topics[id] = t
+	}
+}
+
+func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error) {
+	seal, err := chacha20poly1305.NewX(gossipKey(s, id))
+	if err != nil {
+		return nil, err
+	}
+	t := &topic{id: id, name: name, seal: seal}
+	validate := func(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+		return g.hear(t, from, m.Data)
+	}
+	if err := g.pubsub.RegisterTopicValidator(name, validate); err != nil {
+		return nil, err
+	}
+	if t.handle, err = g.pubsub.Join(name); err != nil {
+		return nil, err
+	}
+	if err := t.handle.SetScoreParams(topicScore()); err != nil {
+		return nil, err
+	}
+	// A relay takes part in the mesh like a subscriber. What arrives is taken in by
+	// the validator; a subscription would add a queue that drops, and a goroutine.
+	if t.leave, err = t.handle.Relay(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (g *gossip) leave(t *topic) {
+	t.leave()
+	t.handle.Close() // fails only while it is subscribed to
+	g.pubsub.UnregisterTopicValidator(t.name)
+}
+
+// told is one commit in an announcement.
+type told struct {
+	commit   *dag.Commit
+	envelope []byte // nil: only the header came
+}
+
+// appendTold writes a commit for an announcement: the whole of it if it is small,
+// else its header and signature, by which a receiver knows what it is and that it
+// is genuine, and can ask for the rest.
+func appendTold(b, envelope []byte) ([]byte, error) {
+	b = cbor.AppendArray(b, 2)
+	if len(envelope) <= inlineBytes {
+		return cbor.AppendBytes(cbor.AppendUint(b, 0), envelope), nil
+	}
+	r := cbor.NewReader(envelope)
+	r.Array()
+	header, sig := r.Bytes(), r.Bytes()
+	if r.Err() != nil {
+		return nil, fmt.Errorf("announce: %w", r.Err())
+	}
+	// Three items in all: the head written above is replaced.
+	b = cbor.AppendArray(b[:len(b)-1], 3)
+	return cbor.AppendBytes(cbor.AppendBytes(cbor.AppendUint(b, 1), header), sig), nil
+}
+
+// sealed makes a message of announced commits.
+func (t *topic) sealed(n int, items []byte) []byte {
+	b := cbor.AppendUint(cbor.AppendArray(nil, 3), 1)
+	b = cbor.AppendBytes(b, t.id[:])
+	b = append(cbor.AppendArray(b, n), items...)
+	nonce := make([]byte, t.seal.NonceSize(), t.seal.NonceSize()+len(b)+t.seal.Overhead())
+	rand.Read(nonce)
+	return t.seal.Seal(nonce, nonce, b, []byte(t.name))
+}
+
+// open reads a message. Every error means that no member wrote it, or one that
+// does not keep the protocol.
+func (t *topic) open(data []byte) ([]told, error) {
+	size := t.seal.NonceSize()
+	if len(data) < size {
+		return nil, fault.Invalid.Errorf("announcement of %d bytes: it is cut short", len(data))
+	}
+	b, err := t.seal.Open(nil, data[:size], data[size:], []byte(t.name))
+	if err != nil {
+		return nil, fault.Invalid.Errorf("announcement: it is not sealed with the key of its collection")
+	}
+	return readTold(b, t.id)
+}
+
+func readTold(b []byte, id dag.CollectionID) ([]told, error) {
+	r := cbor.NewReader(b)
+	tuple(r, 3)
+	if v := r.Uint(); r.Err() == nil && v != 1 {
+		return nil, fault.Invalid.Errorf("announcement: version %d", v)
+	}
+	var named dag.CollectionID
+	exactly(r, "a collection id", named[:])
+	if r.Err() == nil && named != id {
+		return nil, fault.Invalid.Errorf("announcement: of collection %s in the topic of %s", named, id)
+	}
+	var all []told
+	for n := list(r, "commits", maxGossipped); n > 0 && r.Err() == nil; n-- {
+		t, err := readOneTold(r)
+		if err != nil {
+			return nil, fmt.Errorf("announcement: %w", err)
+		}
+		all = append(all, t)
+	}
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("announcement: %w", err)
+	}
+	return all, nil
+}
+
+func readOneTold(r *cbor.Reader) (t told, err error) {
+	items, form := r.Array(), r.Uint()
+	switch {
+	case items == 2 && form == 0:
+		if t.envelope = r.Bytes(); r.Err() == nil {
+			t.commit, err = dag.Open(t.envelope)
+		}
+	case items == 3 && form == 1:
+		if header, sig := r.Bytes(), r.Bytes(); r.Err() == nil {
+			t.commit, err = dag.OpenHeader(header, sig)
+		}
+	default:
+		r.Fail(fault.Invalid.Errorf("a commit of %d items in form %d", items, form))
+	}
+	if err == nil {
+		err = r.Err()
+	}
+	return t, err
+}
+
+// hear judges an announcement, for this node and for whether it is passed on, and
+// takes it in. It looks only at what every node sees alike: a commit whose parents
+// are unknown here is as good as any.
+func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResult {
+	if from == g.n.host.ID() {
+		return pubsub.ValidationAccept
+	}
+	g.n.count.GossipReceived.Add(uint64(len(data)))
+	if g.n.isBanned(from) {
+		return pubsub.ValidationIgnore
+	}
+	all, err := t.open(data)
+	if err == nil {
+		commits := make([]*dag.Commit, len(all))
+		for i, a := range all {
+			commits[i] = a.commit
+		}
+		if bad := dag.Verify(commits); len(bad) > 0 {
+			err = fault.Invalid.Errorf("commit %s: its signature does not verify", commits[bad[0]].CID)
+		}
+	}
+	if err != nil {
+		g.n.count.InvalidCommits.Add(1)
+		g.n.log.Debug("announcement refused", "peer", from, "error", err)
+		return pubsub.ValidationReject
+	}
+	for _, a := range all {
+		if dag.Future(a.commit.HLC, time.Now()) {
+			return pubsub.ValidationIgnore // neither applied nor passed on early
+		}
+	}
+	g.n.count.Heard.Add(uint64(len(all)))
+	if lost := g.inbox.put(t.id, from, all); lost > 0 {
+		g.n.count.Overflows.Add(uint64(lost))
+		g.n.repair(from)
+	}
+	return pubsub.ValidationAccept
+}
+
+// repair compares roots with a peer soon, because something was lost.
+func (n *Node) repair(p peer.ID) {
+	if c, err := n.companion(p); err == nil {
+		c.next.set(jitter(repairDelay, 0.5))
+	}
+}
+
+// announce publishes the commits that are made here, as the feed tells of them.
+// Those of others are passed on by gossip itself.
+func (n *Node) announce(ctx context.Context) {
+	made := make(chan announcement, maxGossipped)
+	var feed sync.WaitGroup
+	feed.Go(func() {
+		defer close(made)
+		n.readFeed(ctx, made)
+	})
+	defer feed.Wait()
+	for {
+		first, ok := <-made
+		if !ok {
+			return
+		}
+		batch := []announcement{first}
+		size := first.size()
+		full := time.NewTimer(collectFor)
+	collect:
+		for size < collectBytes && len(batch) < maxGossipped {
+			select {
+			case a, ok := <-made:
+				if !ok {
+					break collect
+				}
+				batch = append(batch, a)
+				size += a.size()
+			case <-full.C:
+				break collect
+			}
+		}
+		full.Stop()
+		n.publish(ctx, batch)
+	}
+}
+
+// announcement is a commit to be told of.
+type announcement struct {
+	collection dag.CollectionID
+	envelope   []byte
+}
+
+func (a announcement) size() int { return min(len(a.envelope), inlineBytes) }
+
+// readFeed follows the feed from now on: what happened before is found by
+// comparing roots when a peer connects.
+func (n *Node) readFeed(ctx context.Context, made chan<- announcement) {
+	for c, err := range n.replica.Changes(ctx, n.db.Seq()) {
+		if err != nil {
+			if ctx.Err() == nil {
+				n.log.Warn("changes are not announced any more: peers find them by comparing", "error", err)
+			}
+			return
+		}
+		n.pokeReplicators()
+		if c.Origin != "" {
+			continue
+		}
+		envelope, err := n.replica.Block(ctx, c.Commit)
+		if err != nil {
+			n.log.Debug("a change was not announced", "commit", c.Commit, "error", err)
+			continue
+		}
+		select {
+		case made <- announcement{c.Collection, envelope}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) publish(ctx context.Context, batch []announcement) {
+	slices.SortStableFunc(batch, func(a, b announcement) int { return a.collection.Compare(b.collection) })
+	for len(batch) > 0 {
+		id := batch[0].collection
+		n.gossip.mu.Lock()
+		t := n.gossip.topics[id]
+		n.gossip.mu.Unlock()
+		var items []byte
+		count := 0
+		for len(batch) > 0 && batch[0].collection == id {
+			next, err := appendTold(items, batch[0].envelope)
+			batch = batch[1:]
+			if err == nil {
+				items, count = next, count+1
+			}
+		}
+		if t == nil || count == 0 {
+			continue // a collection of this second: the peers are told with its secret
+		}
+		data := t.sealed(count, items)
+		if err := t.handle.Publish(ctx, data); err != nil {
+			n.log.Debug("announcement failed", "error", err)
+			continue
+		}
+		n.count.Announced.Add(uint64(count))
+		n.count.GossipSent.Add(uint64(len(data)))
+	}
+}
+
+// losses hears from the library what it dropped in silence: each loss is made up
+// for by comparing roots.
+type losses struct{ n *Node }
+
+func (l *losses) lost(p peer.ID) {
+	l.n.count.Undelivered.Add(1)
+	l.n.repair(p)
+}
+
+func (l *losses) DropRPC(_ *pubsub.RPC, p peer.ID) { l.lost(p) }
+func (l *losses) RejectMessage(m *pubsub.Message, reason string) {
+	switch reason {
+	case pubsub.RejectValidationQueueFull, pubsub.RejectValidationThrottled:
+		l.lost(m.ReceivedFrom)
+	}
+}
+func (l *losses) UndeliverableMessage(m *pubsub.Message) { l.lost(m.ReceivedFrom) }
+
+func (*losses) OnNewOutboundStream(peer.ID, protocol.ID)             {}
+func (*losses) OnClosedOutboundStream(peer.ID)                       {}
+func (*losses) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
+func (*losses) Join(string)                                          {}
+func (*losses) Leave(string)                                         {}
+func (*losses) Graft(peer.ID, string)                                {}
+func (*losses) Prune(peer.ID, string)                                {}
+func (*losses) ValidateMessage(*pubsub.Message)                      {}
+func (*losses) DeliverMessage(*pubsub.Message)                       {}
+func (*losses) DuplicateMessage(*pubsub.Message)                     {}
+func (*losses) ThrottlePeer(peer.ID)                                 {}
+func (*losses) RecvRPC(*pubsub.RPC)                                  {}
+func (*losses) SendRPC(*pubsub.RPC, peer.ID)                         {}

@@ -1,0 +1,236 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// inbox holds what was announced until it is merged: by document, so that a
+// document that changes all the time takes one place, and newer commits push out
+// older ones. Bounded in documents and bytes; what does not fit is lost here and
+// found by comparing roots.
+type inbox struct {
+	filled chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	docs  map[wantKey]*letter
+	bytes int
+}
+
+// letter is what was announced of one document.
+type letter struct {
+	from    peer.ID // who told last
+	height  uint64
+	commits []told // in the order of arrival
+	bytes   int
+	heads   []dag.CID // of commits that came, or were pushed out, without payload
+}
+
+func newInbox() *inbox {
+	return &inbox{filled: make(chan struct{}, 1), docs: map[wantKey]*letter{}}
+}
+
+// put adds announced commits and returns how many documents were lost.
+func (b *inbox) put(id dag.CollectionID, from peer.ID, all []told) (lost int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range all {
+		k := wantKey{id, t.commit.Doc}
+		l := b.docs[k]
+		if l == nil {
+			if len(b.docs) >= inboxDocuments || b.bytes+len(t.envelope) > inboxBytes {
+				lost++
+				continue
+			}
+			l = &letter{}
+			b.docs[k] = l
+		}
+		l.from = from
+		b.add(l, t)
+	}
+	if len(b.docs) > 0 {
+		select {
+		case b.filled <- struct{}{}:
+		default:
+		}
+	}
+	return lost
+}
+
+func (b *inbox) add(l *letter, t told) {
+	if t.envelope == nil {
+		l.keepHead(t.commit)
+		return
+	}
+	if l.bytes+len(t.envelope) > inboxPerDoc || b.bytes+len(t.envelope) > inboxBytes {
+		// The newer replace the older, whose payloads are fetched instead: they are
+		// ancestors, mostly, of what is kept.
+		for _, old := range l.commits {
+			l.keepHead(old.commit)
+		}
+		b.bytes -= l.bytes
+		l.commits, l.bytes = nil, 0
+	}
+	l.commits = append(l.commits, t)
+	l.bytes += len(t.envelope)
+	b.bytes += len(t.envelope)
+}
+
+// keepHead notes a commit to be fetched, the highest ones if there are many.
+func (l *letter) keepHead(c *dag.Commit) {
+	for _, p := range c.Parents {
+		if i := slices.Index(l.heads, p); i >= 0 {
+			l.heads = slices.Delete(l.heads, i, i+1)
+		}
+	}
+	if !slices.Contains(l.heads, c.CID) && len(l.heads) < maxHeads {
+		l.heads = append(l.heads, c.CID)
+	}
+}
+
+// take empties the inbox.
+func (b *inbox) take() map[wantKey]*letter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	docs := b.docs
+	b.docs, b.bytes = map[wantKey]*letter{}, 0
+	return docs
+}
+
+// maxRescues is how many fetches for announced commits run at once; what exceeds
+// it becomes a durable want.
+const maxRescues = 8
+
+// takeIn merges what the inbox holds, again and again.
+func (n *Node) takeIn(ctx context.Context) {
+	slots := make(chan struct{}, maxRescues)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.gossip.inbox.filled:
+		}
+		byCollection := map[dag.CollectionID]map[dag.DocID]*letter{}
+		for k, l := range n.gossip.inbox.take() {
+			if byCollection[k.collection] == nil {
+				byCollection[k.collection] = map[dag.DocID]*letter{}
+			}
+			byCollection[k.collection][k.doc] = l
+		}
+		for id, letters := range byCollection {
+			n.mergeLetters(ctx, id, letters, slots)
+		}
+	}
+}
+
+// mergeLetters merges announced commits and fetches what they refer to.
+func (n *Node) mergeLetters(ctx context.Context, id dag.CollectionID, letters map[dag.DocID]*letter, slots chan struct{}) {
+	var all []told
+	from := map[dag.DocID]peer.ID{}
+	missing := map[peer.ID]map[dag.DocID][]dag.CID{}
+	lacks := func(doc dag.DocID, cids []dag.CID) {
+		p := from[doc]
+		if missing[p] == nil {
+			missing[p] = map[dag.DocID][]dag.CID{}
+		}
+		missing[p][doc] = append(missing[p][doc], cids...)
+	}
+	for doc, l := range letters {
+		from[doc] = l.from
+		all = append(all, l.commits...)
+		if heads, err := n.lacking(ctx, l.heads); err == nil && len(heads) > 0 {
+			lacks(doc, heads)
+		}
+	}
+	// Parents before children; documents in a fixed order.
+	slices.SortStableFunc(all, func(a, b told) int {
+		if c := bytes.Compare(a.commit.Doc[:], b.commit.Doc[:]); c != 0 {
+			return c
+		}
+		return int(int64(a.commit.Height) - int64(b.commit.Height))
+	})
+	for part := range slices.Chunk(all, mergeCommits) {
+		for doc, cids := range n.mergeTold(ctx, id, part, from) {
+			lacks(doc, cids)
+		}
+	}
+	for p, docs := range missing {
+		n.rescue(ctx, p, id, docs, slots)
+	}
+}
+
+// mergeTold merges commits of several peers, and returns what is missing.
+func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, from map[dag.DocID]peer.ID) map[dag.DocID][]dag.CID {
+	missing := map[dag.DocID][]dag.CID{}
+	for len(part) > 0 {
+		// One transaction has one origin: the peer of its first commit stands for
+		// those behind it that came from the same.
+		origin := from[part[0].commit.Doc]
+		run := slices.IndexFunc(part, func(t told) bool { return from[t.commit.Doc] != origin })
+		if run < 0 {
+			run = len(part)
+		}
+		envelopes := make([][]byte, run)
+		for i, t := range part[:run] {
+			envelopes[i] = t.envelope
+		}
+		m, err := n.replica.Merge(ctx, id, envelopes, origin.String())
+		n.count.Merged.Add(uint64(m.Applied))
+		for doc, cids := range m.Missing {
+			missing[doc] = append(missing[doc], cids...)
+		}
+		if bad := new(pando.InvalidCommit); errors.As(err, &bad) {
+			// Invalid by its parents, which those who passed it on need not have: nobody
+			// but its author is to blame.
+			n.count.InvalidCommits.Add(1)
+			run = bad.Index + 1
+		} else if err != nil {
+			if ctx.Err() == nil {
+				n.log.Warn("announced changes cannot be merged", "error", err)
+				n.count.Overflows.Add(uint64(len(part)))
+				n.repair(origin)
+			}
+			return missing
+		}
+		part = part[run:]
+	}
+	return missing
+}
+
+// rescue fetches what an announcement refers to from whoever announced it. If
+// that fails, it becomes a durable want.
+func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID, slots chan struct{}) {
+	n.repair(p) // an orphan is a sign that more was missed
+	select {
+	case slots <- struct{}{}:
+	default:
+		n.wantMissing(p, id, docs)
+		return
+	}
+	started := n.spawn(func(ctx context.Context) {
+		defer func() { <-slots }()
+		err := n.fetchCommits(ctx, p, id, docs)
+		if err == nil {
+			return
+		}
+		n.log.Debug("announced commits did not come", "peer", p, "error", err)
+		left := map[dag.DocID][]dag.CID{}
+		for doc, cids := range docs {
+			if cids, _ := n.lacking(ctx, cids); len(cids) > 0 {
+				left[doc] = cids
+			}
+		}
+		n.wantMissing(p, id, left)
+	})
+	if !started {
+		<-slots
+	}
+}

@@ -1,0 +1,366 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// Config is how a node takes part in the network. The zero value is a
+// node on the loopback interface.
+type Config struct {
+	// Key is the identity of the peer, an ed25519 key; zero is the key of the
+	// database itself. Keep it: other nodes know this one by it.
+	Key ident.Key
+	// Listen are the multiaddrs to listen on; nil is DefaultListen. A TCP port
+	// takes WebSocket connections too.
+	Listen []string
+	// Peers are multiaddrs, with /p2p/…, of peers to stay connected with. They are
+	// trusted: they may sync every collection.
+	Peers []string
+	// MDNS announces this node in the local network, and looks for others there.
+	MDNS bool
+	// Host is used instead of a new one, for networks that are not the system's.
+	// It is not closed with the node.
+	Host host.Host
+	// Rand is where secrets come from; nil is the system's.
+	Rand io.Reader
+	// Logger hears of what goes on; nil is silence.
+	Logger *slog.Logger
+}
+
+// Counters say what a node did since its start.
+type Counters struct {
+	Received, Sent                    uint64 // bytes of sync and fetch streams
+	GossipReceived, GossipSent        uint64 // bytes of announcements
+	Sessions, Served, Fetches         uint64
+	Merged                            uint64 // commits that came from peers
+	Announced, Heard                  uint64 // commits, by gossip
+	Mismatches                        uint64 // quiet copies that stayed different after a session
+	InvalidCommits, Breaches, Refused uint64
+	Overflows                         uint64 // documents dropped from the inbox, to be found again by comparing
+	Undelivered                       uint64 // announcements lost in a queue, likewise
+	WantOverflows                     uint64
+	Wants, StuckWants                 int // documents known to be incomplete; for more than a day
+}
+
+type counters struct {
+	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
+	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows atomic.Uint64
+}
+
+// Node is a database in the network.
+type Node struct {
+	db        *pando.DB
+	replica   *pando.Replica
+	host      host.Host
+	ownsHost  bool
+	log       *slog.Logger
+	notes     notes
+	admission *admission
+	cursors   *cursors
+	wants     *wants
+	gossip    *gossip
+	traffic   traffic
+	count     counters
+
+	ctx   context.Context // ends when the node closes
+	stop  context.CancelCauseFunc
+	tasks sync.WaitGroup
+	dial  alarm
+	flush alarm
+
+	mu          sync.Mutex // guards what follows
+	closed      bool
+	companions  map[peer.ID]*companion
+	known       map[peer.ID]acquaintance
+	dialing     map[peer.ID]*attempt
+	banned      map[peer.ID]time.Time
+	replicators map[peer.ID]*replicator
+	sessions    int // being served
+	fetches     int
+}
+
+// Start makes the database a peer. It returns when the node listens; it does not
+// wait for other peers. ctx bounds the start alone.
+func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
+	n := &Node{
+		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
+		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
+		replicators: map[peer.ID]*replicator{}, dial: newAlarm(), flush: newAlarm(),
+	}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	named, err := parsePeers(c.Peers)
+	if err != nil {
+		return nil, err
+	}
+	if n.host == nil {
+		listen := c.Listen
+		if listen == nil {
+			listen = DefaultListen
+		}
+		if c.Key.IsZero() {
+			c.Key = db.Identity()
+		}
+		if n.host, err = newHost(c.Key, listen); err != nil {
+			return nil, err
+		}
+		n.ownsHost = true
+	}
+	n.ctx, n.stop = context.WithCancelCause(context.Background())
+	if err := n.start(named, c); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
+	n.notes = notes{n.replica}
+	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {
+		return err
+	}
+	if n.cursors, err = newCursors(n.notes); err != nil {
+		return err
+	}
+	if n.wants, err = newWants(n.notes); err != nil {
+		return err
+	}
+	if n.known, err = n.notes.peers(); err != nil {
+		return err
+	}
+	for _, p := range named {
+		if err := n.trust(p); err != nil {
+			return err
+		}
+	}
+	if err := n.noticeCollections(); err != nil {
+		return err
+	}
+	events, err := n.host.EventBus().Subscribe(connectionEvents)
+	if err != nil {
+		return fmt.Errorf("watch connections: %w", err)
+	}
+	n.spawn(func(ctx context.Context) { n.watchConnections(ctx, events) })
+	n.host.SetStreamHandler(protocolSync, n.handleSync)
+	n.host.SetStreamHandler(protocolFetch, n.handleFetch)
+	if err := n.startGossip(); err != nil {
+		return err
+	}
+	for _, p := range n.host.Network().Peers() { // of a host that was there before
+		n.arrived(p)
+	}
+	n.spawn(n.keepConnected)
+	n.spawn(n.keepEntropyDown)
+	n.spawn(n.watchSchema)
+	n.spawn(n.announce)
+	n.spawn(n.takeIn)
+	n.spawn(n.fetchWants)
+	n.spawn(n.flushCursors)
+	if err := n.startReplicators(); err != nil {
+		return err
+	}
+	if c.MDNS {
+		return n.startMDNS()
+	}
+	return nil
+}
+
+// Close leaves the network and waits for everything that the node started. The
+// database stays open.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	first := !n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if !first {
+		n.tasks.Wait()
+		return nil
+	}
+	n.host.RemoveStreamHandler(protocolSync)
+	n.host.RemoveStreamHandler(protocolFetch)
+	n.stop(fault.Closed.Errorf("the node is closed"))
+	n.tasks.Wait()
+	var err error
+	if n.cursors != nil {
+		err = n.cursors.write()
+	}
+	if n.ownsHost {
+		if e := n.host.Close(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// spawn runs fn until it returns, which it must soon after its context ends.
+// Close waits for it.
+func (n *Node) spawn(fn func(context.Context)) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.tasks.Go(func() { fn(n.ctx) })
+	return true
+}
+
+// enter makes Close wait for the caller until leave. It fails when the node closes.
+func (n *Node) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.tasks.Add(1)
+	return true
+}
+
+func (n *Node) leave() { n.tasks.Done() }
+
+// Info is how others reach this node.
+type Info struct {
+	ID    string
+	Addrs []string // multiaddrs, without the /p2p/… that names the node
+}
+
+// Info returns the identity and addresses of this node.
+func (n *Node) Info() Info {
+	info := Info{ID: n.host.ID().String()}
+	for _, a := range n.addrs() {
+		info.Addrs = append(info.Addrs, a.String())
+	}
+	return info
+}
+
+// addrs returns where this node listens, the transports that others should try
+// first in front.
+func (n *Node) addrs() []ma.Multiaddr {
+	addrs := slices.Clone(n.host.Addrs())
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	return addrs
+}
+
+func rank(a ma.Multiaddr) int {
+	r := 0
+	for _, p := range a.Protocols() {
+		switch p.Code {
+		case ma.P_TCP:
+			r += 1
+		case ma.P_WS, ma.P_WSS:
+			r += 2
+		}
+	}
+	return r
+}
+
+// Counters returns what the node did since its start.
+func (n *Node) Counters() Counters {
+	c := &n.count
+	all := Counters{
+		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(),
+		GossipReceived: c.GossipReceived.Load(), GossipSent: c.GossipSent.Load(),
+		Sessions: c.Sessions.Load(), Served: c.Served.Load(), Fetches: c.Fetches.Load(),
+		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
+		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
+		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
+	}
+	all.Wants, all.StuckWants = n.wants.size()
+	return all
+}
+
+// alarm wakes one goroutine at the earliest of the times that were set.
+type alarm struct{ s *alarmState }
+
+type alarmState struct {
+	mu      sync.Mutex // guards at
+	at      time.Time
+	changed chan struct{}
+}
+
+func newAlarm() alarm { return alarm{&alarmState{changed: make(chan struct{}, 1)}} }
+
+// set makes the alarm go off after d, unless it does so sooner anyway.
+func (a alarm) set(d time.Duration) {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	if at := time.Now().Add(d); a.s.at.IsZero() || at.Before(a.s.at) {
+		a.s.at = at
+		select {
+		case a.s.changed <- struct{}{}:
+		default: // it will look again anyway
+		}
+	}
+}
+
+// clear takes back what was set.
+func (a alarm) clear() {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	a.s.at = time.Time{}
+}
+
+// wait returns true when the alarm goes off, and false when ctx ends.
+func (a alarm) wait(ctx context.Context) bool {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		a.s.mu.Lock()
+		at := a.s.at
+		a.s.mu.Unlock()
+		var due <-chan time.Time
+		if !at.IsZero() {
+			timer.Reset(time.Until(at))
+			due = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.s.changed:
+		case <-due:
+			a.s.mu.Lock()
+			now := !a.s.at.IsZero() && !time.Now().Before(a.s.at)
+			if now {
+				a.s.at = time.Time{}
+			}
+			a.s.mu.Unlock()
+			if now {
+				return true
+			}
+		}
+	}
+}
+
+// backoff is how long to wait after so many failures: doubling, with jitter, so
+// that many who failed together do not come back together.
+func backoff(failures int) time.Duration {
+	d := retryMost
+	if failures < 16 {
+		d = min(retryFirst<<max(failures-1, 0), retryMost)
+	}
+	return jitter(d, 0.5)
+}
+
+// jitter returns d, more or less by up to a share of it.
+func jitter(d time.Duration, share float64) time.Duration {
+	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1)))
+}

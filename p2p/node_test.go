@@ -1,0 +1,104 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+)
+
+const schemaText = `type User { name: String  points: Int }`
+
+func openDB(t testing.TB, dir string) *pando.DB {
+	t.Helper()
+	db, err := pando.Open(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func exec(t testing.TB, db *pando.DB, query string) *pando.Result {
+	t.Helper()
+	r := db.Exec(t.Context(), pando.Request{Query: query})
+	if len(r.Errors) > 0 {
+		t.Fatalf("%s: %v", query, r.Errors)
+	}
+	return r
+}
+
+func addSchema(t testing.TB, db *pando.DB, text string) pando.CollectionID {
+	t.Helper()
+	cs, err := db.AddSchema(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cs[0].ID
+}
+
+func createUsers(t testing.TB, db *pando.DB, prefix string, n int) {
+	t.Helper()
+	err := db.Update(t.Context(), func(tx *pando.Tx) error {
+		users, err := tx.Collection("User")
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			if _, err := users.Create(map[string]any{"name": fmt.Sprint(prefix, i), "points": i}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startNode(t testing.TB, db *pando.DB, c Config) *Node {
+	t.Helper()
+	if c.Listen == nil {
+		c.Listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"}
+	}
+	if c.Logger == nil && os.Getenv("PANDO_LOG") != "" {
+		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", t.Name())
+	}
+	n, err := Start(t.Context(), db, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// Over the real loopback: a ticket is all that a second node needs.
+func TestJoinWithTicket(t *testing.T) {
+	a := openDB(t, "")
+	addSchema(t, a, schemaText)
+	createUsers(t, a, "u", 1000)
+	na := startNode(t, a, Config{})
+	ticket, err := na.Share(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := openDB(t, "")
+	nb := startNode(t, b, Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	res, err := nb.Join(ctx, ticket, func(p Progress) { t.Logf("%+v", p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", res)
+	if res.Documents != 1000 {
+		t.Errorf("joined %d documents, want 1000", res.Documents)
+	}
+	createUsers(t, b, "b", 1)
+	st, err := nb.Status(ctx)
+	t.Logf("%+v %v", st, err)
+}

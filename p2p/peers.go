@@ -1,0 +1,479 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// companion is what the node keeps of a connected peer.
+type companion struct {
+	id       peer.ID
+	turn     chan struct{} // held by the session that this node runs with the peer
+	fetches  chan struct{} // held by streams that this node fetches over
+	next     alarm         // when to run a session
+	stop     context.CancelFunc
+	offered  *keyring // the secrets that were offered, so as not to repeat it
+	sessions int      // being served; guarded by Node.mu, as all below
+	serving  int      // fetch streams
+	failures int
+	last     *report // of the last session that this node ran
+	lastErr  error
+	greeted  time.Time // when the peer last opened a session
+	skew     time.Duration
+}
+
+// attempt is how the dialing of a peer goes.
+type attempt struct {
+	next     time.Time
+	failures int
+	running  bool
+}
+
+func parsePeers(texts []string) ([]peer.AddrInfo, error) {
+	var addrs []ma.Multiaddr
+	for _, s := range texts {
+		a, err := parsePeer(s)
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, a)
+	}
+	return peer.AddrInfosFromP2pAddrs(addrs...)
+}
+
+func parsePeer(s string) (ma.Multiaddr, error) {
+	a, err := ma.NewMultiaddr(s)
+	if err == nil {
+		_, err = peer.AddrInfoFromP2pAddr(a)
+	}
+	if err != nil {
+		return nil, fault.Invalid.Errorf("address of a peer %q: %w: write it as /ip4/192.0.2.1/tcp/9171/p2p/12D3Koo…, as the peer's info shows it", s, err)
+	}
+	return a, nil
+}
+
+// trust remembers that the operator named a peer.
+func (n *Node) trust(p peer.AddrInfo) error { return n.remember(p, true) }
+
+// remember keeps a peer's addresses over restarts.
+func (n *Node) remember(p peer.AddrInfo, trusted bool) error {
+	if p.ID == n.host.ID() {
+		return fault.Invalid.Errorf("peer %s is this node itself: name another", p.ID)
+	}
+	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
+	n.mu.Lock()
+	k, known := n.known[p.ID]
+	if !known && !trusted && len(n.known) >= maxKnownPeers {
+		n.mu.Unlock()
+		return nil
+	}
+	k.trusted = k.trusted || trusted
+	k.seen = time.Now()
+	for _, a := range p.Addrs {
+		if !slices.ContainsFunc(k.addrs, a.Equal) {
+			k.addrs = append([]ma.Multiaddr{a}, k.addrs...)
+		}
+	}
+	k.addrs = k.addrs[:min(len(k.addrs), maxAddrs)]
+	n.known[p.ID] = k
+	n.mu.Unlock()
+	n.dial.set(0)
+	return n.notes.putPeer(p.ID, k)
+}
+
+func (n *Node) trusted(p peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.known[p].trusted
+}
+
+// Connect connects to a peer at a multiaddr, trusts it from now on, and compares
+// collections with it.
+func (n *Node) Connect(ctx context.Context, addr string) error {
+	infos, err := parsePeers([]string{addr})
+	if err != nil {
+		return err
+	}
+	if err := n.trust(infos[0]); err != nil {
+		return err
+	}
+	if err := n.connect(ctx, infos[0]); err != nil {
+		return err
+	}
+	if c, err := n.companion(infos[0].ID); err == nil {
+		c.next.set(0)
+	}
+	return nil
+}
+
+// connect returns when the peer is connected and known to speak Pando's protocol.
+func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
+	n.pardon(p.ID)
+	if err := n.host.Connect(ctx, p); err != nil {
+		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
+	}
+	protos, err := n.host.Peerstore().SupportsProtocols(p.ID, protocolSync)
+	if err == nil && len(protos) == 0 {
+		err = fault.Unavailable.Errorf("it does not speak %s", protocolSync)
+	}
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", p.ID, err)
+	}
+	n.arrived(p.ID)
+	return nil
+}
+
+// Forget ends the trust in a peer and the connection with it. Collections whose
+// secrets it was given it still knows.
+func (n *Node) Forget(id string) error {
+	p, err := peer.Decode(id)
+	if err != nil {
+		return fault.Invalid.Errorf("peer id %q: %w: copy it from the list of peers", id, err)
+	}
+	n.mu.Lock()
+	_, ok := n.known[p]
+	delete(n.known, p)
+	delete(n.dialing, p)
+	n.mu.Unlock()
+	if !ok {
+		return fault.NotFound.Errorf("peer %s is not known", p)
+	}
+	n.host.Peerstore().ClearAddrs(p)
+	n.host.Network().ClosePeer(p) // whatever fails there, it is gone for this node
+	return n.notes.deletePeer(p)
+}
+
+var connectionEvents = []any{
+	new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
+}
+
+// watchConnections follows who is connected.
+func (n *Node) watchConnections(ctx context.Context, events event.Subscription) {
+	defer events.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events.Out():
+			if !ok {
+				return
+			}
+			switch e := e.(type) {
+			case event.EvtPeerIdentificationCompleted:
+				n.arrived(e.Peer)
+			case event.EvtPeerProtocolsUpdated:
+				n.arrived(e.Peer)
+			case event.EvtPeerConnectednessChanged:
+				if e.Connectedness == network.NotConnected {
+					n.left(e.Peer)
+				}
+			}
+		}
+	}
+}
+
+// arrived begins to accompany a peer that speaks the protocol.
+func (n *Node) arrived(p peer.ID) {
+	if ok, err := n.host.Peerstore().SupportsProtocols(p, protocolSync); err != nil || len(ok) == 0 {
+		return
+	}
+	if n.isBanned(p) {
+		n.host.Network().ClosePeer(p)
+		return
+	}
+	n.mu.Lock()
+	delete(n.dialing, p)
+	c := n.companions[p]
+	if c != nil || n.closed || n.host.Network().Connectedness(p) != network.Connected {
+		n.mu.Unlock()
+		return
+	}
+	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: newAlarm()}
+	ctx, stop := context.WithCancel(n.ctx)
+	c.stop = stop
+	n.companions[p] = c
+	n.tasks.Go(func() { n.accompany(ctx, c) })
+	n.mu.Unlock()
+	n.log.Debug("peer connected", "peer", p)
+	// One session is enough for both: the peer with the smaller ID opens it.
+	if n.host.ID() < p {
+		c.next.set(0)
+	} else {
+		c.next.set(courtesyDelay)
+	}
+}
+
+func (n *Node) left(p peer.ID) {
+	n.mu.Lock()
+	c := n.companions[p]
+	if c == nil || n.host.Network().Connectedness(p) == network.Connected {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.companions, p)
+	n.mu.Unlock()
+	c.stop()
+	n.admission.forget(p)
+	n.log.Debug("peer disconnected", "peer", p)
+	n.dial.set(0)
+}
+
+// companion returns what is kept of a connected peer.
+func (n *Node) companion(p peer.ID) (*companion, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.companions[p]; c != nil {
+		return c, nil
+	}
+	return nil, fault.Unavailable.Errorf("peer %s is not connected", p)
+}
+
+// connected returns the companions of now.
+func (n *Node) connected() []*companion {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []*companion
+	for _, c := range n.companions {
+		all = append(all, c)
+	}
+	// In a fixed order, so that choices at random are the only randomness.
+	slices.SortFunc(all, func(a, b *companion) int { return cmpID(a.id, b.id) })
+	return all
+}
+
+func cmpID(a, b peer.ID) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// accompany runs sessions with a peer whenever one is due.
+func (n *Node) accompany(ctx context.Context, c *companion) {
+	for c.next.wait(ctx) {
+		r, err := n.sync(ctx, c.id, errand{})
+		n.mu.Lock()
+		c.lastErr = err
+		if err == nil {
+			c.failures = 0
+		} else {
+			c.failures++
+		}
+		failures := c.failures
+		n.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			n.log.Debug("sync failed", "peer", c.id, "error", err)
+			c.next.set(backoff(failures))
+			continue
+		}
+		if r.Applied > 0 {
+			n.spread(c.id)
+		}
+	}
+}
+
+// spread makes the other peers be asked soon: what came by a session was not
+// announced, and they may lack it.
+func (n *Node) spread(except peer.ID) {
+	for _, c := range n.connected() {
+		if c.id != except {
+			c.next.set(jitter(spreadDelay, 0.5))
+		}
+	}
+}
+
+// keepEntropyDown compares roots with a peer at random, for ever: whatever else
+// went wrong, copies come together by this.
+func (n *Node) keepEntropyDown(ctx context.Context) {
+	for wait(ctx, jitter(antiEntropyEvery, antiEntropyJitter)) {
+		if all := n.connected(); len(all) > 0 {
+			all[int(time.Now().UnixNano()%int64(len(all)))].next.set(0)
+		}
+	}
+}
+
+// wait returns true after d, and false when ctx ends before.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// learn keeps what a session told.
+func (n *Node) learn(p peer.ID, r *report, e errand) {
+	n.mu.Lock()
+	if c := n.companions[p]; c != nil {
+		if e.only == nil {
+			c.last = r
+		}
+		c.skew = time.Until(time.UnixMilli(int64(min(r.Peer.Clock, 1<<53)))) + r.RTT/2
+	}
+	known := n.known[p].seen
+	n.mu.Unlock()
+	if len(r.Collections) > 0 && time.Since(known) > time.Hour {
+		addrs := n.host.Peerstore().Addrs(p)
+		n.remember(peer.AddrInfo{ID: p, Addrs: addrs[:min(len(addrs), maxAddrs)]}, false) // a peer not remembered is found again as it was found now
+	}
+}
+
+// punish cuts off a peer that broke the protocol, for some time. What it does
+// must not cost the others.
+func (n *Node) punish(p peer.ID, why error) {
+	n.count.Breaches.Add(1)
+	n.mu.Lock()
+	n.banned[p] = time.Now().Add(quarantine)
+	n.mu.Unlock()
+	n.log.Warn("peer breaks the protocol: it is cut off for a while", "peer", p, "for", quarantine, "error", why)
+	n.host.Network().ClosePeer(p) // the streams are reset already, and the peer refused from now on
+}
+
+func (n *Node) isBanned(p peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	until, ok := n.banned[p]
+	if ok && time.Now().After(until) {
+		delete(n.banned, p)
+		return false
+	}
+	return ok
+}
+
+func (n *Node) pardon(p peer.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.banned, p)
+}
+
+// maxDials is how many peers are dialed at once.
+const maxDials = 8
+
+// keepConnected dials the peers that should be connected and are not.
+func (n *Node) keepConnected(ctx context.Context) {
+	slots := make(chan struct{}, maxDials)
+	n.dial.set(0)
+	for n.dial.wait(ctx) {
+		due, next := n.dialable(time.Now())
+		for _, p := range due {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			if !n.spawn(func(ctx context.Context) { defer func() { <-slots }(); n.redial(ctx, p) }) {
+				return
+			}
+		}
+		if next > 0 {
+			n.dial.set(next)
+		}
+	}
+}
+
+// dialable returns the peers to dial now, and in how long there is another.
+func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for p, k := range n.known {
+		if n.companions[p] != nil || len(k.addrs) == 0 || now.Before(n.banned[p]) {
+			continue
+		}
+		a := n.dialing[p]
+		if a == nil {
+			a = &attempt{next: now}
+			n.dialing[p] = a
+		}
+		switch left := a.next.Sub(now); {
+		case a.running:
+		case left <= 0:
+			a.running = true
+			due = append(due, peer.AddrInfo{ID: p, Addrs: k.addrs})
+		case next == 0 || left < next:
+			next = left
+		}
+	}
+	slices.SortFunc(due, func(a, b peer.AddrInfo) int { return cmpID(a.ID, b.ID) })
+	return due, next
+}
+
+func (n *Node) redial(ctx context.Context, p peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
+	err := n.connect(ctx, p)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.dialing[p.ID]
+	if a == nil {
+		return // connected meanwhile, or forgotten
+	}
+	a.running = false
+	if err != nil {
+		a.failures++
+	}
+	d := backoff(a.failures)
+	a.next = time.Now().Add(d)
+	n.dial.set(d)
+}
+
+// startMDNS announces the node in the local network, and connects to others. A
+// peer found this way is not trusted for that: it has to prove what it shares.
+func (n *Node) startMDNS() error {
+	service := mdns.NewMdnsService(n.host, mdnsService, found{n})
+	if err := service.Start(); err != nil {
+		return fault.Unavailable.Errorf("announce in the local network: %w: listen on an address that others can reach, or turn discovery off", err)
+	}
+	n.spawn(func(ctx context.Context) {
+		<-ctx.Done()
+		service.Close() // it has nothing to say that could still be done
+	})
+	return nil
+}
+
+const mdnsService = "_pando._udp"
+
+type found struct{ n *Node }
+
+// HandlePeerFound is called by the discovery, in a goroutine of its own.
+func (f found) HandlePeerFound(p peer.AddrInfo) {
+	if !f.n.enter() {
+		return
+	}
+	defer f.n.leave()
+	if _, err := f.n.companion(p.ID); err == nil || f.n.isBanned(p.ID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(f.n.ctx, dialTimeout)
+	defer cancel()
+	if err := f.n.connect(ctx, p); err != nil {
+		f.n.log.Debug("peer found nearby cannot be reached", "peer", p.ID, "error", err)
+	}
+}
+
+// wantMissing is told of documents that could not be completed from a peer.
+func (n *Node) wantMissing(p peer.ID, id dag.CollectionID, missing map[dag.DocID][]dag.CID) {
+	for doc, cids := range missing {
+		if !n.wants.add(id, doc, cids, p) {
+			n.count.WantOverflows.Add(1)
+		}
+	}
+}

@@ -1,0 +1,327 @@
+package p2p
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// replicator pushes what changes in some collections to one peer. Its cursor moves
+// only when the peer acknowledged that all before it is merged there, durably.
+type replicator struct {
+	peer  peer.ID
+	addrs []ma.Multiaddr
+	due   alarm
+	stop  context.CancelFunc
+
+	// guarded by Node.mu, as all below
+	collections []dag.CollectionID // sorted; none: all, also future ones
+	mine        epoch              // of the feed that seq is of
+	theirs      epoch              // of the peer's: another one means that it lost its data
+	seq         uint64
+	lastErr     error
+	lastAck     time.Time
+}
+
+// ReplicatorStatus describes a replicator.
+type ReplicatorStatus struct {
+	Peer          string
+	Addrs         []string
+	CollectionIDs []string // none: all
+	Collections   []string // their names
+	Connected     bool
+	Behind        uint64 // changes of this node, of any collection, not acknowledged yet
+	LastAck       time.Time
+	Problem       string // of the last attempt; "" if it went well
+}
+
+const (
+	// pushDelay lets changes gather before they are pushed.
+	pushDelay = 20 * time.Millisecond
+	// maxReplicators bounds the peers that are pushed to.
+	maxReplicators = 256
+)
+
+func (r *replicator) encode() []byte {
+	b := cbor.AppendArray(cbor.AppendArray(nil, 5), len(r.addrs))
+	for _, a := range r.addrs {
+		b = cbor.AppendBytes(b, a.Bytes())
+	}
+	b = cbor.AppendArray(b, len(r.collections))
+	for _, id := range r.collections {
+		b = cbor.AppendBytes(b, id[:])
+	}
+	b = cbor.AppendBytes(b, r.mine[:])
+	b = cbor.AppendBytes(b, r.theirs[:])
+	return cbor.AppendUint(b, r.seq)
+}
+
+func (n notes) replicators() ([]*replicator, error) {
+	var all []*replicator
+	err := n.each(noteReplicator, func(key string, r *cbor.Reader) error {
+		rep := &replicator{peer: peer.ID(key)}
+		tuple(r, 5)
+		for i := list(r, "addresses", maxAddrs); i > 0 && r.Err() == nil; i-- {
+			if a, err := ma.NewMultiaddrBytes(r.Bytes()); err == nil {
+				rep.addrs = append(rep.addrs, a)
+			}
+		}
+		for i := list(r, "collections", maxCollections); i > 0 && r.Err() == nil; i-- {
+			var id dag.CollectionID
+			exactly(r, "a collection id", id[:])
+			rep.collections = append(rep.collections, id)
+		}
+		exactly(r, "an epoch", rep.mine[:])
+		exactly(r, "an epoch", rep.theirs[:])
+		rep.seq = r.Uint()
+		all = append(all, rep)
+		return nil
+	})
+	return all, err
+}
+
+func (n *Node) startReplicators() error {
+	all, err := n.notes.replicators()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		n.startReplicator(r)
+	}
+	return nil
+}
+
+func (n *Node) startReplicator(r *replicator) {
+	ctx, stop := context.WithCancel(n.ctx)
+	r.due, r.stop = newAlarm(), stop
+	n.mu.Lock()
+	n.replicators[r.peer] = r
+	n.mu.Unlock()
+	r.due.set(0)
+	if !n.spawn(func(context.Context) { n.replicate(ctx, r) }) {
+		stop()
+	}
+}
+
+// AddReplicator pushes every change of some collections, named, or of all if none
+// is, to a peer from now on, and first what the peer lacks. The peer is trusted by
+// this; it has to admit this node in turn. Added again, the collections add up.
+func (n *Node) AddReplicator(ctx context.Context, addr string, collections []string) error {
+	infos, err := parsePeers([]string{addr})
+	if err != nil {
+		return err
+	}
+	ids, err := n.collectionIDs(collections)
+	if err != nil {
+		return err
+	}
+	info := infos[0]
+	if err := n.trust(info); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	r := n.replicators[info.ID]
+	if r == nil && len(n.replicators) >= maxReplicators {
+		n.mu.Unlock()
+		return fault.TooLarge.Errorf("replicator: there are %d already: remove one", maxReplicators)
+	}
+	fresh := r == nil
+	if fresh {
+		r = &replicator{peer: info.ID, addrs: info.Addrs, collections: ids}
+	} else {
+		if len(ids) == 0 || len(r.collections) == 0 {
+			r.collections = nil
+		} else {
+			r.collections = append(slices.Clone(r.collections), ids...)
+			slices.SortFunc(r.collections, dag.CollectionID.Compare)
+			r.collections = slices.Compact(r.collections)
+		}
+		r.seq = 0 // for the collections that are new
+	}
+	note := r.encode()
+	n.mu.Unlock()
+	if err := n.notes.put(map[string][]byte{noteReplicator + string(info.ID): note}); err != nil {
+		return err
+	}
+	if fresh {
+		n.startReplicator(r)
+	} else {
+		r.due.set(0)
+	}
+	return nil
+}
+
+// RemoveReplicator stops pushing some collections to a peer, or all if none is
+// named. What the peer has it keeps.
+func (n *Node) RemoveReplicator(_ context.Context, id string, collections []string) error {
+	p, err := peer.Decode(id)
+	if err != nil {
+		return fault.Invalid.Errorf("peer id %q: %w: copy it from the list of replicators", id, err)
+	}
+	ids, err := n.collectionIDs(collections)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	r := n.replicators[p]
+	if r == nil {
+		n.mu.Unlock()
+		return fault.NotFound.Errorf("nothing is replicated to peer %s", id)
+	}
+	if len(ids) > 0 && len(r.collections) == 0 {
+		n.mu.Unlock()
+		return fault.Invalid.Errorf("every collection is replicated to peer %s: remove the replicator, and add it again with the collections to keep", id)
+	}
+	var note []byte
+	r.collections = slices.DeleteFunc(slices.Clone(r.collections), func(id dag.CollectionID) bool { return slices.Contains(ids, id) })
+	if len(ids) > 0 && len(r.collections) > 0 {
+		note = r.encode()
+	} else {
+		delete(n.replicators, p)
+	}
+	n.mu.Unlock()
+	if note == nil {
+		r.stop()
+	}
+	return n.notes.put(map[string][]byte{noteReplicator + string(p): note})
+}
+
+// Replicators lists the replicators, by peer.
+func (n *Node) Replicators() []ReplicatorStatus {
+	seq, epoch := n.db.Seq(), n.epoch()
+	names := map[dag.CollectionID]string{}
+	for _, c := range n.db.Collections() {
+		names[c.ID] = c.Name
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []ReplicatorStatus
+	for _, r := range n.replicators {
+		s := ReplicatorStatus{Peer: r.peer.String(), Connected: n.companions[r.peer] != nil, Behind: seq, LastAck: r.lastAck}
+		if r.mine == epoch {
+			s.Behind = seq - min(seq, r.seq)
+		}
+		for _, a := range r.addrs {
+			s.Addrs = append(s.Addrs, a.String())
+		}
+		for _, id := range r.collections {
+			s.CollectionIDs = append(s.CollectionIDs, id.String())
+			s.Collections = append(s.Collections, names[id])
+		}
+		if r.lastErr != nil {
+			s.Problem = r.lastErr.Error()
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b ReplicatorStatus) int { return slices.Compare([]byte(a.Peer), []byte(b.Peer)) })
+	return all
+}
+
+func (n *Node) pokeReplicators() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.replicators {
+		r.due.set(pushDelay)
+	}
+}
+
+// replicate pushes whenever there is something to push.
+func (n *Node) replicate(ctx context.Context, r *replicator) {
+	failures := 0
+	for r.due.wait(ctx) {
+		err := n.pushTo(ctx, r)
+		if ctx.Err() != nil {
+			return
+		}
+		n.mu.Lock()
+		r.lastErr = err
+		n.mu.Unlock()
+		if err == nil {
+			failures = 0
+			continue
+		}
+		n.log.Debug("replication failed", "peer", r.peer, "error", err)
+		// Whatever is made meanwhile waits for the same attempt.
+		failures++
+		if !wait(ctx, backoff(failures)) {
+			return
+		}
+		r.due.set(0)
+	}
+}
+
+// pushTo runs one session that only gives. The peer's cursor into this node's
+// feed, which it keeps durably and shows in its HELLO, says where to begin.
+func (n *Node) pushTo(ctx context.Context, r *replicator) error {
+	n.mu.Lock()
+	e := errand{pushOnly: true}
+	for _, id := range r.collections {
+		if e.only == nil {
+			e.only = map[dag.CollectionID]bool{}
+		}
+		e.only[id] = true
+	}
+	addrs := r.addrs
+	n.mu.Unlock()
+	if _, err := n.companion(r.peer); err != nil {
+		dial, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		if err := n.connect(dial, peer.AddrInfo{ID: r.peer, Addrs: addrs}); err != nil {
+			return err
+		}
+	}
+	mine := n.epoch()
+	got, err := n.sync(ctx, r.peer, e)
+	if err != nil {
+		return err
+	}
+	seq := n.db.Seq()
+	for _, c := range n.db.Collections() {
+		if e.only != nil && !e.only[c.ID] {
+			continue
+		}
+		v := got.Collections[c.ID]
+		if v == nil {
+			return fault.Denied.Errorf("the peer does not admit this node to collection %s: %s", c.Name, admissionHint)
+		}
+		if !v.Equal && !v.Acked {
+			return fault.Unavailable.Errorf("the peer has not acknowledged all of collection %s yet", c.Name)
+		}
+		seq = min(seq, v.Seq)
+	}
+	n.mu.Lock()
+	r.mine, r.theirs, r.lastAck = mine, got.Peer.Epoch, time.Now()
+	moved := r.seq != seq
+	r.seq = seq
+	note := r.encode()
+	current := n.replicators[r.peer] == r
+	n.mu.Unlock()
+	if !moved || !current {
+		return nil
+	}
+	return n.notes.put(map[string][]byte{noteReplicator + string(r.peer): note})
+}
+
+// admissionHint is what to do about a peer that is not admitted.
+const admissionHint = "let one side join with a ticket (share, join), or name each other (peer connect, on both sides)"
+
+// collectionIDs returns the IDs of named collections, sorted.
+func (n *Node) collectionIDs(names []string) ([]dag.CollectionID, error) {
+	var ids []dag.CollectionID
+	for _, name := range names {
+		c, err := n.db.Collection(name)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, c.ID)
+	}
+	slices.SortFunc(ids, dag.CollectionID.Compare)
+	return slices.Compact(ids), nil
+}

@@ -1,0 +1,317 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+func (n *Node) handleSync(s network.Stream) {
+	n.handle(s, n.admitSession, n.serveSync)
+}
+
+func (n *Node) handleFetch(s network.Stream) {
+	n.handle(s, n.admitFetch, n.serveFetch)
+}
+
+// busyFor is how long a peer is asked to stay away when there are too many.
+const busyFor = time.Second
+
+// handle serves one stream, in the goroutine that the host made for it.
+func (n *Node) handle(s network.Stream, admit func(peer.ID, int) bool, serve func(context.Context, *wire, peer.ID) error) {
+	if !n.enter() {
+		s.Reset() // the node is closing: there is nobody to tell
+		return
+	}
+	defer n.leave()
+	p := s.Conn().RemotePeer()
+	if n.isBanned(p) {
+		s.Reset()
+		n.host.Network().ClosePeer(p)
+		return
+	}
+	n.arrived(p) // identification may be under way still
+	w := newWire(s, &n.traffic)
+	defer context.AfterFunc(n.ctx, w.abort)()
+	if !admit(p, +1) {
+		n.count.Refused.Add(1)
+		w.send(&refuse{Code: refusedBusy, Text: "too many streams at once", After: busyFor})
+		s.Close()
+		return
+	}
+	defer admit(p, -1)
+	n.count.Served.Add(1)
+	err := serve(n.ctx, w, p)
+	if err == nil {
+		s.Close()
+		return
+	}
+	n.conclude(w, p, err)
+}
+
+// conclude answers an error where an answer helps, and ends the stream.
+func (n *Node) conclude(w *wire, p peer.ID, err error) {
+	refused := new(refuse)
+	broken := new(breachError)
+	switch {
+	case errors.As(err, &broken):
+		w.abort()
+		n.punish(p, err)
+		return
+	case errors.As(err, &refused):
+	case errors.Is(err, fault.Unavailable):
+		w.abort() // the stream itself is broken, or this node is closing
+		return
+	default:
+		n.log.Warn("cannot serve a peer", "peer", p, "error", err)
+		refused = &refuse{Code: refusedFailed, Text: "this node has a problem of its own", After: retryFirst}
+	}
+	n.count.Refused.Add(1)
+	if w.send(refused) != nil {
+		w.abort()
+		return
+	}
+	w.s.Close()
+}
+
+// admitSession counts a session that begins (+1) or ended (-1), and reports
+// whether it may. A peer that opens too many gets an answer instead of a place, so
+// that one peer never starves the others.
+func (n *Node) admitSession(p peer.ID, d int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.companions[p]
+	own := 0
+	if c != nil {
+		own = c.sessions
+	}
+	if d > 0 && (n.sessions >= maxSessions || own >= sessionsPerPeer) {
+		return false
+	}
+	n.sessions += d
+	if c != nil {
+		c.sessions = max(0, own+d) // the peer may have left and come back meanwhile
+	}
+	return true
+}
+
+func (n *Node) admitFetch(p peer.ID, d int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.companions[p]
+	own := 0
+	if c != nil {
+		own = c.serving
+	}
+	if d > 0 && (n.fetches >= maxFetches || own >= fetchesPerPeer) {
+		return false
+	}
+	n.fetches += d
+	if c != nil {
+		c.serving = max(0, own+d)
+	}
+	return true
+}
+
+// service is the side of a session that answers.
+type service struct {
+	n            *Node
+	ctx          context.Context
+	w            *wire
+	peer         peer.ID
+	theirs, mine *hello
+	ids          []dag.CollectionID // as numbered in mine
+	took         bool               // something was pushed
+}
+
+func (n *Node) serveSync(ctx context.Context, w *wire, p peer.ID) error {
+	s := &service{n: n, ctx: ctx, w: w, peer: p}
+	for {
+		m, err := w.receive()
+		if err == io.EOF {
+			if s.took {
+				n.spread(p)
+			}
+			return nil
+		}
+		if err == nil {
+			err = s.answer(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *service) answer(m message) error {
+	if s.mine == nil {
+		if _, ok := m.(*hello); !ok {
+			return breach("%T before HELLO", m)
+		}
+	}
+	switch m := m.(type) {
+	case *hello:
+		return s.greet(m)
+	case *offers:
+		s.n.adoptOffers(s.ctx, s.peer, m.Offers)
+		return nil
+	case *schemaVersions:
+		return s.schema(m)
+	case *getLog:
+		return s.log(m)
+	case *getFull:
+		return s.full(m)
+	case *getNodes:
+		return s.nodes(m)
+	case *push:
+		return s.take(m)
+	}
+	return breach("%T where a question should follow", m)
+}
+
+func (s *service) collection(index uint64) (dag.CollectionID, entry, error) {
+	if index >= uint64(len(s.ids)) {
+		return dag.CollectionID{}, entry{}, breach("collection %d of %d", index, len(s.ids))
+	}
+	return s.ids[index], s.mine.Entries[index], nil
+}
+
+// greet answers HELLO with the collections that the peer proved, and gives the
+// others to a peer that the operator named.
+func (s *service) greet(theirs *hello) error {
+	ps := s.n.admission.with(s.peer)
+	proved := map[dag.CollectionID]bool{}
+	their := map[dag.CollectionID]entry{}
+	for _, e := range theirs.Entries {
+		if id, ok := ps.theirs[e.Proof]; ok {
+			proved[id] = true
+			their[id] = e
+		}
+	}
+	mine, err := s.n.hello(s.ctx, s.peer, ps, proved)
+	if err != nil {
+		return err
+	}
+	if mine.Offers, err = s.n.offersFor(s.ctx, s.peer, proved); err != nil {
+		return err
+	}
+	s.theirs, s.mine, s.ids = theirs, mine, nil
+	equal := true
+	for i, e := range mine.Entries {
+		id := ps.own[e.Proof]
+		s.ids = append(s.ids, id)
+		if p := (pair{id, uint64(i), e, their[id]}); p.equal() {
+			s.n.cursors.set(s.peer, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
+		} else {
+			equal = false
+		}
+	}
+	s.n.greetedBy(s.peer, equal && len(mine.Entries) == len(theirs.Entries))
+	return s.w.send(mine)
+}
+
+func (s *service) schema(m *schemaVersions) error {
+	id, _, err := s.collection(m.Collection)
+	if err != nil {
+		return err
+	}
+	own, err := s.n.schema(s.ctx, id)
+	if err != nil {
+		return err
+	}
+	if len(m.Versions) > 0 {
+		if err := s.n.addSchema(s.ctx, s.peer, m.Versions); err != nil {
+			return err
+		}
+	}
+	return s.w.send(&schemaVersions{m.Collection, own})
+}
+
+func (s *service) log(m *getLog) error {
+	id, _, err := s.collection(m.Collection)
+	if err != nil {
+		return err
+	}
+	out := &sender{w: s.w}
+	if err := s.n.sendLog(s.ctx, out, s.peer, id, m.After, s.mine.Seq); err != nil {
+		return err
+	}
+	return out.end(s.mine.Seq)
+}
+
+func (s *service) full(m *getFull) error {
+	id, _, err := s.collection(m.Collection)
+	if err != nil {
+		return err
+	}
+	var after dag.DocID
+	if m.After != nil {
+		after = *m.After
+	}
+	out := &sender{w: s.w}
+	if err := s.n.sendFull(s.ctx, out, id, after); err != nil {
+		return err
+	}
+	return out.end(0)
+}
+
+func (s *service) nodes(m *getNodes) error {
+	id, _, err := s.collection(m.Collection)
+	if err != nil {
+		return err
+	}
+	salt := newSalt(s.theirs.Nonce, s.mine.Nonce)
+	answer := new(tree)
+	for i, p := range m.Prefixes {
+		node, err := answerNode(s.ctx, s.n.side(id), salt, p, m.Levels)
+		if err != nil {
+			return err
+		}
+		answer.Nodes = append(answer.Nodes, node)
+		if len(answer.Nodes) == nodesPerFrame || i+1 == len(m.Prefixes) {
+			if err := s.w.send(answer); err != nil {
+				return err
+			}
+			answer.Nodes = answer.Nodes[:0]
+		}
+	}
+	return nil
+}
+
+// take merges what the peer pushes. The answer is the promise that it is durable.
+func (s *service) take(m *push) error {
+	id, _, err := s.collection(m.Collection)
+	if err != nil {
+		return err
+	}
+	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, id, nil)
+	s.n.wantMissing(s.peer, id, got.Missing)
+	s.took = s.took || got.Applied > 0
+	if err != nil {
+		return err
+	}
+	if got.Mark > 0 && got.complete() {
+		s.n.cursors.set(s.peer, id, cursor{epoch: s.theirs.Epoch, seq: got.Mark})
+	}
+	return s.w.send(&ack{uint64(got.Applied), uint64(got.Known), uint64(len(got.Missing) + got.Deferred)})
+}
+
+// greetedBy notes that a peer opened a session. If everything was equal, there is
+// no need to ask it in turn.
+func (n *Node) greetedBy(p peer.ID, equal bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.companions[p]; c != nil {
+		c.greeted = time.Now()
+		if equal {
+			c.next.clear()
+		}
+	}
+}

@@ -1,0 +1,513 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// Progress is told while a session transfers.
+type Progress struct {
+	Collection dag.CollectionID
+	Name       string
+	Documents  uint64 // received in full
+	Total      uint64 // that the peer has
+	Commits    uint64 // received
+	Bytes      uint64 // of the session
+}
+
+// errand is what a session is for.
+type errand struct {
+	only     map[dag.CollectionID]bool // nil: all
+	pushOnly bool                      // give, take nothing
+	probe    bool                      // compare roots, transfer nothing
+	count    bool                      // of a probe: how many documents differ
+	progress func(Progress)
+}
+
+// report is what a session found, per collection that the peer admits to.
+type report struct {
+	Collections map[dag.CollectionID]*verdict
+	Peer        *hello
+	RTT         time.Duration // of the last comparison
+	Applied     int           // commits that came
+	Sent        int           // commits that went
+	Bytes       uint64
+}
+
+// verdict is how a collection stands after a session.
+type verdict struct {
+	Equal         bool
+	Acked         bool   // the peer holds at least what is here
+	Mine, Theirs  uint64 // documents
+	Root          rootSum
+	Differ        int  // documents, if counted
+	AtLeast       bool // Differ is a lower bound
+	Seq, TheirSeq uint64
+}
+
+// pair is a collection that both sides proved to each other.
+type pair struct {
+	id           dag.CollectionID
+	index        uint64 // in the responder's HELLO
+	mine, theirs entry
+}
+
+func (p pair) equal() bool {
+	return p.mine.Count == p.theirs.Count && (p.mine.Root == p.theirs.Root || p.mine.Count == 0)
+}
+
+// session is the side that opened the stream. It compares, asks and pushes; the
+// other side only answers. Afterwards both hold the union.
+type session struct {
+	n       *Node
+	w       *wire
+	peer    peer.ID
+	errand  errand
+	ctx     context.Context
+	mine    *hello
+	theirs  *hello
+	pairs   []pair
+	offered bool
+	tried   map[dag.CollectionID]int
+	report  report
+}
+
+// sync runs a session with a connected peer. One at a time for each peer: a
+// second would transfer the same again.
+func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
+	c, err := n.companion(p)
+	if err != nil {
+		return report{}, err
+	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return report{}, fault.Unavailable.Errorf("sync with %s: %w", p, context.Cause(ctx))
+	}
+	s, err := n.open(ctx, p, protocolSync)
+	if err != nil {
+		return report{}, err
+	}
+	n.count.Sessions.Add(1)
+	w := newWire(s, &n.traffic)
+	defer context.AfterFunc(ctx, w.abort)()
+	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}
+	err = x.run()
+	x.report.Bytes = uint64(w.read + w.written)
+	if err != nil {
+		w.abort()
+		n.judge(p, err)
+		return x.report, fmt.Errorf("sync with %s: %w", p, err)
+	}
+	s.Close()
+	n.learn(p, &x.report, e)
+	return x.report, nil
+}
+
+// open opens a stream to a peer for one protocol.
+func (n *Node) open(ctx context.Context, p peer.ID, proto protocol.ID) (network.Stream, error) {
+	// A session uses the connection there is. To dial is the dialer's task.
+	s, err := n.host.NewStream(network.WithNoDial(ctx, "pando session"), p, proto)
+	if err != nil {
+		return nil, fault.Unavailable.Errorf("open %s to %s: %w", proto, p, err)
+	}
+	return s, nil
+}
+
+func (s *session) run() error {
+	s.report.Collections = map[dag.CollectionID]*verdict{}
+	for range maxRounds {
+		again, err := s.greet()
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		if s.errand.probe {
+			return s.countDifferences()
+		}
+		fresh, err := s.exchangeSchemas()
+		if err != nil {
+			return err
+		}
+		differing := s.differing()
+		if len(differing) == 0 && !fresh {
+			return nil
+		}
+		for _, p := range differing {
+			if err := s.mend(p); err != nil {
+				return err
+			}
+		}
+		if s.errand.pushOnly && s.acked(differing) {
+			return nil
+		}
+	}
+	return s.unresolved()
+}
+
+func (s *session) acked(ps []pair) bool {
+	return !slices.ContainsFunc(ps, func(p pair) bool { return !s.report.Collections[p.id].Acked })
+}
+
+// greet exchanges HELLO and what goes with it. again: secrets changed hands, so
+// that a second greeting will find more in common.
+func (s *session) greet() (again bool, err error) {
+	if err := s.n.noticeCollections(); err != nil {
+		return false, err
+	}
+	ps := s.n.admission.with(s.peer)
+	if s.mine, err = s.n.hello(s.ctx, s.peer, ps, nil); err != nil {
+		return false, err
+	}
+	start := time.Now()
+	if err := s.w.send(s.mine); err != nil {
+		return false, err
+	}
+	if s.theirs, err = expect[*hello](s.w); err != nil {
+		return false, err
+	}
+	s.report.RTT = time.Since(start)
+	s.report.Peer = s.theirs
+	s.match(ps)
+	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers) {
+		return true, nil
+	}
+	if s.offered || s.errand.probe {
+		return false, nil
+	}
+	s.offered = true
+	common := map[dag.CollectionID]bool{}
+	for _, p := range s.pairs {
+		common[p.id] = true
+	}
+	gifts, err := s.n.offersFor(s.ctx, s.peer, common)
+	if err != nil || len(gifts) == 0 {
+		return false, err
+	}
+	return true, s.w.send(&offers{gifts})
+}
+
+// match finds the collections that the peer proved, and notes how they stand.
+func (s *session) match(ps *proofs) {
+	mine := map[dag.CollectionID]entry{}
+	for _, e := range s.mine.Entries {
+		mine[ps.own[e.Proof]] = e
+	}
+	s.pairs = nil
+	clear(s.report.Collections)
+	for i, e := range s.theirs.Entries {
+		id, ok := ps.theirs[e.Proof]
+		m, asked := mine[id]
+		if !ok || !asked || s.errand.only != nil && !s.errand.only[id] {
+			continue
+		}
+		p := pair{id, uint64(i), m, e}
+		s.pairs = append(s.pairs, p)
+		s.report.Collections[id] = &verdict{Equal: p.equal(), Mine: m.Count, Theirs: e.Count,
+			Root: m.Root, Seq: s.mine.Seq, TheirSeq: s.theirs.Seq}
+	}
+}
+
+// exchangeSchemas makes both sides know the same versions of every collection
+// they share. All that came are added together, since collections refer to each
+// other. It reports whether a collection was unknown until now.
+func (s *session) exchangeSchemas() (fresh bool, err error) {
+	var versions [][]byte
+	for _, p := range s.pairs {
+		if p.mine.Schema == p.theirs.Schema {
+			continue
+		}
+		own, err := s.n.schema(s.ctx, p.id)
+		if err != nil {
+			return false, err
+		}
+		if err := s.w.send(&schemaVersions{p.index, own}); err != nil {
+			return false, err
+		}
+		answer, err := expect[*schemaVersions](s.w)
+		if err != nil {
+			return false, err
+		}
+		if len(own) == 0 && len(answer.Versions) > 0 {
+			fresh = true
+		}
+		versions = append(versions, answer.Versions...)
+	}
+	if len(versions) == 0 {
+		return false, nil
+	}
+	if err := s.n.addSchema(s.ctx, s.peer, versions); err != nil {
+		return false, err
+	}
+	return fresh, nil
+}
+
+// differing returns the pairs to mend. Of the equal ones it notes how far this
+// node has come in the peer's feed: there is nothing left before it.
+func (s *session) differing() []pair {
+	var out []pair
+	for _, p := range s.pairs {
+		if !p.equal() {
+			if s.n.has(p.id) { // else its definition could not be added
+				out = append(out, p)
+			}
+			continue
+		}
+		s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, seq: s.theirs.Seq})
+	}
+	return out
+}
+
+// mend brings two copies of a collection together, by the means that fit what is
+// known. Whatever it leaves open, the next round compares again.
+func (s *session) mend(p pair) error {
+	try := s.tried[p.id]
+	s.tried[p.id]++
+	own := s.n.cursors.get(s.peer, p.id)
+	switch {
+	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
+		return s.pullFull(p, own)
+	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
+		return s.push(p, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
+	case try > 0:
+		return s.compareTrees(p)
+	}
+	pull := own.seq > 0 && own.epoch == s.theirs.Epoch && s.theirs.Seq-own.seq <= maxLog && !s.errand.pushOnly
+	push := p.theirs.Cursor > 0 && s.theirs.YourEpoch == s.mine.Epoch && s.mine.Seq-p.theirs.Cursor <= maxLog
+	if !pull && !push {
+		return s.compareTrees(p)
+	}
+	if pull {
+		if err := s.pullLog(p, own); err != nil {
+			return err
+		}
+	}
+	if push {
+		return s.push(p, func(out *sender) error {
+			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, s.mine.Seq)
+		})
+	}
+	return nil
+}
+
+func (s *session) pullLog(p pair, own cursor) error {
+	if err := s.w.send(&getLog{p.index, own.seq}); err != nil {
+		return err
+	}
+	got, err := s.receive(p, nil)
+	if err != nil {
+		return err
+	}
+	if got.complete() && got.Mark > own.seq {
+		s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, seq: got.Mark})
+	}
+	return nil
+}
+
+// pullFull copies everything, and goes on where an earlier copy was cut.
+func (s *session) pullFull(p pair, own cursor) error {
+	ask := &getFull{Collection: p.index}
+	if own.epoch == s.theirs.Epoch {
+		ask.After = own.token
+	}
+	if err := s.w.send(ask); err != nil {
+		return err
+	}
+	got, err := s.receive(p, func(b *blocks, m pando.Merged) error {
+		if b.Done != nil {
+			s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, token: b.Done})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	next := cursor{epoch: s.theirs.Epoch}
+	if got.complete() && ask.After == nil {
+		next.seq = s.theirs.Seq
+	}
+	s.n.cursors.set(s.peer, p.id, next)
+	return nil
+}
+
+// receive merges what the peer sends and keeps the books.
+func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intake, error) {
+	tell := Progress{Collection: p.id, Total: p.theirs.Count}
+	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, p.id, func(b *blocks, m pando.Merged) error {
+		tell.Commits += uint64(len(b.Envelopes))
+		tell.Documents += b.Documents
+		tell.Bytes = uint64(s.w.read)
+		if s.errand.progress != nil {
+			s.errand.progress(tell)
+		}
+		if each != nil {
+			return each(b, m)
+		}
+		return nil
+	})
+	s.report.Applied += got.Applied
+	s.n.wantMissing(s.peer, p.id, got.Missing)
+	return got, err
+}
+
+// push sends commits and waits until they are merged there. Each way to push ends
+// with the peer holding all that was here at the greeting, which its end says.
+func (s *session) push(p pair, fill func(*sender) error) error {
+	if err := s.w.send(&push{p.index}); err != nil {
+		return err
+	}
+	out := &sender{w: s.w}
+	if err := fill(out); err != nil {
+		return err
+	}
+	if err := out.end(s.mine.Seq); err != nil {
+		return err
+	}
+	s.w.patient = ackTimeout
+	defer func() { s.w.patient = frameTimeout }()
+	answer, err := expect[*ack](s.w)
+	s.report.Sent += int(out.commits)
+	if err == nil && answer.Missing == 0 {
+		s.report.Collections[p.id].Acked = true
+	}
+	return err
+}
+
+// compareTrees finds the documents that differ, fetches what is lacking here and
+// pushes what is lacking there.
+func (s *session) compareTrees(p pair) error {
+	found, err := walk(s.ctx, s.n.side(p.id), newSalt(s.mine.Nonce, s.theirs.Nonce), 0, s.asker(p))
+	if err != nil {
+		return err
+	}
+	there := map[dag.DocID][]dag.CID{}
+	if !s.errand.pushOnly {
+		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
+			for _, d := range h.Documents {
+				there[d.Doc] = d.Heads
+			}
+		})
+		s.report.Applied += got.Applied
+		if err != nil {
+			return err
+		}
+	} else if err := s.askHeads(p, found.Both, there); err != nil {
+		return err
+	}
+	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly {
+		return nil
+	}
+	return s.push(p, func(out *sender) error {
+		for _, doc := range found.Mine {
+			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc}); err != nil {
+				return err
+			}
+		}
+		for _, doc := range found.Both {
+			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// asker sends the questions of a walk to the peer.
+func (s *session) asker(p pair) func([]radix.Prefix, uint64) ([]treeNode, error) {
+	return func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
+		if err := s.w.send(&getNodes{p.index, levels, ps}); err != nil {
+			return nil, err
+		}
+		nodes := make([]treeNode, 0, len(ps))
+		for len(nodes) < len(ps) {
+			part, err := expect[*tree](s.w)
+			if err != nil {
+				return nil, err
+			}
+			nodes = append(nodes, part.Nodes...)
+		}
+		if len(nodes) > len(ps) {
+			return nil, breach("%d tree nodes in answer to %d prefixes", len(nodes), len(ps))
+		}
+		return nodes, nil
+	}
+}
+
+// askHeads learns the peer's heads without its commits.
+func (s *session) askHeads(p pair, docs []dag.DocID, there map[dag.DocID][]dag.CID) error {
+	for part := range slices.Chunk(docs, maxItems) {
+		items := make([]item, len(part))
+		for i, doc := range part {
+			// Wanting nothing that exists: the answer has heads only.
+			items[i] = item{Doc: doc[:], Want: []dag.CID{{}}}
+		}
+		_, err := s.n.fetch(s.ctx, s.peer, p.id, items, func(h *heads) {
+			for _, d := range h.Documents {
+				there[d.Doc] = d.Heads
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxCounted is up to how many differing documents a probe counts.
+const maxCounted = 10_000
+
+func (s *session) countDifferences() error {
+	for _, p := range s.pairs {
+		v := s.report.Collections[p.id]
+		if v.Equal || !s.errand.count {
+			continue
+		}
+		found, err := walk(s.ctx, s.n.side(p.id), newSalt(s.mine.Nonce, s.theirs.Nonce), maxCounted, s.asker(p))
+		if err != nil {
+			return err
+		}
+		v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted
+	}
+	return nil
+}
+
+// unresolved is how a session ends whose rounds are used up. It is no failure: on
+// a busy collection something new is always under way. What must not be is two
+// quiet copies that stay different.
+func (s *session) unresolved() error {
+	mine, theirs := s.mine.Seq, s.theirs.Seq
+	if _, err := s.greet(); err != nil {
+		return err
+	}
+	if s.mine.Seq != mine || s.theirs.Seq != theirs {
+		return nil
+	}
+	for _, p := range s.differing() {
+		s.n.count.Mismatches.Add(1)
+		s.n.log.Warn("two quiet copies of a collection stay different: check both databases",
+			"peer", s.peer, "collection", p.id, "here", p.mine.Count, "there", p.theirs.Count)
+	}
+	return nil
+}
+
+// judge draws the consequences of a failed exchange.
+func (n *Node) judge(p peer.ID, err error) {
+	if b := new(breachError); errors.As(err, &b) {
+		n.punish(p, err)
+	}
+}
