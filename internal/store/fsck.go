@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"iter"
 
@@ -68,12 +69,9 @@ func (c *check) bad(what string, name any, format string, args ...any) {
 
 // commits checks commit by commit, document by document.
 func (c *check) commits() error {
-	for h, err := range histories(c.snap) {
-		if err == nil {
-			err = context.Cause(c.ctx)
-		}
-		if err != nil {
-			return err
+	for h := range histories(c.snap, c.report) {
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
 		}
 		if err := c.history(h); err != nil {
 			return err
@@ -86,11 +84,11 @@ func (c *check) history(h lineage) error {
 	f := fold{}
 	for _, e := range h.entries {
 		c.total++
-		if e.err != nil {
-			c.bad("commit", e.at.cid, "%v", e.err)
-			continue
+		err := e.err
+		if err == nil {
+			err = f.add(e)
 		}
-		if err := f.add(e); err != nil {
+		if err != nil {
 			c.bad("commit", e.at.cid, "%v", err)
 			continue
 		}
@@ -100,9 +98,6 @@ func (c *check) history(h lineage) error {
 		if err := c.same("feed", e.stored.seq, feedKey(e.stored.seq), e.at.feedValue(e.stored.origin)); err != nil {
 			return err
 		}
-	}
-	for _, i := range dag.Verify(f.commits) {
-		c.bad("commit", f.commits[i].CID, "its signature does not verify")
 	}
 	if len(f.commits) == 0 {
 		return nil
@@ -152,13 +147,31 @@ func (c *check) leftovers() error {
 			c.bad(t.name, "table", "%d entries for %d; pando fsck --rebuild makes it again", n, t.want)
 		}
 	}
+	return c.tallies()
+}
+
+// tallies compares the counts of the collections.
+func (c *check) tallies() error {
+	names := map[short]string{}
 	for m := range c.s.Schema().members() {
-		k, err := readCount(c.snap, m.short)
+		names[m.short] = m.Name
+	}
+	for n, k := range c.counts {
+		name, ok := names[n]
+		if !ok {
+			name = fmt.Sprint("number ", n)
+			c.bad("schema", name, "there are documents of a collection that is not known: restore the directory, or sync a new one from a peer")
+		}
+		if err := c.same("count", name, collectionPrefix(tableCount, n), k.append(nil)); err != nil {
+			return err
+		}
+	}
+	for e, err := range c.snap.Scan([]byte{tableCount}, []byte{tableCount + 1}) {
 		if err != nil {
 			return err
 		}
-		if k != c.counts[m.short] {
-			c.bad("count", m.Name, "%d documents, %d alive, counted %d, %d; pando fsck --rebuild makes it again", k.all, k.alive, c.counts[m.short].all, c.counts[m.short].alive)
+		if len(e.Key) != 5 || c.counts[short(binary.BigEndian.Uint32(e.Key[1:]))] == (count{}) {
+			c.bad("count", fmt.Sprintf("%x", e.Key), "of a collection without documents; pando fsck --rebuild removes it")
 		}
 	}
 	return nil
@@ -180,21 +193,22 @@ type entry struct {
 }
 
 // histories yields the stored commits, grouped by document, in the order of the
-// keys.
-func histories(snap *kv.Snapshot) iter.Seq2[lineage, error] {
-	return func(yield func(lineage, error) bool) {
+// keys. What has no place there is told to bad.
+func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
+	return func(yield func(lineage) bool) {
+		damaged := func(from []byte, err error) {
+			bad(Problem{"file", "table of commits", fmt.Sprintf("unreadable from %x: %v", from, err)})
+		}
 		var h lineage
-		for e, err := range snap.Scan([]byte{tableCommit}, []byte{tableCommit + 1}) {
-			var at place
-			if err == nil {
-				at, err = parseCommitKey(e.Key)
-			}
+		for e := range salvage(snap, []byte{tableCommit}, []byte{tableCommit + 1}, damaged) {
+			at, err := parseCommitKey(e.Key)
 			if err != nil {
-				yield(h, err)
-				return
+				bad(Problem{"commit", fmt.Sprintf("%x", e.Key), err.Error()})
+				continue
 			}
 			if len(h.entries) > 0 && (at.coll != h.coll || at.doc != h.doc) {
-				if !yield(h, nil) {
+				h.verify()
+				if !yield(h) {
 					return
 				}
 				h.entries = nil
@@ -205,8 +219,23 @@ func histories(snap *kv.Snapshot) iter.Seq2[lineage, error] {
 			h.entries = append(h.entries, x)
 		}
 		if len(h.entries) > 0 {
-			yield(h, nil)
+			h.verify()
+			yield(h)
 		}
+	}
+}
+
+// verify notes which commits have a wrong signature.
+func (h lineage) verify() {
+	var cs []*dag.Commit
+	var places []int
+	for i, e := range h.entries {
+		if e.err == nil {
+			cs, places = append(cs, e.commit), append(places, i)
+		}
+	}
+	for _, i := range dag.Verify(cs) {
+		h.entries[places[i]].err = fault.Corrupt.Errorf("its signature does not verify")
 	}
 }
 

@@ -35,6 +35,7 @@ type node struct {
 	fs  kv.FS
 	key ident.Key
 	now time.Time
+	rng *counterReader
 }
 
 func keyOf(name string) ident.Key {
@@ -71,13 +72,14 @@ func (r *counterReader) Read(p []byte) (int, error) {
 func newNode(t testing.TB, name string) *node {
 	t.Helper()
 	n := &node{t: t, fs: kv.NewMemFS(), key: keyOf(name), now: testStart}
+	n.rng = &counterReader{n: uint64(n.key.Public()[5]) << 32}
 	n.open()
 	n.addSchema(testSDL)
 	return n
 }
 
 func (n *node) options() Options {
-	return Options{FS: n.fs, Rand: &counterReader{n: uint64(n.key.Public()[5]) << 32}, Now: func() time.Time {
+	return Options{FS: n.fs, Rand: n.rng, Now: func() time.Time {
 		n.now = n.now.Add(time.Millisecond)
 		return n.now
 	}}

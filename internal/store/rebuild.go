@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
@@ -14,12 +18,16 @@ type Rebuilt struct {
 	// Lost are the commits that were damaged, or stood on damaged ones. The next
 	// sync with a peer that has them fetches them again.
 	Lost int
+	// Unreadable are the places where files were damaged: what was lost there has
+	// no number.
+	Unreadable int
 }
 
 // Rebuild makes the database in dir anew from what is not derived: commits,
 // schema, notes. Everything else comes out byte for byte as it was, if it was
-// right. It works in a directory beside dir and swaps the two at the end, so that
-// it may be interrupted at any time. The database must not be open.
+// right; if something was lost the feed starts a new epoch. It works in a
+// directory beside dir and swaps the two at the end, so that it may be interrupted
+// at any time. The database must not be open.
 func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (r Rebuilt, err error) {
 	fs := o.FS
 	if fs == nil {
@@ -28,15 +36,15 @@ func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (
 	if err := settle(fs, dir); err != nil {
 		return r, err
 	}
-	if _, err := fs.Stat(dir); err != nil {
-		return r, fault.NotFound.Errorf("rebuild: there is no database in %s", dir)
+	if ok, err := exists(fs, dir); err != nil || !ok {
+		return r, errors.Join(err, fault.NotFound.Errorf("rebuild: there is no database in %s", dir))
 	}
 	fresh := dir + suffixFresh
 	if err := fs.RemoveAll(fresh); err != nil {
 		return r, fmt.Errorf("rebuild: %w", err)
 	}
 	if r, err = rebuildInto(ctx, fs, dir, fresh, o, report); err != nil {
-		return r, err
+		return r, errors.Join(err, fs.RemoveAll(fresh))
 	}
 	return r, swap(fs, dir)
 }
@@ -48,78 +56,117 @@ const (
 )
 
 // swap puts the fresh directory in the place of the old one. Each step is one
-// rename; settle finishes what a crash interrupts.
+// rename, durable before the next; settle finishes what a crash interrupts.
 func swap(fs kv.FS, dir string) error {
-	if err := fs.Rename(dir+suffixFresh, dir+suffixReady); err != nil {
-		return fmt.Errorf("rebuild: %w", err)
+	if err := rename(fs, dir+suffixFresh, dir+suffixReady); err != nil {
+		return err
 	}
 	return settle(fs, dir)
 }
 
 // settle finishes an interrupted swap.
 func settle(fs kv.FS, dir string) error {
-	if _, err := fs.Stat(dir + suffixReady); err != nil {
-		return nil
+	ready, err := exists(fs, dir+suffixReady)
+	if err != nil {
+		return err
 	}
-	if _, err := fs.Stat(dir); err == nil {
+	here, err := exists(fs, dir)
+	if err != nil {
+		return err
+	}
+	if ready && here {
 		if err := fs.RemoveAll(dir + suffixOld); err != nil {
 			return fmt.Errorf("rebuild: %w", err)
 		}
-		if err := fs.Rename(dir, dir+suffixOld); err != nil {
-			return fmt.Errorf("rebuild: %w", err)
+		if err := rename(fs, dir, dir+suffixOld); err != nil {
+			return err
 		}
 	}
-	if err := fs.Rename(dir+suffixReady, dir); err != nil {
+	if ready {
+		if err := rename(fs, dir+suffixReady, dir); err != nil {
+			return err
+		}
+	}
+	if ready || here {
+		if old, err := exists(fs, dir+suffixOld); err != nil || !old {
+			return err
+		}
+		return fs.RemoveAll(dir + suffixOld)
+	}
+	return nil
+}
+
+func exists(fs kv.FS, dir string) (bool, error) {
+	switch _, err := fs.Stat(dir); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
+	default:
+		return false, fault.Unavailable.Errorf("open database: %w", err)
+	}
+}
+
+func rename(fs kv.FS, from, to string) error {
+	if err := fs.Rename(from, to); err != nil {
 		return fmt.Errorf("rebuild: %w", err)
 	}
-	return fs.RemoveAll(dir + suffixOld)
+	parent, err := fs.OpenDir(fs.PathDir(to))
+	if err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
+	if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
+	return nil
 }
 
 func rebuildInto(ctx context.Context, fs kv.FS, from, to string, o Options, report func(Problem)) (r Rebuilt, err error) {
-	old, err := kv.Open(from, kv.Options{FS: fs, CacheBytes: o.CacheBytes, Logger: o.Logger})
+	old, err := kv.Open(from, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
 	if err != nil {
 		return r, err
 	}
 	defer old.Close()
-	db, err := kv.Open(to, kv.Options{FS: fs, CacheBytes: o.CacheBytes, Logger: o.Logger})
+	snap := old.Snapshot()
+	defer snap.Close()
+	if v, ok, err := snap.Get(globalKey(globalFormat)); err != nil {
+		return r, err
+	} else if !ok {
+		return r, fault.NotFound.Errorf("rebuild: there is no database in %s", from)
+	} else if err := checkFormat(v); err != nil {
+		return r, err
+	}
+	db, err := kv.Open(to, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
 	if err != nil {
 		return r, err
 	}
-	b := &rebuild{ctx: ctx, old: old, new: db, report: report, counts: map[short]count{}}
-	err = b.run()
-	if cerr := db.Close(); err == nil {
-		err = cerr
+	b := &rebuild{ctx: ctx, old: snap, new: db, report: report, counts: map[short]count{}}
+	if b.rand = o.Rand; b.rand == nil {
+		b.rand = rand.Reader
 	}
-	return b.done, err
+	err = b.run()
+	return b.done, errors.Join(err, db.Close())
 }
 
 type rebuild struct {
-	ctx      context.Context
-	old, new *kv.DB
-	batch    *kv.Batch
-	report   func(Problem)
-	counts   map[short]count
-	done     Rebuilt
+	ctx    context.Context
+	old    *kv.Snapshot
+	new    *kv.DB
+	rand   io.Reader
+	batch  *kv.Batch
+	report func(Problem)
+	counts map[short]count
+	done   Rebuilt
 }
 
 func (b *rebuild) run() error {
-	snap := b.old.Snapshot()
-	defer snap.Close()
 	b.batch = b.new.NewBatch()
-	for _, table := range []byte{tableGlobal, tableNote} {
-		for e, err := range snap.Scan([]byte{table}, []byte{table + 1}) {
-			if err != nil {
-				return err
-			}
-			b.batch.Set(e.Key, e.Value)
-		}
+	if err := b.kept(); err != nil {
+		return err
 	}
-	for h, err := range histories(snap) {
-		if err == nil {
-			err = context.Cause(b.ctx)
-		}
-		if err != nil {
-			return err
+	for h := range histories(b.old, b.unreadable) {
+		if b.ctx.Err() != nil {
+			return context.Cause(b.ctx)
 		}
 		b.history(h)
 		if b.batch.Size() >= rebuildBatch {
@@ -131,7 +178,38 @@ func (b *rebuild) run() error {
 	for n, k := range b.counts {
 		b.batch.Set(collectionPrefix(tableCount, n), k.append(nil))
 	}
+	if b.done.Lost+b.done.Unreadable > 0 {
+		// The numbers of what was lost will be given again, to other commits.
+		var epoch [16]byte
+		if _, err := io.ReadFull(b.rand, epoch[:]); err != nil {
+			return fmt.Errorf("new epoch of the feed: %w", err)
+		}
+		b.batch.Set(globalKey(globalEpoch), epoch[:])
+	}
 	return b.flush()
+}
+
+// kept copies what is not derived, besides the commits. Without the schema the
+// rest means nothing; notes are a help.
+func (b *rebuild) kept() error {
+	for e, err := range b.old.Scan([]byte{tableGlobal}, []byte{tableGlobal + 1}) {
+		if err != nil {
+			return fmt.Errorf("rebuild: the schema: %w", err)
+		}
+		b.batch.Set(e.Key, e.Value)
+	}
+	damaged := func(from []byte, err error) {
+		b.unreadable(Problem{"file", "table of notes", fmt.Sprintf("unreadable from %x: %v", from, err)})
+	}
+	for e := range salvage(b.old, []byte{tableNote}, []byte{tableNote + 1}, damaged) {
+		b.batch.Set(e.Key, e.Value)
+	}
+	return nil
+}
+
+func (b *rebuild) unreadable(p Problem) {
+	b.done.Unreadable++
+	b.report(p)
 }
 
 // rebuildBatch is when a rebuild writes what it has made: large enough to share

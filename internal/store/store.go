@@ -127,11 +127,8 @@ func (s *Store) load() error {
 		s.set.Store(newSet(nil, 0))
 		return nil
 	}
-	if len(v) != 4 {
-		return fault.Corrupt.Errorf("format version of the directory: %d bytes, want 4: it is no pando directory, or damaged", len(v))
-	}
-	if got := binary.BigEndian.Uint32(v); got != formatVersion {
-		return fault.Unavailable.Errorf("the directory has format version %d, this pando reads version %d: use a newer pando", got, formatVersion)
+	if err := checkFormat(v); err != nil {
+		return err
 	}
 	e, _, err := snap.Get(globalKey(globalEpoch))
 	if err != nil {
@@ -172,6 +169,16 @@ func (s *Store) load() error {
 		}
 	}
 	s.set.Store(set)
+	return nil
+}
+
+func checkFormat(v []byte) error {
+	if len(v) != 4 {
+		return fault.Corrupt.Errorf("format version of the directory: %d bytes, want 4: it is no pando directory, or damaged", len(v))
+	}
+	if got := binary.BigEndian.Uint32(v); got != formatVersion {
+		return fault.Unavailable.Errorf("the directory has format version %d, this pando reads version %d: use a newer pando", got, formatVersion)
+	}
 	return nil
 }
 
