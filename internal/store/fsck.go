@@ -200,7 +200,7 @@ func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
 			bad(Problem{"file", "table of commits", fmt.Sprintf("unreadable from %x: %v", from, err)})
 		}
 		var h lineage
-		for e := range salvage(snap, []byte{tableCommit}, []byte{tableCommit + 1}, damaged) {
+		for e := range salvage(snap, tableCommit, preciseCommit, damaged) {
 			at, err := parseCommitKey(e.Key)
 			if err != nil {
 				bad(Problem{"commit", fmt.Sprintf("%x", e.Key), err.Error()})

@@ -201,7 +201,7 @@ func (b *rebuild) kept() error {
 	damaged := func(from []byte, err error) {
 		b.unreadable(Problem{"file", "table of notes", fmt.Sprintf("unreadable from %x: %v", from, err)})
 	}
-	for e := range salvage(b.old, []byte{tableNote}, []byte{tableNote + 1}, damaged) {
+	for e := range salvage(b.old, tableNote, preciseNote, damaged) {
 		b.batch.Set(e.Key, e.Value)
 	}
 	return nil

@@ -1,29 +1,39 @@
 package store
 
 import (
+	"bytes"
 	"iter"
 	"math/big"
 
 	"github.com/pandodb/pando/internal/kv"
 )
 
-// salvage yields the entries from lo up to, but without, hi. Where the files are
-// damaged it tells bad and goes on behind the damage.
-func salvage(snap *kv.Snapshot, lo, hi []byte, bad func(from []byte, err error)) iter.Seq[kv.Entry] {
+// How many bytes of a key decide where reading goes on behind damage. Of commits
+// it is enough to tell documents apart: what follows damage in a document stands on
+// what was lost. Each byte more costs sixteen attempts to read damaged files.
+const (
+	preciseCommit = 1 + 4 + 8
+	preciseNote   = 48
+)
+
+// salvage yields the entries of a table. Where the files are damaged it tells bad
+// and goes on behind the damage.
+func salvage(snap *kv.Snapshot, table byte, precise int, bad func(from []byte, err error)) iter.Seq[kv.Entry] {
+	lo, hi := []byte{table}, []byte{table + 1}
 	return func(yield func(kv.Entry) bool) {
-		for lo != nil {
-			from := lo
-			lo = nil
-			for e, err := range snap.Scan(from, hi) {
+		for from := lo; from != nil; {
+			last := bytes.Clone(from)
+			lo, from = from, nil
+			for e, err := range snap.Scan(lo, hi) {
 				if err != nil {
-					bad(from, err)
-					lo = behind(snap, from, hi)
+					bad(last, err)
+					from = behind(snap, last, hi, keySpace{precise})
 					break
 				}
 				if !yield(e) {
 					return
 				}
-				from = append(append(from[:0:0], e.Key...), 0)
+				last = append(last[:0], e.Key...)
 			}
 		}
 	}
@@ -31,8 +41,7 @@ func salvage(snap *kv.Snapshot, lo, hi []byte, bad func(from []byte, err error))
 
 // behind returns the first key from which the entries up to hi can be read again,
 // hi if there are none. It looks further and further ahead, then halves the step.
-func behind(snap *kv.Snapshot, lo, hi []byte) []byte {
-	space := newKeySpace(lo, hi)
+func behind(snap *kv.Snapshot, lo, hi []byte, space keySpace) []byte {
 	failed, step := space.number(lo), big.NewInt(1)
 	end := space.number(hi)
 	var found *big.Int
@@ -69,14 +78,12 @@ func readable(snap *kv.Snapshot, lo, hi []byte) bool {
 	return true
 }
 
-// keySpace takes keys for numbers, so that there is a middle of two.
+// keySpace takes the first bytes of keys for numbers, so that there is a middle of two.
 type keySpace struct{ size int }
-
-func newKeySpace(lo, hi []byte) keySpace { return keySpace{max(len(lo), len(hi), commitKeySize+1)} }
 
 func (s keySpace) number(key []byte) *big.Int {
 	b := make([]byte, s.size)
-	copy(b, key)
+	copy(b, key) // of what is longer, the beginning
 	return new(big.Int).SetBytes(b)
 }
 
