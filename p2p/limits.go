@@ -48,8 +48,8 @@ const (
 	// again, so that one request never holds a server for long.
 	fetchBytes = 32 << 20
 	// maxUseless is how many commits in a row may turn out to be known already before a
-	// stream is taken for endless.
-	maxUseless = 1 << 17
+	// stream is taken for endless. A full copy that ends this way goes on at its token.
+	maxUseless = 1 << 15
 
 	// maxRounds is how often one session compares roots and mends before it gives up:
 	// log, tree, and two more for what was written meanwhile.

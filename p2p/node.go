@@ -91,8 +91,8 @@ type Node struct {
 	dialing     map[peer.ID]*attempt
 	banned      map[peer.ID]time.Time
 	replicators map[peer.ID]*replicator
-	sessions    int // being served
-	fetches     int
+	serving     map[peer.ID]streams
+	served      streams // of all peers
 }
 
 // Start makes the database a peer. It returns when the node listens; it does not
@@ -101,6 +101,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	n := &Node{
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
+		serving:     map[peer.ID]streams{},
 		replicators: map[peer.ID]*replicator{}, dial: newAlarm(), flush: newAlarm(),
 	}
 	if n.log == nil {

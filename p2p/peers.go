@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -24,10 +25,7 @@ type companion struct {
 	fetches  chan struct{} // held by streams that this node fetches over
 	next     alarm         // when to run a session
 	stop     context.CancelFunc
-	offered  *keyring // the secrets that were offered, so as not to repeat it
-	sessions int      // being served; guarded by Node.mu, as all below
-	serving  int      // fetch streams
-	failures int
+	failures int     // guarded by Node.mu, as all below
 	last     *report // of the last session that this node ran
 	lastErr  error
 	greeted  time.Time // when the peer last opened a session
@@ -302,7 +300,7 @@ func (n *Node) spread(except peer.ID) {
 func (n *Node) keepEntropyDown(ctx context.Context) {
 	for wait(ctx, jitter(antiEntropyEvery, antiEntropyJitter)) {
 		if all := n.connected(); len(all) > 0 {
-			all[int(time.Now().UnixNano()%int64(len(all)))].next.set(0)
+			all[rand.IntN(len(all))].next.set(0)
 		}
 	}
 }
@@ -363,6 +361,10 @@ func (n *Node) pardon(p peer.ID) {
 	defer n.mu.Unlock()
 	delete(n.banned, p)
 }
+
+// redialNamed is how long a peer that the operator named is left alone at most
+// between two dials: there are few, and somebody waits for them.
+const redialNamed = 20 * time.Second
 
 // maxDials is how many peers are dialed at once.
 const maxDials = 8
@@ -431,6 +433,9 @@ func (n *Node) redial(ctx context.Context, p peer.AddrInfo) {
 		a.failures++
 	}
 	d := backoff(a.failures)
+	if n.known[p.ID].trusted {
+		d = min(d, jitter(redialNamed, 0.5))
+	}
 	a.next = time.Now().Add(d)
 	n.dial.set(d)
 }

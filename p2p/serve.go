@@ -81,43 +81,45 @@ func (n *Node) conclude(w *wire, p peer.ID, err error) {
 	w.s.Close()
 }
 
+// streams is how many streams are served, of one peer or of all.
+type streams struct{ sessions, fetches int }
+
 // admitSession counts a session that begins (+1) or ended (-1), and reports
 // whether it may. A peer that opens too many gets an answer instead of a place, so
 // that one peer never starves the others.
 func (n *Node) admitSession(p peer.ID, d int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := n.companions[p]
-	own := 0
-	if c != nil {
-		own = c.sessions
-	}
-	if d > 0 && (n.sessions >= maxSessions || own >= sessionsPerPeer) {
+	own := n.serving[p]
+	if d > 0 && (n.served.sessions >= maxSessions || own.sessions >= sessionsPerPeer) {
 		return false
 	}
-	n.sessions += d
-	if c != nil {
-		c.sessions = max(0, own+d) // the peer may have left and come back meanwhile
-	}
+	n.served.sessions += d
+	own.sessions += d
+	n.serves(p, own)
 	return true
 }
 
 func (n *Node) admitFetch(p peer.ID, d int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := n.companions[p]
-	own := 0
-	if c != nil {
-		own = c.serving
-	}
-	if d > 0 && (n.fetches >= maxFetches || own >= fetchesPerPeer) {
+	own := n.serving[p]
+	if d > 0 && (n.served.fetches >= maxFetches || own.fetches >= fetchesPerPeer) {
 		return false
 	}
-	n.fetches += d
-	if c != nil {
-		c.serving = max(0, own+d)
-	}
+	n.served.fetches += d
+	own.fetches += d
+	n.serves(p, own)
 	return true
+}
+
+// serves notes what is served to a peer, also to one that is no companion. n.mu is held.
+func (n *Node) serves(p peer.ID, own streams) {
+	if own == (streams{}) {
+		delete(n.serving, p)
+	} else {
+		n.serving[p] = own
+	}
 }
 
 // service is the side of a session that answers.
@@ -212,6 +214,10 @@ func (s *service) greet(theirs *hello) error {
 		} else {
 			equal = false
 		}
+	}
+	if len(mine.Entries) > 0 {
+		// The peer may be busy merging for a while before it asks on.
+		s.w.patient = ackTimeout
 	}
 	s.n.greetedBy(s.peer, equal && len(mine.Entries) == len(theirs.Entries))
 	return s.w.send(mine)

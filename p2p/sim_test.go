@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -55,14 +54,14 @@ var link = simnet.NodeBiDiLinkSettings{
 }
 
 // simulate runs fn in a world of its own.
-func simulate(t *testing.T, rtt time.Duration, fn func(w *world)) {
+func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, latency: rtt / 2, cuts: map[[2]string]bool{}}
 		w.net = &simnet.Simnet{LatencyFunc: w.route, Logger: slog.New(slog.DiscardHandler)}
 		w.net.Start()
 		t.Cleanup(w.net.Close)
-		fn(w)
+		fn(t, w)
 	})
 }
 
@@ -267,12 +266,10 @@ func documents(t *testing.T, m *member) uint64 {
 	return n
 }
 
-var _ = io.Discard
-
 // Two nodes that name each other need nothing else: the schema, and which secret
 // of the two that they made is to hold, travel with the first session.
 func TestNamedPeersConverge(t *testing.T) {
-	simulate(t, 20*time.Millisecond, func(w *world) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		ms := w.members(2)
 		addSchema(t, ms[0].db, schemaText)
 		createUsers(t, ms[0].db, "a", 100)
@@ -282,7 +279,7 @@ func TestNamedPeersConverge(t *testing.T) {
 }
 
 func TestBothSidesBroughtTheSameSchema(t *testing.T) {
-	simulate(t, 20*time.Millisecond, func(w *world) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		ms := w.members(2)
 		for i, m := range ms {
 			addSchema(t, m.db, schemaText)
@@ -297,7 +294,7 @@ func TestBothSidesBroughtTheSameSchema(t *testing.T) {
 }
 
 func TestEightNodesConvergeLive(t *testing.T) {
-	simulate(t, 40*time.Millisecond, func(w *world) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
 		ms := w.members(8)
 		addSchema(t, ms[0].db, schemaText)
 		createUsers(t, ms[0].db, "first", 50)
@@ -311,7 +308,7 @@ func TestEightNodesConvergeLive(t *testing.T) {
 }
 
 func TestPartitionHeals(t *testing.T) {
-	simulate(t, 40*time.Millisecond, func(w *world) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
 		ms := w.members(8)
 		addSchema(t, ms[0].db, schemaText)
 		startAll(ms)
