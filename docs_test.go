@@ -398,7 +398,7 @@ func TestFirstProgramRunsAsDocumented(t *testing.T) {
 	}
 	dir := t.TempDir()
 	runs := 0
-	for _, p := range split(string(raw)) {
+	for _, p := range blocksOf(string(raw)) {
 		switch p.info {
 		case "go program ":
 			buildProgram(t, dir, p.text)
