@@ -1,0 +1,51 @@
+// Package api hides how operations on a node travel over a wire: one table of
+// operations serves HTTP handlers and the Go client alike, so neither can say
+// what the other does not understand.
+//
+// A failure keeps its kind over the wire: errors.Is(err, fault.NotFound) holds
+// at the client when it holds at the server.
+package api
+
+import "time"
+
+const (
+	// Base is the path that all versioned operations share.
+	Base = "/api/v0"
+	// DefaultAddress is where a node listens unless told otherwise.
+	DefaultAddress = "127.0.0.1:9181"
+
+	headerTx       = "X-Pando-Tx"
+	headerLegacyTx = "X-Defradb-Tx" // what clients of DefraDB send
+)
+
+// Limits, with the reason for each.
+const (
+	// maxBody bounds a request that is read whole. A batch of 1,000 documents of
+	// some kilobytes fits; larger loads go through the import operation, which streams.
+	maxBody = 16 << 20
+	// maxRecord bounds one document of an import. A commit holds at most 256 KiB, and
+	// JSON text may be a few times longer than the commit that it becomes.
+	maxRecord = 1 << 20
+	// importBatch is how many documents of an import share one transaction, and so one fsync.
+	importBatch = 1000
+	// importBatchBytes closes a batch of large documents early, to bound its memory.
+	importBatchBytes = 4 << 20
+	// maxTransactions bounds open explicit transactions: each pins a snapshot of the store.
+	maxTransactions = 256
+	// txIdle is how long an explicit transaction may lie unused.
+	txIdle = 60 * time.Second
+	// maxInFlight bounds requests that run at once, so that overload is refused
+	// at the door instead of growing the heap.
+	maxInFlight = 256
+	// headerTimeout bounds how long a client may take to send its request header.
+	headerTimeout = 10 * time.Second
+	// idleTimeout closes keep-alive connections that nobody uses.
+	idleTimeout = 2 * time.Minute
+	// bodyTimeout bounds how long a client may take to send a body that is read whole.
+	bodyTimeout = time.Minute
+	// stallTimeout bounds how long one step of a stream may take: a client that neither
+	// sends nor reads for so long has gone.
+	stallTimeout = 5 * time.Minute
+	// drainTimeout is how long a client may go on to send what nobody wants any more.
+	drainTimeout = 2 * time.Second
+)

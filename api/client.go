@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Client calls the operations of a node over HTTP. It is safe for concurrent use.
+type Client struct {
+	base string // http://host:port
+	http *http.Client
+	tx   uint64 // explicit transaction that requests run in, 0 for none
+}
+
+// NewClient returns a client of the node at address, which is HOST:PORT or a URL.
+func NewClient(address string) (*Client, error) {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fault.Invalid.Errorf("address %q: want HOST:PORT, such as %s", address, DefaultAddress)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil              // a node is spoken to directly
+	t.MaxIdleConnsPerHost = 64 // many goroutines may share one client
+	return &Client{base: u.Scheme + "://" + u.Host, http: &http.Client{Transport: t}}, nil
+}
+
+// Within returns a client whose requests run in an explicit transaction.
+func (c *Client) Within(tx uint64) *Client {
+	within := *c
+	within.tx = tx
+	return &within
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+	target := c.base + Base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.tx != 0 {
+		req.Header.Set(headerTx, strconv.FormatUint(c.tx, 10))
+	}
+	return req, nil
+}
+
+// do sends a request; an answer that reports a failure becomes an error of its kind.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(req.Context(), err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, problemIn(resp)
+}
+
+// explain says what a person can do about a node that does not answer.
+func (c *Client) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	host := strings.TrimPrefix(strings.TrimPrefix(c.base, "http://"), "https://")
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fault.Unavailable.Errorf("no node answers at %s: start one with 'pando start', or name another with --url", host)
+	case errors.As(err, &dns):
+		return fault.Unavailable.Errorf("host of %s is not known: name the node with --url HOST:PORT", host)
+	}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
+	}
+	return fault.Unavailable.Errorf("node at %s: %w", host, err)
+}
+
+// problemIn reads the failure that an answer reports.
+func problemIn(resp *http.Response) error {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return fault.Unavailable.Errorf("answer with status %d: %w", resp.StatusCode, err)
+	}
+	var p problem
+	if json.Unmarshal(raw, &p) == nil && p.Error != "" {
+		return p.err()
+	}
+	return fault.Unavailable.Errorf("answer with status %d and no reason: is it a pando node of this version?", resp.StatusCode)
+}

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// outcome is what one kind of failure looks like on each surface.
+type outcome struct {
+	kind   *fault.Kind
+	status int // of the HTTP answer
+	exit   int // of the command
+}
+
+// The one table of failures. The code in an answer's body is the name of the kind.
+var outcomes = []outcome{
+	{fault.Invalid, http.StatusBadRequest, 2},
+	{fault.NotFound, http.StatusNotFound, 3},
+	{fault.Exists, http.StatusConflict, 4},
+	{fault.Conflict, http.StatusConflict, 5},
+	{fault.Denied, http.StatusForbidden, 6},
+	{fault.TooLarge, http.StatusRequestEntityTooLarge, 7},
+	{fault.Corrupt, http.StatusInternalServerError, 8},
+	{fault.Unavailable, http.StatusServiceUnavailable, 9},
+	{fault.Closed, http.StatusServiceUnavailable, 10},
+}
+
+// unforeseen is the outcome of an error without a kind.
+var unforeseen = outcome{nil, http.StatusInternalServerError, 1}
+
+// codeInternal names an unforeseen failure in an answer's body.
+const codeInternal = "INTERNAL"
+
+func outcomeOf(err error) outcome {
+	kind := kindOf(err)
+	for _, o := range outcomes {
+		if kind != nil && o.kind == kind {
+			return o
+		}
+	}
+	return unforeseen
+}
+
+func kindOf(err error) *fault.Kind {
+	if kind := fault.Of(err); kind != nil {
+		return kind
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return fault.TooLarge
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fault.Unavailable
+	}
+	return nil
+}
+
+// StatusCode returns the HTTP status of an answer that reports err.
+func StatusCode(err error) int {
+	var busy *busyError
+	if errors.As(err, &busy) {
+		return http.StatusTooManyRequests
+	}
+	return outcomeOf(err).status
+}
+
+// ExitCode returns the exit code of a command that ends with err; 0 for nil.
+func ExitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	return outcomeOf(err).exit
+}
+
+// Code returns the name that err's kind has on the wire.
+func Code(err error) string {
+	if kind := kindOf(err); kind != nil {
+		return kind.Name()
+	}
+	return codeInternal
+}
+
+// busyError is a refusal for now, because too much is going on: status 429.
+type busyError struct{ error }
+
+func (b *busyError) Unwrap() error { return b.error }
+
+func busy(format string, args ...any) error {
+	return &busyError{fault.Unavailable.Errorf(format, args...)}
+}
+
+// problem is the body of an answer that reports a failure.
+type problem struct {
+	Error string `json:"error"`
+	Code  string `json:"code"`
+}
+
+func problemOf(err error) problem { return problem{Error: err.Error(), Code: Code(err)} }
+
+// err gives the failure back as the client sees it.
+func (p problem) err() error {
+	if kind := fault.Named(p.Code); kind != nil {
+		return kind.Errorf("%s", p.Error)
+	}
+	return errors.New(p.Error)
+}

@@ -1,0 +1,156 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Request is one GraphQL request.
+type Request struct {
+	Query         string          `json:"query"`
+	Variables     json.RawMessage `json:"variables,omitempty"` // an object, or nothing
+	OperationName string          `json:"operationName,omitempty"`
+}
+
+// Response is the answer to a GraphQL request that was carried out, wholly or not.
+type Response struct {
+	Data   json.RawMessage `json:"data"`
+	Errors []GraphQLError  `json:"errors,omitempty"`
+}
+
+// GraphQLError is one error of a response.
+type GraphQLError struct {
+	Message   string `json:"message"`
+	Path      []any  `json:"path,omitempty"`
+	Locations []struct {
+		Line   int `json:"line"`
+		Column int `json:"column"`
+	} `json:"locations,omitempty"`
+	Extensions struct {
+		Code string `json:"code"`
+	} `json:"extensions"`
+}
+
+// Err returns the error with its kind.
+func (e GraphQLError) Err() error { return problem{e.Message, e.Extensions.Code}.err() }
+
+func (s *Server) postGraphQL(w http.ResponseWriter, r *http.Request) {
+	raw, err := readAllBody(w, r)
+	if err != nil {
+		s.refuseGraphQL(w, r, err)
+		return
+	}
+	var req Request
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(&req); err != nil {
+		s.refuseGraphQL(w, r, badJSON(err))
+		return
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		s.refuseGraphQL(w, r, fault.Invalid.Errorf("body: unexpected data after the JSON value"))
+		return
+	}
+	s.runGraphQL(w, r, req, false)
+}
+
+// getGraphQL runs queries alone: what a link can do, any page can make a browser do.
+func (s *Server) getGraphQL(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	req := Request{Query: q.Get("query"), OperationName: q.Get("operationName")}
+	if text := q.Get("variables"); text != "" {
+		if !json.Valid([]byte(text)) {
+			s.refuseGraphQL(w, r, fault.Invalid.Errorf("query string: variables are no JSON"))
+			return
+		}
+		req.Variables = json.RawMessage(text)
+	}
+	s.runGraphQL(w, r, req, true)
+}
+
+func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request, readOnly bool) {
+	if strings.TrimSpace(req.Query) == "" {
+		s.refuseGraphQL(w, r, fault.Invalid.Errorf("the request has no query: send {\"query\": \"{ … }\"}"))
+		return
+	}
+	if bytes.Equal(req.Variables, []byte("null")) {
+		req.Variables = nil
+	}
+	id, err := txOf(r)
+	if err != nil {
+		s.refuseGraphQL(w, r, err)
+		return
+	}
+	in := pando.Request{Query: req.Query, Variables: req.Variables, OperationName: req.OperationName, ReadOnly: readOnly}
+	var result *pando.Result
+	if id == 0 {
+		result = s.db.Exec(r.Context(), in)
+	} else if err := s.txs.use(id, func(tx *pando.Tx) (bool, error) {
+		result = tx.Exec(r.Context(), in)
+		return false, nil
+	}); err != nil {
+		s.refuseGraphQL(w, r, err)
+		return
+	}
+	s.answerGraphQL(w, result)
+}
+
+// answerGraphQL writes a result: 200 if the request was carried out, even when it
+// failed on the data, 400 if it is wrong whatever the data.
+func (s *Server) answerGraphQL(w http.ResponseWriter, result *pando.Result) {
+	writeJSON(w, resultStatus(result), append(result.AppendJSON(nil), '\n'))
+}
+
+func resultStatus(result *pando.Result) int {
+	if len(result.Errors) == 0 {
+		return http.StatusOK
+	}
+	first := error(result.Errors[0])
+	if result.Stage == pando.StageExecute && !errors.Is(first, fault.Closed) {
+		return http.StatusOK
+	}
+	return StatusCode(first)
+}
+
+// refuseGraphQL reports a request that never was a GraphQL request, in the shape
+// that a GraphQL client reads.
+func (s *Server) refuseGraphQL(w http.ResponseWriter, r *http.Request, err error) {
+	var e GraphQLError
+	e.Message, e.Extensions.Code = err.Error(), Code(err)
+	s.answer(w, StatusCode(err), Response{Errors: []GraphQLError{e}})
+}
+
+// Query runs a GraphQL request. The error says that it could not be run; what the
+// node found wrong with it or with the data is in the response.
+func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return nil, fault.Invalid.Errorf("variables: %w", err)
+	}
+	req, err := c.request(ctx, http.MethodPost, "/graphql", nil, bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	var out Response
+	if err := json.Unmarshal(body, &out); err != nil || (len(out.Errors) == 0 && resp.StatusCode != http.StatusOK) {
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		return nil, problemIn(resp)
+	}
+	return &out, nil
+}

@@ -1,0 +1,308 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/p2p"
+)
+
+func (s *Server) info(context.Context, none) (PeerInfo, error) {
+	n, err := s.network()
+	if err != nil {
+		return PeerInfo{}, err
+	}
+	info := n.Info()
+	return PeerInfo{info.ID, info.Addrs}, nil
+}
+
+func (s *Server) peers(context.Context, none) ([]PeerInfo, error) {
+	n, err := s.network()
+	if err != nil {
+		return nil, err
+	}
+	connected := []PeerInfo{}
+	for _, p := range n.Peers() {
+		if p.Connected {
+			connected = append(connected, PeerInfo{p.ID, p.Addrs})
+		}
+	}
+	return connected, nil
+}
+
+func (s *Server) connect(ctx context.Context, in connectRequest) (none, error) {
+	n, err := s.network()
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, n.Connect(ctx, in.Body.Addr)
+}
+
+func (s *Server) replicators(context.Context, none) ([]Replicator, error) {
+	n, err := s.network()
+	if err != nil {
+		return nil, err
+	}
+	all := []Replicator{}
+	for _, r := range n.Replicators() {
+		out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, Behind: r.Behind, Problem: r.Problem}
+		if !r.Connected {
+			out.Status = 1
+		}
+		all = append(all, out)
+	}
+	return all, nil
+}
+
+func (s *Server) addReplicator(ctx context.Context, in replicatorChange) (none, error) {
+	n, err := s.network()
+	if err != nil {
+		return none{}, err
+	}
+	if len(in.Body.Info.Addrs) == 0 {
+		return none{}, fault.Invalid.Errorf("replicator: Info.Addrs is empty: name at least one multiaddr of the peer")
+	}
+	for _, addr := range in.Body.Info.Addrs {
+		if !strings.Contains(addr, "/p2p/") {
+			addr += "/p2p/" + in.Body.Info.ID
+		}
+		if err := n.AddReplicator(ctx, addr, in.Body.Collections); err != nil {
+			return none{}, err
+		}
+	}
+	return none{}, nil
+}
+
+func (s *Server) removeReplicator(ctx context.Context, in replicatorChange) (none, error) {
+	n, err := s.network()
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, n.RemoveReplicator(ctx, in.Body.Info.ID, in.Body.Collections)
+}
+
+// topics lists the collections that are kept in sync with peers: all of them are,
+// with those peers that hold their secret.
+func (s *Server) topics(context.Context, none) ([]string, error) {
+	if _, err := s.network(); err != nil {
+		return nil, err
+	}
+	all := []string{}
+	for _, c := range s.db.Collections() {
+		all = append(all, c.Name)
+	}
+	return all, nil
+}
+
+// addTopics has nothing to add, but must not accept what does not exist.
+func (s *Server) addTopics(_ context.Context, in names) (none, error) {
+	if _, err := s.network(); err != nil {
+		return none{}, err
+	}
+	for _, name := range in.Names {
+		if _, err := s.db.Collection(name); err != nil {
+			return none{}, err
+		}
+	}
+	return none{}, nil
+}
+
+func (s *Server) removeTopics(context.Context, names) (none, error) {
+	return none{}, fault.Invalid.Errorf("a collection is kept in sync with every peer that holds its ticket: it cannot be left out")
+}
+
+func (s *Server) share(_ context.Context, in shareRequest) (Shared, error) {
+	n, err := s.network()
+	if err != nil {
+		return Shared{}, err
+	}
+	text, err := n.Share(in.Body.Collections)
+	if err != nil {
+		return Shared{}, err
+	}
+	ticket, err := p2p.ParseTicket(text)
+	if err != nil {
+		return Shared{}, err
+	}
+	shared := Shared{Ticket: text, Collections: ticket.Names()}
+	for _, a := range ticket.Addrs {
+		shared.Addrs = append(shared.Addrs, a.String())
+	}
+	return shared, nil
+}
+
+// status needs no network: what the node holds is worth knowing without one.
+func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
+	st := Status{Collections: []CollectionStatus{}, Peers: []PeerStatus{}}
+	var sums []pando.Summary
+	switch {
+	case s.node == nil, in.Local:
+		all, err := s.db.Replica().Summaries(ctx)
+		if err != nil {
+			return Status{}, err
+		}
+		sums = all
+		if s.node != nil {
+			st.Peer, st.Traffic = s.node.Info().ID, trafficOf(s.node.Counters())
+		}
+	default:
+		all, err := s.node.Status(ctx)
+		if err != nil {
+			return Status{}, err
+		}
+		sums, st.Peer, st.Traffic = all.Collections, all.Self.ID, trafficOf(all.Counters)
+		for _, p := range all.Peers {
+			st.Peers = append(st.Peers, peerStatus(p))
+		}
+	}
+	st.Root = rootOf(sums)
+	for _, c := range sums {
+		st.Documents += c.Alive
+		st.Collections = append(st.Collections, CollectionStatus{c.Name, c.Collection.String(), c.Alive, pando.CID(c.Root).String()})
+	}
+	return st, nil
+}
+
+func trafficOf(c p2p.Counters) Traffic {
+	return Traffic{Sent: c.Sent + c.GossipSent, Received: c.Received + c.GossipReceived}
+}
+
+func peerStatus(p p2p.PeerStatus) PeerStatus {
+	out := PeerStatus{ID: p.ID, Addrs: p.Addrs, Connected: p.Connected, Trusted: p.Trusted, Millis: p.RTT.Seconds() * 1000,
+		Collections: []PeerCollection{}, Problem: p.Problem, Hint: p.Hint}
+	for _, c := range p.Collections {
+		out.Collections = append(out.Collections, PeerCollection{c.Name, c.State, c.Differ, c.AtLeast})
+	}
+	return out
+}
+
+// rootOf is one name for the contents of several collections.
+func rootOf(all []pando.Summary) string {
+	all = slices.SortedFunc(slices.Values(all), func(a, b pando.Summary) int {
+		return bytes.Compare(a.Collection[:], b.Collection[:])
+	})
+	h := sha256.New()
+	for _, c := range all {
+		h.Write(c.Collection[:])
+		h.Write(c.Root[:])
+	}
+	return pando.CID(h.Sum(nil)).String()
+}
+
+// join carries out a ticket and reports how far it is.
+func (s *Server) join(w http.ResponseWriter, r *http.Request) {
+	out := &reporter[JoinProgress, Joined]{s: s, w: w, r: r}
+	ctx, cancel := s.streamContext(r)
+	defer cancel()
+	joined, err := s.runJoin(ctx, w, r, out.progress)
+	out.finish(joined, err)
+}
+
+func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Request, progress func(JoinProgress)) (Joined, error) {
+	n, err := s.network()
+	if err != nil {
+		return Joined{}, err
+	}
+	if err := refuseTx(r); err != nil {
+		return Joined{}, err
+	}
+	raw, err := readAllBody(w, r)
+	if err != nil {
+		return Joined{}, err
+	}
+	var req joinRequest
+	if err := json.Unmarshal(raw, &req); err != nil {
+		return Joined{}, badJSON(err)
+	}
+	watch := watchJoin(n, progress)
+	res, err := n.Join(ctx, req.Ticket, watch.heard)
+	bytes := watch.end()
+	if err != nil {
+		return Joined{}, err
+	}
+	joined := Joined{Bytes: bytes, Millis: res.Duration.Milliseconds()}
+	var sums []pando.Summary
+	all, err := s.db.Replica().Summaries(ctx)
+	if err != nil {
+		return Joined{}, err
+	}
+	for _, c := range all {
+		if slices.ContainsFunc(res.Collections, func(j p2p.JoinedCollection) bool { return j.ID == c.Collection.String() }) {
+			joined.Documents += c.Alive
+			sums = append(sums, c)
+		}
+	}
+	joined.Root = rootOf(sums)
+	return joined, nil
+}
+
+// joinReport is how often a join is reported on.
+const joinReport = 100 * time.Millisecond
+
+// joinWatch reports how far a join is. Documents may come by a session that the
+// other node opened, too: all that the node moves meanwhile is counted.
+type joinWatch struct {
+	node   *p2p.Node
+	before Traffic
+	ended  chan struct{}
+	done   sync.WaitGroup
+
+	mu          sync.Mutex // guards collections
+	collections map[pando.CollectionID]p2p.Progress
+}
+
+func watchJoin(n *p2p.Node, report func(JoinProgress)) *joinWatch {
+	w := &joinWatch{node: n, before: trafficOf(n.Counters()), ended: make(chan struct{}), collections: map[pando.CollectionID]p2p.Progress{}}
+	w.done.Go(func() {
+		tick := time.NewTicker(joinReport)
+		defer tick.Stop()
+		for {
+			select {
+			case <-w.ended:
+				return
+			case <-tick.C:
+				report(w.at())
+			}
+		}
+	})
+	return w
+}
+
+// heard is told by the session that the join runs.
+func (w *joinWatch) heard(p p2p.Progress) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.collections[p.Collection] = p
+}
+
+func (w *joinWatch) at() JoinProgress {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := JoinProgress{Bytes: w.moved()}
+	for _, c := range w.collections {
+		at.Documents += c.Documents
+		at.Total += max(c.Total, c.Documents)
+	}
+	return at
+}
+
+func (w *joinWatch) moved() uint64 {
+	now := trafficOf(w.node.Counters())
+	return now.Sent + now.Received - w.before.Sent - w.before.Received
+}
+
+// end stops the reports and returns how many bytes were moved.
+func (w *joinWatch) end() uint64 {
+	close(w.ended)
+	w.done.Wait()
+	return w.moved()
+}

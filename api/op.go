@@ -1,0 +1,195 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// op is one operation: the server runs it, the client calls it, and both read the
+// shape of the request from the tags of In:
+//
+//	path:"id"     a part of the path
+//	query:"name"  a parameter of the query string
+//	body:"json"   the body, as JSON
+//	body:"text"   the body, as it is
+type op[In, Out any] struct {
+	route string // "POST /schema": method, and path below Base
+	run   func(*Server, context.Context, In) (Out, error)
+}
+
+// none is the input or output of an operation that has none.
+type none struct{}
+
+// operation is an op of whatever types.
+type operation interface {
+	mount(s *Server, mux *http.ServeMux)
+}
+
+func (o op[In, Out]) mount(s *Server, mux *http.ServeMux) {
+	method, path, _ := strings.Cut(o.route, " ")
+	mux.HandleFunc(method+" "+Base+path, func(w http.ResponseWriter, r *http.Request) {
+		if err := refuseTx(r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		var in In
+		if err := readInput(w, r, &in); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		out, err := o.run(s, r.Context(), in)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if _, empty := any(out).(none); empty {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		s.answer(w, http.StatusOK, out)
+	})
+}
+
+// call runs the operation on the node that the client talks to.
+func (o op[In, Out]) call(ctx context.Context, c *Client, in In) (Out, error) {
+	var out Out
+	req, err := o.request(ctx, c, in)
+	if err != nil {
+		return out, err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if _, empty := any(out).(none); empty {
+		return out, nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		return out, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", c.base, err)
+	}
+	return out, nil
+}
+
+func (o op[In, Out]) request(ctx context.Context, c *Client, in In) (*http.Request, error) {
+	method, path, _ := strings.Cut(o.route, " ")
+	query := url.Values{}
+	var body io.Reader
+	v := reflect.ValueOf(in)
+	for i := range v.NumField() {
+		f, tag := v.Field(i), v.Type().Field(i).Tag
+		if name, ok := tag.Lookup("path"); ok {
+			path = strings.Replace(path, "{"+name+"}", url.PathEscape(fmt.Sprint(f.Interface())), 1)
+		} else if name, ok := tag.Lookup("query"); ok && !f.IsZero() {
+			query.Set(name, fmt.Sprint(f.Interface()))
+		} else if form := tag.Get("body"); form == "text" {
+			body = strings.NewReader(f.String())
+		} else if form == "json" {
+			raw, err := json.Marshal(f.Interface())
+			if err != nil {
+				return nil, err
+			}
+			body = bytes.NewReader(raw)
+		}
+	}
+	return c.request(ctx, method, path, query, body)
+}
+
+// readInput fills in, a pointer to a struct, from the request.
+func readInput(w http.ResponseWriter, r *http.Request, in any) error {
+	v := reflect.ValueOf(in).Elem()
+	known := map[string]bool{}
+	for i := range v.NumField() {
+		f, tag := v.Field(i), v.Type().Field(i).Tag
+		if name, ok := tag.Lookup("path"); ok {
+			if err := setText(f, r.PathValue(name)); err != nil {
+				return fault.Invalid.Errorf("path: %s %w", name, err)
+			}
+		} else if name, ok := tag.Lookup("query"); ok {
+			known[name] = true
+			if err := setText(f, r.URL.Query().Get(name)); err != nil {
+				return fault.Invalid.Errorf("query string: %s %w", name, err)
+			}
+		} else if form := tag.Get("body"); form != "" {
+			if err := readBody(w, r, f, form); err != nil {
+				return err
+			}
+		}
+	}
+	for name := range r.URL.Query() {
+		if !known[name] {
+			return fault.Invalid.Errorf("query string: %q is no parameter of %s %s", name, r.Method, r.URL.Path)
+		}
+	}
+	return nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, f reflect.Value, form string) error {
+	raw, err := readAllBody(w, r)
+	if err != nil {
+		return err
+	}
+	if form == "text" {
+		f.SetString(string(raw))
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(f.Addr().Interface()); err != nil {
+		return badJSON(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fault.Invalid.Errorf("body: unexpected data after the JSON value")
+	}
+	return nil
+}
+
+func badJSON(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fault.Invalid.Errorf("body: it is empty, want JSON")
+	}
+	return fault.Invalid.Errorf("body: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// setText sets a string, bool, int or unsigned field; an absent text leaves it zero.
+func setText(f reflect.Value, text string) error {
+	if text == "" {
+		return nil
+	}
+	switch f.Kind() {
+	case reflect.String:
+		f.SetString(text)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("is %q, want true or false", text)
+		}
+		f.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("is %q, want a whole number", text)
+		}
+		f.SetInt(n)
+	case reflect.Uint64:
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("is %q, want a whole number", text)
+		}
+		f.SetUint(n)
+	default:
+		return fmt.Errorf("has a type that no text can give: %s", f.Type())
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/p2p"
+)
+
+// PeerInfo is a node on the network: its id, and where it can be reached.
+type PeerInfo struct {
+	ID    string
+	Addrs []string
+}
+
+// Replicator pushes the changes of collections to one peer.
+type Replicator struct {
+	Info          PeerInfo
+	Collections   []string // names; empty: all
+	CollectionIDs []string
+	Status        int    // 0: active, 1: the peer is unreachable
+	Behind        uint64 // changes that the peer has not acknowledged
+	Problem       string `json:",omitempty"`
+}
+
+// Shared is an invitation to collections of the node.
+type Shared struct {
+	Ticket      string   `json:"ticket"`
+	Collections []string `json:"collections"`
+	Addrs       []string `json:"addrs"` // where the ticket says that this node is
+}
+
+// JoinProgress says how far a join has come.
+type JoinProgress struct {
+	Documents uint64 `json:"documents"`
+	Total     uint64 `json:"total"` // as far as known
+	Bytes     uint64 `json:"bytes"` // received
+}
+
+// Joined is how a join ended: everything the other node had is here, durably.
+type Joined struct {
+	Documents uint64 `json:"documents"`
+	Root      string `json:"root"` // of all joined collections together
+	Bytes     uint64 `json:"bytes"`
+	Millis    int64  `json:"milliseconds"`
+}
+
+// Took returns how long the join took.
+func (j Joined) Took() time.Duration { return time.Duration(j.Millis) * time.Millisecond }
+
+// Status is what a node holds, and whether its peers hold the same.
+type Status struct {
+	Peer        string             `json:"peer,omitempty"` // id of this node
+	Documents   uint64             `json:"documents"`      // of all collections, without those deleted
+	Root        string             `json:"root"`           // over all collections
+	Collections []CollectionStatus `json:"collections"`
+	Peers       []PeerStatus       `json:"peers"`
+	Traffic     Traffic            `json:"traffic"`
+}
+
+// CollectionStatus is one collection of a node. Two nodes hold the same documents
+// exactly if their roots are equal.
+type CollectionStatus struct {
+	Name      string `json:"name"`
+	ID        string `json:"id"`
+	Documents uint64 `json:"documents"` // without those deleted
+	Root      string `json:"root"`
+}
+
+// PeerStatus is one peer and its copies.
+type PeerStatus struct {
+	ID          string           `json:"id"`
+	Addrs       []string         `json:"addrs,omitempty"`
+	Connected   bool             `json:"connected"`
+	Trusted     bool             `json:"trusted"` // named by the operator of this node
+	Millis      float64          `json:"roundTripMilliseconds,omitempty"`
+	Collections []PeerCollection `json:"collections"`
+	Problem     string           `json:"problem,omitempty"` // of the last session
+	Hint        string           `json:"hint,omitempty"`    // what to do about it
+}
+
+// PeerCollection is a peer's copy of a collection.
+type PeerCollection struct {
+	Name    string    `json:"name"`
+	State   p2p.State `json:"state"`
+	Differ  uint64    `json:"differ,omitempty"`  // documents
+	AtLeast bool      `json:"atLeast,omitempty"` // more may differ
+}
+
+// Traffic is how many bytes of documents the node has moved since its start.
+type Traffic struct {
+	Sent     uint64 `json:"sent"`
+	Received uint64 `json:"received"`
+}
+
+type replicatorChange struct {
+	Body struct {
+		Info        PeerInfo
+		Collections []string
+	} `body:"json"`
+}
+
+type shareRequest struct {
+	Body struct {
+		Collections []string `json:"collections"`
+	} `body:"json"`
+}
+
+type statusRequest struct {
+	Local bool `query:"local"` // do not ask the peers
+}
+
+type names struct {
+	Names []string `body:"json"`
+}
+
+type connectRequest struct {
+	Body struct {
+		Addr string `json:"addr"`
+	} `body:"json"`
+}
+
+var (
+	opInfo             = op[none, PeerInfo]{"GET /p2p/info", (*Server).info}
+	opPeers            = op[none, []PeerInfo]{"GET /p2p/peers", (*Server).peers}
+	opConnect          = op[connectRequest, none]{"POST /p2p/connect", (*Server).connect}
+	opReplicators      = op[none, []Replicator]{"GET /p2p/replicators", (*Server).replicators}
+	opAddReplicator    = op[replicatorChange, none]{"POST /p2p/replicators", (*Server).addReplicator}
+	opRemoveReplicator = op[replicatorChange, none]{"DELETE /p2p/replicators", (*Server).removeReplicator}
+	opTopics           = op[none, []string]{"GET /p2p/collections", (*Server).topics}
+	opAddTopics        = op[names, none]{"POST /p2p/collections", (*Server).addTopics}
+	opRemoveTopics     = op[names, none]{"DELETE /p2p/collections", (*Server).removeTopics}
+	opShare            = op[shareRequest, Shared]{"POST /p2p/share", (*Server).share}
+	opStatus           = op[statusRequest, Status]{"GET /p2p/status", (*Server).status}
+)
+
+// operations is the whole table, but for the operations that stream.
+var operations = []operation{
+	opAddSchema, opSchemas, opCollections,
+	opBegin, opBeginConcurrent, opCommit, opDiscard,
+	opInfo, opPeers, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
+	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,
+}
+
+// network returns the node on the network, or says that there is none.
+func (s *Server) network() (*p2p.Node, error) {
+	if s.node == nil {
+		return nil, fault.Unavailable.Errorf("p2p network is disabled: start the node without --no-p2p")
+	}
+	return s.node, nil
+}
+
+type joinRequest struct {
+	Ticket string `json:"ticket"`
+}
+
+// Join gets the collections that a ticket shares and waits until the node holds all
+// that the other had. progress may be nil.
+func (c *Client) Join(ctx context.Context, ticket string, progress func(JoinProgress)) (Joined, error) {
+	raw, err := json.Marshal(joinRequest{ticket})
+	if err != nil {
+		return Joined{}, err
+	}
+	req, err := c.request(ctx, http.MethodPost, "/p2p/join", nil, bytes.NewReader(raw))
+	if err != nil {
+		return Joined{}, err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return Joined{}, err
+	}
+	defer resp.Body.Close()
+	return follow[JoinProgress, Joined](resp.Body, progress)
+}
+
+// Share makes a ticket for collections, all of them if none is named.
+func (c *Client) Share(ctx context.Context, collections []string) (Shared, error) {
+	var in shareRequest
+	in.Body.Collections = collections
+	return opShare.call(ctx, c, in)
+}
+
+// Status returns what the node holds, and whether its peers hold the same, which
+// it asks them.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return opStatus.call(ctx, c, statusRequest{})
+}
+
+// LocalStatus returns what the node holds, and asks no peer.
+func (c *Client) LocalStatus(ctx context.Context) (Status, error) {
+	return opStatus.call(ctx, c, statusRequest{Local: true})
+}
+
+// Info returns the node's own id and addresses.
+func (c *Client) Info(ctx context.Context) (PeerInfo, error) { return opInfo.call(ctx, c, none{}) }
+
+// Peers returns the peers that the node is connected to.
+func (c *Client) Peers(ctx context.Context) ([]PeerInfo, error) { return opPeers.call(ctx, c, none{}) }
+
+// Connect connects the node to a peer, named by a multiaddr that ends with its id.
+func (c *Client) Connect(ctx context.Context, addr string) error {
+	var in connectRequest
+	in.Body.Addr = addr
+	_, err := opConnect.call(ctx, c, in)
+	return err
+}
+
+// Replicators returns the peers that changes are pushed to.
+func (c *Client) Replicators(ctx context.Context) ([]Replicator, error) {
+	return opReplicators.call(ctx, c, none{})
+}
+
+// AddReplicator pushes every change of collections, or of all, to a peer.
+func (c *Client) AddReplicator(ctx context.Context, peer PeerInfo, collections []string) error {
+	_, err := opAddReplicator.call(ctx, c, change(peer, collections))
+	return err
+}
+
+// RemoveReplicator stops pushing collections, or all, to a peer.
+func (c *Client) RemoveReplicator(ctx context.Context, peer PeerInfo, collections []string) error {
+	_, err := opRemoveReplicator.call(ctx, c, change(peer, collections))
+	return err
+}
+
+func change(peer PeerInfo, collections []string) replicatorChange {
+	var in replicatorChange
+	in.Body.Info, in.Body.Collections = peer, collections
+	return in
+}

@@ -1,0 +1,168 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/p2p"
+)
+
+// Config says what a Server serves.
+type Config struct {
+	DB     *pando.DB
+	Node   *p2p.Node    // nil: networking is off
+	Logger *slog.Logger // nil: silent
+}
+
+// Server answers the operations of one node over HTTP. Its goroutines are those
+// of net/http, one per connection, and the timers of explicit transactions;
+// Shutdown ends both.
+type Server struct {
+	db       *pando.DB
+	node     *p2p.Node
+	log      *slog.Logger
+	txs      *transactions
+	http     *http.Server
+	inFlight chan struct{} // one token per running request
+	closing  atomic.Bool
+	// requests ends when the grace of a shutdown is over, streams when it begins:
+	// a client follows a stream for as long as it likes, so nobody waits for one.
+	requests, streams       context.Context
+	endRequests, endStreams context.CancelFunc
+}
+
+// NewServer returns a server that listens nowhere yet.
+func NewServer(c Config) *Server {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, inFlight: make(chan struct{}, maxInFlight)}
+	s.requests, s.endRequests = context.WithCancel(context.Background())
+	s.streams, s.endStreams = context.WithCancel(s.requests)
+	s.txs = newTransactions(s.log)
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return s.requests },
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Handler returns the HTTP surface, guarded.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, o := range operations {
+		o.mount(s, mux)
+	}
+	mux.HandleFunc("POST "+Base+"/graphql", s.postGraphQL)
+	mux.HandleFunc("GET "+Base+"/graphql", s.getGraphQL)
+	mux.HandleFunc("POST "+Base+"/import/{collection}", s.importRecords)
+	mux.HandleFunc("GET "+Base+"/export/{collection}", s.exportRecords)
+	mux.HandleFunc("POST "+Base+"/p2p/join", s.join)
+	mux.HandleFunc("GET /health", s.health)
+	mux.HandleFunc("GET /health-check", s.health)
+	mux.HandleFunc("GET /ready", s.ready)
+	mux.HandleFunc("/", s.unknown(mux))
+	return s.guard(mux)
+}
+
+// Serve answers requests until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown refuses new requests, lets those that run end until ctx is done, ends
+// streams at once and discards open transactions.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.closing.Store(true)
+	s.endStreams()
+	err := s.http.Shutdown(ctx)
+	s.endRequests()
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	s.txs.close()
+	return err
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusOK, "Healthy")
+}
+
+// ready says whether requests will be answered: a node that closes is not.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.closing.Load() {
+		s.fail(w, r, fault.Closed.Errorf("the node is closing"))
+		return
+	}
+	s.answer(w, http.StatusOK, "Ready")
+}
+
+// unknown answers what no route matches: a wrong path, or a wrong method.
+func (s *Server) unknown(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+			if _, pattern := mux.Handler(probe); pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			s.fail(w, r, fault.NotFound.Errorf("%s is no path of this node: operations are below %s", r.URL.Path, Base))
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.answer(w, http.StatusMethodNotAllowed, problemOf(fault.Invalid.Errorf(
+			"method %s on %s: use %s", r.Method, r.URL.Path, strings.Join(allowed, " or "))))
+	}
+}
+
+// answer writes v as JSON.
+func (s *Server) answer(w http.ResponseWriter, status int, v any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		s.log.Error("an answer cannot be written as JSON", "error", err)
+		status, body = http.StatusInternalServerError, *bytes.NewBufferString(`{"error":"the node failed unexpectedly","code":"INTERNAL"}`)
+	}
+	writeJSON(w, status, body.Bytes())
+}
+
+// writeJSON answers at once and whole: with its length known, a client that is
+// still sending can read it to the end.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client has gone; there is nobody to tell
+}
+
+// fail reports err with the status of its kind. What nobody foresaw is logged too:
+// the client can do nothing about it.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := StatusCode(err)
+	if status == http.StatusInternalServerError {
+		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	s.answer(w, status, problemOf(err))
+}
