@@ -1,0 +1,156 @@
+// Command pando runs a Pando node and talks to one.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole command: its result is the exit code.
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+
+	c := &command{in: in, out: out, err: errOut}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(errOut, "pando:", err)
+	}
+	return api.ExitCode(err)
+}
+
+// command is what all commands share: the streams, and the flags of the root.
+type command struct {
+	in       io.Reader
+	out, err io.Writer
+
+	rootdir   string
+	url       string
+	logLevel  string
+	logFormat string
+}
+
+func (c *command) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pando",
+		Short: "A peer-to-peer document database",
+		Long: `Pando is a document database that needs no server: every node keeps its own copy,
+answers queries by itself and merges with others when it meets them.
+
+  pando start                    run a node
+  pando share                    on one machine: print a ticket
+  pando join TICKET              on another: get everything, and stay in sync
+  pando demo                     see it happen, with two nodes on this machine
+
+Every setting is a flag, or an environment variable PANDO_…; the flag wins.
+
+Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists already · 5 conflict
+            6 denied · 7 too large · 8 corrupt data · 9 unavailable · 10 closed`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Args:              noArgs,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applyEnv(cmd.Flags(), os.LookupEnv) },
+		RunE:              help,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fault.Invalid.Errorf("%w: see '%s --help'", err, cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&c.rootdir, "rootdir", defaultRootdir(), "directory of the node")
+	f.StringVar(&c.url, "url", api.DefaultAddress, "HOST:PORT of the node's HTTP API")
+	f.StringVar(&c.logLevel, "log-level", "info", "what to log: debug, info, warn or error")
+	f.StringVar(&c.logFormat, "log-format", "text", "form of the log: text or json")
+	settings(f, "rootdir", "url", "log-level", "log-format")
+	root.AddCommand(
+		c.startCommand(), c.shareCommand(), c.joinCommand(),
+		c.schemaCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(),
+		c.statusCommand(), c.peerCommand(), c.replicatorCommand(),
+		c.fsckCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand(),
+	)
+	return root
+}
+
+func defaultRootdir() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".pando"
+	}
+	return filepath.Join(home, ".pando")
+}
+
+// help is what a command that only groups others does.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// group is a command that only groups others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: help}
+	g.AddCommand(subs...)
+	return g
+}
+
+// client returns a client of the node at --url.
+func (c *command) client() (*api.Client, error) { return api.NewClient(c.url) }
+
+// logger writes to standard error: standard output belongs to results.
+func (c *command) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return nil, fault.Invalid.Errorf("--log-level %q: want debug, info, warn or error", c.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch c.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(c.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(c.err, options)), nil
+	}
+	return nil, fault.Invalid.Errorf("--log-format %q: want text or json", c.logFormat)
+}
+
+// terminal reports whether a person looks at w.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return fault.Invalid.Errorf("%q is no command of '%s': see '%s --help'", args[0], cmd.CommandPath(), cmd.CommandPath())
+	}
+	return fault.Invalid.Errorf("%q is one argument too many: see '%s --help'", args[0], cmd.CommandPath())
+}
+
+// exactly refuses another number of arguments than the named ones.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fault.Invalid.Errorf("%s is missing: see '%s --help'", names[len(args)], cmd.CommandPath())
+		case len(args) > len(names):
+			return fault.Invalid.Errorf("%q is one argument too many: see '%s --help'", args[len(names)], cmd.CommandPath())
+		}
+		return nil
+	}
+}

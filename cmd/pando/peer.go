@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/spf13/cobra"
+)
+
+func (c *command) peerCommand() *cobra.Command {
+	info := &cobra.Command{Use: "info", Short: "Print the peer id and the addresses of the node", Args: noArgs, RunE: c.peerInfo}
+	list := &cobra.Command{Use: "list", Short: "List the peers that the node is connected to", Args: noArgs, RunE: c.peerList}
+	connect := &cobra.Command{
+		Use: "connect MULTIADDR", Short: "Connect to a peer, and remember it",
+		Example: "  pando peer connect /ip4/192.0.2.7/tcp/9171/p2p/12D3KooW…",
+		Args:    exactly("MULTIADDR"), RunE: c.peerConnect,
+	}
+	return group("peer", "See the node on the network, and connect to others", info, list, connect)
+}
+
+func (c *command) peerInfo(cmd *cobra.Command, _ []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	info, err := node.Info(cmd.Context())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, info.ID)
+	for _, a := range info.Addrs {
+		fmt.Fprintln(c.out, full(a, info.ID))
+	}
+	return nil
+}
+
+// full makes an address one that can be given to connect.
+func full(addr, id string) string {
+	if strings.Contains(addr, "/p2p/") {
+		return addr
+	}
+	return addr + "/p2p/" + id
+}
+
+func (c *command) peerList(cmd *cobra.Command, _ []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	peers, err := node.Peers(cmd.Context())
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PEER\tADDRESS")
+	for _, p := range peers {
+		fmt.Fprintf(w, "%s\t%s\n", p.ID, strings.Join(p.Addrs, " "))
+	}
+	return w.Flush()
+}
+
+func (c *command) peerConnect(cmd *cobra.Command, args []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	if err := node.Connect(cmd.Context(), args[0]); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "connected")
+	return nil
+}
+
+func (c *command) replicatorCommand() *cobra.Command {
+	add := &cobra.Command{
+		Use: "add MULTIADDR [COLLECTION …]", Short: "Push every change of collections, or of all of them, to a peer",
+		Args: atLeast("MULTIADDR"), RunE: c.replicatorAdd,
+	}
+	list := &cobra.Command{Use: "list", Short: "List the replicators, and how far each has come", Args: noArgs, RunE: c.replicatorList}
+	remove := &cobra.Command{
+		Use: "remove PEER [COLLECTION …]", Short: "Stop to push to a peer",
+		Args: atLeast("PEER"), RunE: c.replicatorRemove,
+	}
+	return group("replicator", "Push changes to peers that need not ask", add, list, remove)
+}
+
+func atLeast(name string) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fault.Invalid.Errorf("%s is missing: see '%s --help'", name, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func (c *command) replicatorAdd(cmd *cobra.Command, args []string) error {
+	id, addr, err := splitAddr(args[0])
+	if err != nil {
+		return err
+	}
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	peer := api.PeerInfo{ID: id, Addrs: []string{addr}}
+	if err := node.AddReplicator(cmd.Context(), peer, args[1:]); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "added", id)
+	return nil
+}
+
+// splitAddr takes the peer id off a multiaddr.
+func splitAddr(addr string) (id, rest string, err error) {
+	i := strings.LastIndex(addr, "/p2p/")
+	if i < 0 || addr[i+len("/p2p/"):] == "" {
+		return "", "", fault.Invalid.Errorf("multiaddr %q: it must end with /p2p/PEERID, as 'pando peer info' prints it", addr)
+	}
+	return addr[i+len("/p2p/"):], addr, nil
+}
+
+func (c *command) replicatorList(cmd *cobra.Command, _ []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	all, err := node.Replicators(cmd.Context())
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PEER\tCOLLECTIONS\tSTATE\tBEHIND")
+	for _, r := range all {
+		names := "all"
+		if len(r.Collections) > 0 {
+			names = strings.Join(r.Collections, ",")
+		}
+		state := "active"
+		if r.Status != 0 {
+			state = "inactive"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Info.ID, names, state, grouped(r.Behind))
+	}
+	return w.Flush()
+}
+
+func (c *command) replicatorRemove(cmd *cobra.Command, args []string) error {
+	id := args[0]
+	if strings.Contains(id, "/") {
+		var err error
+		if id, _, err = splitAddr(id); err != nil {
+			return err
+		}
+	}
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	if err := node.RemoveReplicator(cmd.Context(), api.PeerInfo{ID: id}, args[1:]); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "removed", id)
+	return nil
+}

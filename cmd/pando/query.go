@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/spf13/cobra"
+)
+
+func (c *command) queryCommand() *cobra.Command {
+	var file, variables, operation string
+	cmd := &cobra.Command{
+		Use:   "query [flags] 'GRAPHQL'",
+		Short: "Run a GraphQL query or mutation",
+		Long:  "Run a GraphQL query or mutation, given as an argument, in a file, or on standard input (-).\nThe data goes to standard output; each error to standard error.",
+		Example: `  pando query '{ User(filter: {age: {_gt: 30}}) { name age } }'
+  pando query --variables '{"name": "Ada"}' 'mutation($name: String) { create_User(input: {name: $name}) { _docID } }'`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 1:
+				return fault.Invalid.Errorf("%d arguments: put the query in quotes, as one", len(args))
+			case (len(args) == 1) == (file != ""):
+				return fault.Invalid.Errorf("give the query as one argument, or in a file with -f: see '%s --help'", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text := file
+			if len(args) == 1 {
+				text = args[0]
+			}
+			if file != "" || text == "-" {
+				var err error
+				if text, err = c.readText(text); err != nil {
+					return err
+				}
+			}
+			req := api.Request{Query: text, OperationName: operation}
+			if variables != "" {
+				if !isObject(variables) {
+					return fault.Invalid.Errorf("--variables: want a JSON object, such as {\"name\": \"Ada\"}")
+				}
+				req.Variables = json.RawMessage(variables)
+			}
+			return c.query(cmd, req)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "file", "f", "", "file with the query, - for standard input")
+	f.StringVarP(&variables, "variables", "v", "", "variables, as a JSON object")
+	f.StringVarP(&operation, "operation", "o", "", "name of the operation to run, if the text has several")
+	return cmd
+}
+
+func isObject(text string) bool {
+	var object map[string]json.RawMessage
+	return json.Unmarshal([]byte(text), &object) == nil && object != nil
+}
+
+func (c *command) query(cmd *cobra.Command, req api.Request) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	resp, err := node.Query(cmd.Context(), req)
+	if err != nil {
+		return err
+	}
+	if len(resp.Data) > 0 && !bytes.Equal(resp.Data, []byte("null")) {
+		if err := printRaw(c.out, resp.Data); err != nil {
+			return err
+		}
+	}
+	// All but the last error are printed here; the last one ends the command.
+	for _, e := range resp.Errors[:max(len(resp.Errors)-1, 0)] {
+		fmt.Fprintln(c.err, "pando:", e.Err())
+	}
+	if n := len(resp.Errors); n > 0 {
+		return resp.Errors[n-1].Err()
+	}
+	return nil
+}
+
+// printRaw writes JSON indented, with its keys in the order in which they came.
+func printRaw(w io.Writer, raw []byte) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return fault.Unavailable.Errorf("answer of the node: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err := b.WriteTo(w)
+	return err
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando/internal/kv"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary be pando itself, so scripts run the real command
+// in processes of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pando": main})
+}
+
+// Scripts of the whole program. Besides the commands of testscript they know
+//
+//	node NAME [FLAG…]        start a node on directory NAME; $NAME is its --url, $NAME_p2p its address for peers
+//	stop NAME                end it as a user would; fails if it ends badly or slowly
+//	crash NAME               kill -9
+//	crash-importing NAME COLLECTION FILE   import, and kill -9 the node when it has reported two batches
+//	crash-joining NAME FILE  join with the ticket in FILE, and kill -9 the node when documents have come
+//	crash-writing NAME       16 clients create users one by one; kill -9 the node under them
+//	kept NAME                every document that was acknowledged before a crash is there
+//	converged NAME NAME      wait until both hold the same documents
+//	records FILE N           write N records of users into FILE
+//	newer-format DIR         make a directory one of a future version
+//	exits CODE ARG…          run pando; it must end with CODE, and say one thing on standard error unless that is 0
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			nodes := &cluster{t: t, dir: env.WorkDir, nodes: map[string]*scriptNode{}}
+			env.Values[clusterKey{}] = nodes
+			env.Defer(nodes.killAll)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"node":            cmdNode,
+			"stop":            cmdStop,
+			"crash":           cmdCrash,
+			"converged":       cmdConverged,
+			"records":         cmdRecords,
+			"exits":           cmdExits,
+			"crash-importing": cmdCrashImporting,
+			"crash-joining":   cmdCrashJoining,
+			"crash-writing":   cmdCrashWriting,
+			"kept":            cmdKept,
+			"newer-format":    cmdNewerFormat,
+		},
+	})
+}
+
+type clusterKey struct{}
+
+// cluster is the nodes that one script has started.
+type cluster struct {
+	t     *testing.T
+	dir   string
+	nodes map[string]*scriptNode
+	acked []string // docIDs of acknowledged creates
+	least int      // documents that an import has reported
+}
+
+type scriptNode struct {
+	*child
+	flags []string
+}
+
+func clusterOf(ts *testscript.TestScript) *cluster { return ts.Value(clusterKey{}).(*cluster) }
+
+func (c *cluster) killAll() {
+	for _, n := range c.nodes {
+		if n.process != nil {
+			n.process.Process.Kill()
+			n.process.Wait()
+		}
+	}
+}
+
+func (c *cluster) node(ts *testscript.TestScript, name string) *scriptNode {
+	n := c.nodes[name]
+	if n == nil || n.process == nil {
+		ts.Fatalf("node %s is not running", name)
+	}
+	return n
+}
+
+// pandoPath is the command that testscript put into PATH.
+func pandoPath(ts *testscript.TestScript) string {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		path := filepath.Join(dir, "pando")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	ts.Fatalf("pando is not in PATH")
+	return ""
+}
+
+func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: node NAME [FLAG…]")
+	}
+	c, name := clusterOf(ts), args[0]
+	n := &scriptNode{child: &child{name: name, dir: ts.MkAbs(name), program: pandoPath(ts)}, flags: args[1:]}
+	flags := n.flags
+	if before := c.nodes[name]; len(flags) == 0 && before != nil {
+		flags = []string{"--p2paddr", listenedOn(before.p2p)} // a real node comes back where it was
+	} else if len(flags) == 0 {
+		flags = loopback
+	}
+	ts.Check(n.start(context.Background(), flags...))
+	c.nodes[name] = n
+	ts.Setenv(name, strings.TrimPrefix(n.http, "http://"))
+	first, _, _ := strings.Cut(n.p2p, ",")
+	ts.Setenv(name+"_p2p", first)
+}
+
+// listenedOn returns the addresses that a node printed, as --p2paddr takes them.
+func listenedOn(p2p string) string {
+	var addrs []string
+	for a := range strings.SplitSeq(p2p, ",") {
+		a, _, _ = strings.Cut(a, "/p2p/")
+		if !strings.HasSuffix(a, "/ws") { // it shares the port of TCP
+			addrs = append(addrs, a)
+		}
+	}
+	return strings.Join(addrs, ",")
+}
+
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stop NAME")
+	}
+	begun := time.Now()
+	ts.Check(clusterOf(ts).node(ts, args[0]).stop())
+	if d := time.Since(begun); d > shutdownGrace+3*time.Second {
+		ts.Fatalf("node %s took %v to end", args[0], d)
+	}
+}
+
+// convergeTimeout is far beyond what two nodes on one machine need.
+const convergeTimeout = 60 * time.Second
+
+func cmdConverged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: converged NAME NAME")
+	}
+	c := clusterOf(ts)
+	a, b := c.node(ts, args[0]), c.node(ts, args[1])
+	deadline := time.Now().Add(convergeTimeout)
+	for {
+		same, err := sameRoots(context.Background(), a.client, b.client)
+		ts.Check(err)
+		if same {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s and %s differ after %v\n%s\n%s", a.name, b.name, convergeTimeout, a.log.last(), b.log.last())
+		}
+		time.Sleep(demoPoll)
+	}
+}
+
+// cmdRecords writes records that an import reads.
+func cmdRecords(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: records FILE N")
+	}
+	var n int
+	if _, err := fmt.Sscan(args[1], &n); err != nil {
+		ts.Fatalf("records: %v", err)
+	}
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{\"name\": \"user %d\", \"age\": %d}\n", i, i%100)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644))
+}
+
+// cmdExits runs pando and checks its exit code and that it says one thing on
+// standard error: exits CODE ARG…
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE ARG…")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, pandoPath(ts), args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(quietEnv(), "HOME="+ts.Getenv("HOME"))
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	fmt.Fprint(ts.Stdout(), out.String())
+	fmt.Fprint(ts.Stderr(), errOut.String())
+	if got := fmt.Sprint(cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("pando %s: exit code %s, want %s (%v)\n%s", strings.Join(args[1:], " "), got, args[0], err, errOut.String())
+	}
+	if n := strings.Count(errOut.String(), "pando:"); n != 1 && args[0] != "0" {
+		ts.Fatalf("pando %s: %d errors on standard error, want one:\n%s", strings.Join(args[1:], " "), n, errOut.String())
+	}
+}
+
+// cmdNewerFormat makes a directory look as if a pando of the future had made it.
+func cmdNewerFormat(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: newer-format DIR")
+	}
+	db, err := kv.Open(filepath.Join(ts.MkAbs(args[0]), "data"), kv.Options{})
+	ts.Check(err)
+	b := db.NewBatch()
+	b.Set([]byte("gf"), []byte{0, 0, 0, 99})
+	p, err := db.Apply(b)
+	ts.Check(err)
+	ts.Check(p.Wait())
+	ts.Check(db.Close())
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/mdp/qrterminal/v3"
+	"github.com/pandodb/pando/api"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func (c *command) shareCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "share [COLLECTION …]",
+		Short: "Print a ticket with which another node joins",
+		Long: `Print a ticket with which another node joins: whoever holds it gets the named
+collections, or all of them, and may write to them. Give it only to those you trust.
+
+On a terminal the ticket is followed by a QR code and what to do with it.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node, err := c.client()
+			if err != nil {
+				return err
+			}
+			shared, err := node.Share(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			if onlyHere(shared.Addrs) {
+				fmt.Fprintln(c.err, "note: the node listens on this machine only; for others start it with --p2paddr /ip4/0.0.0.0/udp/9171/quic-v1,/ip4/0.0.0.0/tcp/9171")
+			}
+			fmt.Fprintln(c.out, shared.Ticket)
+			if terminal(c.out) {
+				c.showTicket(shared.Ticket)
+			}
+			return nil
+		},
+	}
+}
+
+// onlyHere reports whether all addresses are those of the loopback interface.
+func onlyHere(addrs []string) bool {
+	return !slices.ContainsFunc(addrs, func(a string) bool {
+		return !strings.HasPrefix(a, "/ip4/127.") && !strings.HasPrefix(a, "/ip6/::1/")
+	})
+}
+
+// quietZone is how many blank modules a QR code needs around it.
+const quietZone = 1
+
+// showTicket draws the ticket for a phone, if the terminal is wide enough.
+func (c *command) showTicket(ticket string) {
+	var code strings.Builder
+	qrterminal.GenerateWithConfig(ticket, qrterminal.Config{Level: qrterminal.L, Writer: &code, HalfBlocks: true, QuietZone: quietZone,
+		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK, BlackWhiteChar: qrterminal.BLACK_WHITE})
+	line, _, _ := strings.Cut(code.String(), "\n")
+	if f, ok := c.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && len([]rune(line)) <= width {
+			io.WriteString(c.out, "\n"+code.String())
+		}
+	}
+	fmt.Fprintln(c.out, "\non the other machine:\n  pando start\n  pando join TICKET")
+}
+
+func (c *command) joinCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "join TICKET|-",
+		Short: "Get the collections of another node, and stay in sync with it",
+		Long: `Get the collections that a ticket shares, with their schema and all documents, and stay
+in sync with the node that made it. With - the ticket is read from standard input, where
+other users of this machine cannot see it.`,
+		Args: exactly("TICKET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node, err := c.client()
+			if err != nil {
+				return err
+			}
+			ticket := args[0]
+			if ticket == "-" {
+				if ticket, err = c.readText("-"); err != nil {
+					return err
+				}
+			}
+			bar := c.bar(-1, "joining")
+			joined, err := node.Join(cmd.Context(), strings.TrimSpace(ticket), func(at api.JoinProgress) {
+				bar.at(int64(at.Documents), int64(at.Total), size(at.Bytes))
+			})
+			bar.close()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "in sync: %s docs, root %s  (%s, %s)\n",
+				grouped(joined.Documents), joined.Root, took(joined.Took()), size(joined.Bytes))
+			return nil
+		},
+	}
+}

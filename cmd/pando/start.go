@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/p2p"
+	"github.com/spf13/cobra"
+)
+
+// shutdownGrace is how long requests that run may take to end before they are cut.
+const shutdownGrace = 2 * time.Second
+
+// startFlags are the settings of a node.
+type startFlags struct {
+	p2paddr []string
+	peers   []string
+	store   string
+	noP2P   bool
+}
+
+func (c *command) startCommand() *cobra.Command {
+	var s startFlags
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Run a node",
+		Long: `Run a node on --rootdir, which is made if it does not exist. When the node is ready it
+prints one line on standard output, and logs to standard error:
+
+  ready http=http://127.0.0.1:9181 p2p=/ip4/127.0.0.1/tcp/9171/p2p/12D3KooW…[,…]
+
+Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), s) },
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&s.p2paddr, "p2paddr", p2p.DefaultListen, "addresses to listen on for peers, as multiaddrs")
+	f.StringSliceVar(&s.peers, "peers", nil, "peers to connect to, as multiaddrs that end with /p2p/PEERID")
+	f.StringVar(&s.store, "store", "pebble", "where documents are kept: pebble (in --rootdir) or memory")
+	f.BoolVar(&s.noP2P, "no-p2p", false, "run without a network")
+	settings(f, "p2paddr", "peers", "store", "no-p2p")
+	return cmd
+}
+
+func (c *command) start(ctx context.Context, s startFlags) (err error) {
+	log, err := c.logger()
+	if err != nil {
+		return err
+	}
+	db, err := c.openDB(ctx, s.store, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	listener, err := listen(ctx, c.url)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+
+	var node *p2p.Node
+	addrs := "off"
+	if !s.noP2P {
+		if node, err = p2p.Start(ctx, db, p2p.Config{
+			Listen: s.p2paddr, Peers: s.peers, Logger: log,
+			MDNS: !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
+		}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, node.Close()) }()
+		addrs = strings.Join(fullAddrs(node), ",")
+	}
+	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	fmt.Fprintf(c.out, "ready http=http://%s p2p=%s\n", listener.Addr(), addrs)
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("closing")
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	return errors.Join(server.Shutdown(grace), <-served)
+}
+
+func (c *command) openDB(ctx context.Context, store string, log *slog.Logger) (*pando.DB, error) {
+	dir := c.rootdir
+	switch store {
+	case "pebble":
+	case "memory":
+		dir = ""
+	default:
+		return nil, fault.Invalid.Errorf("--store %q: want pebble or memory", store)
+	}
+	return pando.Open(ctx, dir, &pando.Options{Logger: log})
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	address = strings.TrimSuffix(strings.TrimPrefix(address, "http://"), "/")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fault.Unavailable.Errorf("address %s is in use, perhaps by another node: choose another with --url, or port 0 for any", address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fault.Denied.Errorf("address %s: this user may not listen there: choose a port above 1023 with --url", address)
+	case err != nil:
+		return nil, fault.Invalid.Errorf("--url %q: %w: want HOST:PORT, such as %s", address, err, api.DefaultAddress)
+	}
+	return l, nil
+}
+
+func fullAddrs(node *p2p.Node) []string {
+	info := node.Info()
+	var addrs []string
+	for _, a := range info.Addrs {
+		addrs = append(addrs, full(a, info.ID))
+	}
+	return addrs
+}
