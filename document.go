@@ -45,6 +45,23 @@ func (d Document) Get(field string) any {
 	return toGo(d.doc.Value(f))
 }
 
+// Conflicts returns the other values of a multi-value register: those that were
+// written apart from the one that Get returns, and that nobody has overwritten.
+func (d Document) Conflicts(field string) []any {
+	if d.doc.Collection == nil {
+		return nil
+	}
+	f, ok := d.doc.Collection.Field(field)
+	if !ok || f.IsVirtual() {
+		return nil
+	}
+	var all []any
+	for _, v := range d.doc.State.Conflicts(f.ID, f.Kind()) {
+		all = append(all, toGo(v))
+	}
+	return all
+}
+
 // Fields returns the fields that have a value. Relations are under their id names.
 func (d Document) Fields() map[string]any {
 	m := map[string]any{}

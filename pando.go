@@ -17,6 +17,7 @@ package pando
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"iter"
@@ -76,7 +77,14 @@ var (
 )
 
 // NewIdentity makes a new ed25519 identity.
-func NewIdentity() (Identity, error) { return ident.Generate(ident.EdDSA) }
+func NewIdentity() (Identity, error) { return newIdentity(nil) }
+
+func newIdentity(r io.Reader) (Identity, error) {
+	if r == nil {
+		r = rand.Reader
+	}
+	return ident.GenerateFrom(ident.EdDSA, r)
+}
 
 // Options configure a database. The zero value is right for most.
 type Options struct {
@@ -92,7 +100,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
-	// Rand is where identities and unique docIDs come from; nil is the system's.
+	// Rand is where unique docIDs come from, and the identity of a database in
+	// memory; nil is the system's.
 	Rand io.Reader
 }
 
@@ -138,7 +147,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		so.FS, data = kv.NewMemFS(), dataDir
 		if self.IsZero() {
 			var err error
-			if self, err = NewIdentity(); err != nil {
+			if self, err = newIdentity(o.Rand); err != nil {
 				return nil, fmt.Errorf("new identity: %w", err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -295,6 +296,8 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 			x.out.value(value.OfBool(r.Deleted()))
 			return nil
 		}}, nil, nil
+	case roleConflicts:
+		return conflicts(registers(g.Collection)), nil, nil
 	case roleVersion:
 		return c.versions(g, s)
 	case roleOne:
@@ -312,6 +315,20 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 		x.out.value(read(x, r))
 		return x.err
 	}}, nil, nil
+}
+
+// conflicts writes the values of multi-value registers that are not shown.
+func conflicts(fs []*schema.Field) column {
+	return column{write: func(x *run, r *row) error {
+		m := map[string]value.Value{}
+		for _, f := range fs {
+			if vs := r.State.Conflicts(f.ID, f.Kind()); len(vs) > 0 {
+				m[f.Name] = value.OfList(vs)
+			}
+		}
+		x.out.value(value.OfMap(m))
+		return nil
+	}}
 }
 
 // relatedOne plans a single relation.

@@ -41,11 +41,16 @@ func (c *compiler) order(g *collection, v value.Value) ([]sortKey, error) {
 }
 
 func (c *compiler) sortKey(g *collection, o value.Value) (sortKey, bool, error) {
-	n := 0
-	for name, v := range o.Members() {
-		if n++; n > 1 {
-			return sortKey{}, false, fault.Invalid.Errorf("each order argument can only define one field: write [{a: ASC}, {b: DESC}]")
+	given := 0
+	for _, v := range o.Members() {
+		if !v.IsNull() {
+			given++
 		}
+	}
+	if given > 1 {
+		return sortKey{}, false, fault.Invalid.Errorf("each order argument can only define one field: write [{a: ASC}, {b: DESC}]")
+	}
+	for name, v := range o.Members() {
 		if v.IsNull() {
 			continue
 		}

@@ -84,7 +84,7 @@ func (p *Plan) IsSubscription() bool { return p.kind == ast.Subscription }
 // and must be dropped, and the transaction rolled back.
 func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 	if p.IsSubscription() {
-		return failed(nil, fault.Invalid.Errorf("a subscription does not run in a transaction: open it through a streaming transport"))
+		return failed(nil, fault.Invalid.Errorf("subscriptions are not served by this version: follow the feed of changes, or query again"))
 	}
 	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: w}}
 	x.out.byte('{')

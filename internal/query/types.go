@@ -5,6 +5,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
@@ -13,13 +14,14 @@ import (
 type role uint8
 
 const (
-	roleValue   role = iota // stored, a scalar or a list of scalars
-	roleOne                 // the related document
-	roleMany                // the related documents
-	roleOneID               // the docID of the related document
-	roleDocID               // _docID
-	roleDeleted             // _deleted
-	roleVersion             // _version
+	roleValue     role = iota // stored, a scalar or a list of scalars
+	roleOne                   // the related document
+	roleMany                  // the related documents
+	roleOneID                 // the docID of the related document
+	roleDocID                 // _docID
+	roleDeleted               // _deleted
+	roleVersion               // _version
+	roleConflicts             // _conflicts
 )
 
 // field is a field of a generated type.
@@ -56,9 +58,23 @@ func newCollection(c *schema.Collection, hidden []string) *collection {
 	}
 	g.add(&field{name: "_deleted", role: roleDeleted})
 	g.add(&field{name: "_version", role: roleVersion})
+	if len(registers(c)) > 0 {
+		g.add(&field{name: "_conflicts", role: roleConflicts})
+	}
 	g.types = []*ast.Definition{g.object(), g.filter(), g.order(), g.input(), g.countSelector()}
 	g.roots()
 	return g
+}
+
+// registers returns the fields of c that keep every value not overwritten.
+func registers(c *schema.Collection) []*schema.Field {
+	var fs []*schema.Field
+	for i := range c.Fields {
+		if c.Fields[i].Rule == crdt.MVR {
+			fs = append(fs, &c.Fields[i])
+		}
+	}
+	return fs
 }
 
 func (g *collection) add(f *field) {
@@ -149,6 +165,8 @@ func (g *collection) object() *ast.Definition {
 			d.Fields = append(d.Fields, defined(f.name, named("Boolean"), "Whether the document is deleted."))
 		case roleVersion:
 			d.Fields = append(d.Fields, defined(f.name, listOf("Commit"), "The commits of the document, newest first."))
+		case roleConflicts:
+			d.Fields = append(d.Fields, defined(f.name, named("JSON"), "By field, the values of multi-value registers that were written apart from the one shown."))
 		case roleOneID:
 			d.Fields = append(d.Fields, defined(f.name, named("ID"), "The docID of "+f.Name+"."))
 			d.Fields = append(d.Fields, g.laterID(d.Fields[len(d.Fields)-1], f)...)
