@@ -1,22 +1,38 @@
 package p2p
 
 import (
+	"context"
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/sec"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/quic-go/quic-go"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
@@ -41,49 +57,155 @@ const (
 	connsPerAddr = 128
 )
 
-// newHost makes a libp2p host with what Pando uses and no more: each service that
-// is left out is memory and goroutines of every idle node. There is no relay, no
+// newHost makes a libp2p host of the parts that Pando uses. The library's own
+// constructor takes in every transport there is, among them WebRTC: a third of the
+// program, most of which an idle node would keep in memory. There is no relay, no
 // DHT, no hole punching, no metrics registry.
 func newHost(key ident.Key, listen []string) (host.Host, error) {
-	seed, err := key.LibP2PSeed()
-	if err != nil {
-		return nil, fmt.Errorf("identity of the peer: %w", err)
-	}
-	private, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
-	if err != nil {
-		return nil, err
-	}
 	addrs, err := listenAddrs(listen)
 	if err != nil {
 		return nil, err
 	}
-	limits, err := resources()
+	seed, err := key.LibP2PSeed()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("identity of the peer: %w", err)
 	}
-	conns, err := connmgr.NewConnManager(connsLow, connsHigh)
+	p, err := newParts(seed)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	h, err := libp2p.New(
-		libp2p.Identity(private),
-		libp2p.ListenAddrs(addrs...),
-		libp2p.Transport(libp2pquic.NewTransport),
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(websocket.New),
-		libp2p.ShareTCPListener(),
-		libp2p.Security(noise.ID, noise.New),
-		libp2p.ResourceManager(limits),
-		libp2p.ConnectionManager(conns),
-		libp2p.DisableRelay(),
-		libp2p.DisableMetrics(),
-		libp2p.DisableIdentifyAddressDiscovery(),
-		libp2p.UserAgent("pando"),
-	)
+	for _, a := range addrs {
+		if err := p.swarm.Listen(a); err != nil {
+			p.close()
+			return nil, fault.Unavailable.Errorf("listen on %s: %w: choose another address, or stop what uses it", a, err)
+		}
+	}
+	h, err := basichost.NewHost(p.swarm, &basichost.HostOpts{
+		EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true,
+	})
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("listen on %v: %w: choose another address, or stop what uses it", listen, err)
+		p.close()
+		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	return h, nil
+	h.Start()
+	return &ownHost{h, p.quic}, nil
+}
+
+const userAgent = "pando"
+
+// ownHost is a host together with what it does not close itself.
+type ownHost struct {
+	*basichost.BasicHost
+	quic *quicreuse.ConnManager
+}
+
+func (h *ownHost) Close() error {
+	err := h.BasicHost.Close()
+	return errors.Join(err, h.quic.Close())
+}
+
+// parts are what a host is made of.
+type parts struct {
+	bus    event.Bus
+	swarm  *swarm.Swarm
+	quic   *quicreuse.ConnManager
+	conns  *connmgr.BasicConnMgr
+	limits network.ResourceManager
+}
+
+func newParts(seed []byte) (p parts, err error) {
+	private, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
+	if err != nil {
+		return p, err
+	}
+	id, err := peer.IDFromPrivateKey(private)
+	if err != nil {
+		return p, err
+	}
+	known, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return p, err
+	}
+	if err := errors.Join(known.AddPrivKey(id, private), known.AddPubKey(id, private.GetPublic())); err != nil {
+		return p, err
+	}
+	if p.limits, err = resources(); err != nil {
+		return p, err
+	}
+	if p.conns, err = connmgr.NewConnManager(connsLow, connsHigh); err != nil {
+		return p, err
+	}
+	p.bus = eventbus.NewBus()
+	p.swarm, err = swarm.NewSwarm(id, known, p.bus,
+		swarm.WithResourceManager(p.limits), swarm.WithDialTimeout(dialTimeout))
+	if err != nil {
+		return p, err
+	}
+	if p.quic, err = newQUIC(seed, p.limits); err != nil {
+		return p, err
+	}
+	return p, p.addTransports(private)
+}
+
+func (p *parts) addTransports(private crypto.PrivKey) error {
+	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
+	secure, err := noise.New(noise.ID, private, muxers)
+	if err != nil {
+		return err
+	}
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, p.limits, nil)
+	if err != nil {
+		return err
+	}
+	quic, err := libp2pquic.NewTransport(private, p.quic, nil, nil, p.limits)
+	if err != nil {
+		return err
+	}
+	ports := tcpreuse.NewConnMgr(tcpreuse.EnvReuseportVal, up) // one port for TCP and WebSocket
+	plain, err := tcp.NewTCPTransport(up, p.limits, ports)
+	if err != nil {
+		return err
+	}
+	web, err := websocket.New(up, p.limits, ports)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.swarm.AddTransport(quic), p.swarm.AddTransport(plain), p.swarm.AddTransport(web))
+}
+
+// newQUIC makes what all QUIC connections share. The keys need only be the node's
+// own and stay the same.
+func newQUIC(seed []byte, limits network.ResourceManager) (*quicreuse.ConnManager, error) {
+	derive := func(label string) (key [32]byte) {
+		mac := hmac.New(sha256.New, seed)
+		mac.Write([]byte(label))
+		return [32]byte(mac.Sum(nil))
+	}
+	return quicreuse.NewConnManager(
+		quic.StatelessResetKey(derive("pando/quic reset/1")), quic.TokenGeneratorKey(derive("pando/quic token/1")),
+		quicreuse.VerifySourceAddress(func(a net.Addr) bool { return limits.VerifySourceAddress(a) }),
+		// Counted from the first packet on, not from the end of the handshake.
+		quicreuse.ConnContext(func(ctx context.Context, c *quic.ClientInfo) (context.Context, error) {
+			addr, err := quicreuse.ToQuicMultiaddr(c.RemoteAddr, quic.Version1)
+			if err != nil {
+				addr = nil // the limits that need none hold still
+			}
+			scope, err := limits.OpenConnection(network.DirInbound, false, addr)
+			if err != nil {
+				return ctx, err
+			}
+			ctx = network.WithConnManagementScope(ctx, scope)
+			context.AfterFunc(ctx, scope.Done)
+			return ctx, nil
+		}))
+}
+
+// close releases parts of which no host was made.
+func (p *parts) close() {
+	p.swarm.Close()
+	p.conns.Close()
+	p.quic.Close()
+	p.limits.Close()
 }
 
 // listenAddrs reads the addresses to listen on. Every TCP port takes WebSocket
@@ -108,7 +230,6 @@ func listenAddrs(texts []string) ([]ma.Multiaddr, error) {
 // line, for peers that do not read answers.
 func resources() (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scaling)
 	partial := rcmgr.PartialLimitConfig{
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{},

@@ -113,7 +113,7 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 	if err := n.remember(info, false); err != nil {
 		return JoinResult{}, err
 	}
-	e := errand{only: only}
+	e := errand{only: only, joining: true}
 	if progress != nil {
 		e.progress = func(p Progress) {
 			p.Name = names[p.Collection]
@@ -140,11 +140,14 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 	var got report
 	for range joinRounds {
 		var err error
-		got, err = n.sync(ctx, t.Peer, e)
-		res.Bytes += got.Bytes
-		res.Commits += uint64(got.Applied)
-		if refused := new(refuse); errors.As(err, &refused) && refused.Code == refusedBusy && wait(ctx, refused.After) {
-			continue
+		for {
+			got, err = n.sync(ctx, t.Peer, e)
+			res.Bytes += got.Bytes
+			res.Commits += uint64(got.Applied)
+			refused := new(refuse)
+			if !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)) {
+				break
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("join: %w", err)

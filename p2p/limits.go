@@ -88,6 +88,9 @@ const (
 
 	// quarantine is how long a peer that broke the protocol stays cut off.
 	quarantine = 10 * time.Minute
+	// busyFor is how long a peer is asked to stay away when there are too many, or its
+	// session crosses another.
+	busyFor = 250 * time.Millisecond
 )
 
 // What gossip may cost.

@@ -20,15 +20,18 @@ import (
 
 // companion is what the node keeps of a connected peer.
 type companion struct {
-	id       peer.ID
-	turn     chan struct{} // held by the session that this node runs with the peer
-	fetches  chan struct{} // held by streams that this node fetches over
-	next     alarm         // when to run a session
-	stop     context.CancelFunc
-	failures int     // guarded by Node.mu, as all below
-	last     *report // of the last session that this node ran
+	id      peer.ID
+	turn    chan struct{} // held by the session that this node runs with the peer
+	fetches chan struct{} // held by streams that this node fetches over
+	next    alarm         // when to run a session
+	stop    context.CancelFunc
+
+	// Guarded by Node.mu.
+	running  bool // a session of this node
+	joining  bool // and somebody waits for it
+	failures int
+	last     *report // of the last session over all collections
 	lastErr  error
-	greeted  time.Time // when the peer last opened a session
 	skew     time.Duration
 }
 

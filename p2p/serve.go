@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,9 +19,6 @@ func (n *Node) handleSync(s network.Stream) {
 func (n *Node) handleFetch(s network.Stream) {
 	n.handle(s, n.admitFetch, n.serveFetch)
 }
-
-// busyFor is how long a peer is asked to stay away when there are too many.
-const busyFor = time.Second
 
 // handle serves one stream, in the goroutine that the host made for it.
 func (n *Node) handle(s network.Stream, admit func(peer.ID, int) bool, serve func(context.Context, *wire, peer.ID) error) {
@@ -91,6 +87,11 @@ func (n *Node) admitSession(p peer.ID, d int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	own := n.serving[p]
+	// Two sessions that cross would transfer everything twice. One gives way: that of
+	// the peer with the larger ID, or whichever is not a join.
+	if c := n.companions[p]; d > 0 && c != nil && c.running && (c.joining || n.host.ID() < p) {
+		return false
+	}
 	if d > 0 && (n.served.sessions >= maxSessions || own.sessions >= sessionsPerPeer) {
 		return false
 	}
@@ -314,10 +315,7 @@ func (s *service) take(m *push) error {
 func (n *Node) greetedBy(p peer.ID, equal bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.companions[p]; c != nil {
-		c.greeted = time.Now()
-		if equal {
-			c.next.clear()
-		}
+	if c := n.companions[p]; c != nil && equal {
+		c.next.clear()
 	}
 }

@@ -33,6 +33,7 @@ type errand struct {
 	pushOnly bool                      // give, take nothing
 	probe    bool                      // compare roots, transfer nothing
 	count    bool                      // of a probe: how many documents differ
+	joining  bool                      // somebody waits for it: it goes before a session of the peer
 	progress func(Progress)
 }
 
@@ -97,6 +98,8 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	case <-ctx.Done():
 		return report{}, fault.Unavailable.Errorf("sync with %s: %w", p, context.Cause(ctx))
 	}
+	n.running(c, true, e.joining)
+	defer n.running(c, false, false)
 	s, err := n.open(ctx, p, protocolSync)
 	if err != nil {
 		return report{}, err
@@ -115,6 +118,13 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	s.Close()
 	n.learn(p, &x.report, e)
 	return x.report, nil
+}
+
+// running notes that a session of this node begins or ended.
+func (n *Node) running(c *companion, running, joining bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.running, c.joining = running, joining
 }
 
 // open opens a stream to a peer for one protocol.
