@@ -16,21 +16,6 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
-// pack is a blocks message on its way out: the commits are encoded already, so
-// that each is copied once.
-type pack struct {
-	documents uint64
-	done      *dag.DocID
-	commits   int
-	packed    []byte
-}
-
-func (p *pack) append(b []byte) []byte {
-	b = cbor.AppendUint(begin(b, msgBlocks), p.documents)
-	b = cbor.AppendArray(appendToken(b, p.done), p.commits)
-	return append(b, p.packed...)
-}
-
 // sender writes commits in frames of a good size.
 type sender struct {
 	w       *wire

@@ -194,6 +194,9 @@ func FuzzDecode(f *testing.F) {
 		if r, ok := m.(*refuse); ok && (len(r.Text) == 512 || r.After == retryMost) {
 			return // cut on purpose
 		}
+		if _, ok := m.(*blocks); ok {
+			return // one content has several compressed forms
+		}
 		if again := m.append(nil); !bytes.Equal(again, body) {
 			t.Errorf("%T: read %x, wrote %x", m, body, again)
 		}
