@@ -238,8 +238,8 @@ func (tx *Tx) checkParents(n short, cm *dag.Commit) (missing []dag.CID, err erro
 			missing = append(missing, p)
 			continue
 		}
-		if at.coll != n {
-			return nil, fault.Invalid.Errorf("parent %s belongs to another collection", p)
+		if at.coll != n || at.doc != cm.Doc {
+			return nil, fault.Invalid.Errorf("parent %s belongs to another document", p) // whatever the missing ones are
 		}
 		info := dag.ParentInfo{CID: p, Doc: at.doc, Height: at.height}
 		if info.HLC, err = tx.clock(at); err != nil {
