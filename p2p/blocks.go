@@ -214,6 +214,7 @@ type intake struct {
 	Documents                uint64
 	Missing                  map[dag.DocID][]dag.CID
 	Mark                     uint64 // of END
+	Bytes                    uint64 // of a fetch, both ways
 }
 
 func (t *intake) add(m pando.Merged) {

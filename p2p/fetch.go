@@ -16,8 +16,7 @@ import (
 
 // fetch asks a peer for commits and merges them as they come. headed, if not nil,
 // is told the peer's heads of the documents.
-func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (intake, error) {
-	var total intake
+func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (total intake, err error) {
 	c, err := n.companion(p)
 	if err != nil {
 		return total, err
@@ -39,6 +38,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 	n.count.Fetches.Add(1)
 	w := newWire(s, &n.traffic)
 	defer context.AfterFunc(ctx, w.abort)()
+	defer func() { total.Bytes = w.bytes() }()
 	for len(items) > 0 {
 		got, err := n.fetchOnce(ctx, w, p, id, &fetch{shown, headed != nil, items}, headed)
 		total.Applied += got.Applied
@@ -79,6 +79,7 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 	run := func(items []item, headed func(*heads)) error {
 		got, err := n.fetch(ctx, p, id, items, headed)
 		total.Applied += got.Applied
+		total.Bytes += got.Bytes
 		n.wantMissing(p, id, got.Missing)
 		return err
 	}
@@ -178,7 +179,7 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 		}
 	}
 	out := &sender{w: w}
-	before := w.written
+	before := w.written.Load()
 	for i, it := range ask.Items {
 		for _, doc := range docs[i] {
 			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
@@ -186,7 +187,7 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 				return err
 			}
 		}
-		if w.written-before > fetchBytes {
+		if w.written.Load()-before > fetchBytes {
 			return out.end(uint64(i + 1))
 		}
 	}

@@ -161,7 +161,9 @@ func (p *parts) addTransports(private crypto.PrivKey) error {
 	if err != nil {
 		return err
 	}
-	ports := tcpreuse.NewConnMgr(tcpreuse.EnvReuseportVal, up) // one port for TCP and WebSocket
+	// One port for TCP and WebSocket. Without SO_REUSEPORT: with it, a second node
+	// could listen on the same port and get half of the connections.
+	ports := tcpreuse.NewConnMgr(false, up)
 	plain, err := tcp.NewTCPTransport(up, p.limits, ports)
 	if err != nil {
 		return err

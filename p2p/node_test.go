@@ -2,9 +2,11 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,4 +103,70 @@ func TestJoinWithTicket(t *testing.T) {
 	createUsers(t, b, "b", 1)
 	st, err := nb.Status(ctx)
 	t.Logf("%+v %v", st, err)
+}
+
+func TestTransportsShareAPort(t *testing.T) {
+	a := openDB(t, "")
+	addSchema(t, a, schemaText)
+	createUsers(t, a, "u", 10)
+	na := startNode(t, a, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	var plain, web string
+	for _, addr := range na.Info().Addrs {
+		if strings.HasSuffix(addr, "/ws") {
+			web = addr
+		} else {
+			plain = addr
+		}
+	}
+	if web != plain+"/ws" {
+		t.Errorf("TCP on %s, WebSocket on %s: want one port", plain, web)
+	}
+	for _, addr := range []string{plain, web} {
+		b := openDB(t, "")
+		nb := startNode(t, b, Config{})
+		if err := nb.Connect(t.Context(), addr+"/p2p/"+na.Info().ID); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
+func TestAPortInUseIsAnError(t *testing.T) {
+	a := startNode(t, openDB(t, ""), Config{})
+	_, err := Start(t.Context(), openDB(t, ""), Config{Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", a.Info().Addrs[1]}})
+	if !errors.Is(err, pando.ErrUnavailable) || !strings.Contains(err.Error(), "choose another address") {
+		t.Errorf("got %v, want Unavailable and what to do", err)
+	}
+}
+
+func TestAddressesSayWhatIsWrong(t *testing.T) {
+	db := openDB(t, "")
+	for _, c := range []Config{{Peers: []string{"/ip4/127.0.0.1/tcp/9171"}}, {Peers: []string{"localhost:9171"}}, {Listen: []string{"0.0.0.0:9171"}}} {
+		if _, err := Start(t.Context(), db, c); !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "write it as") {
+			t.Errorf("%+v: got %v, want Invalid and how to write it", c, err)
+		}
+	}
+}
+
+func BenchmarkJoin(b *testing.B) {
+	const documents = 20_000
+	a := openDB(b, b.TempDir())
+	addSchema(b, a, schemaText)
+	for i := range documents / 1000 {
+		createUsers(b, a, fmt.Sprint("u", i, "-"), 1000)
+	}
+	na := startNode(b, a, Config{})
+	ticket, err := na.Share(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		db := openDB(b, b.TempDir())
+		n := startNode(b, db, Config{})
+		res, err := n.Join(b.Context(), ticket, nil)
+		if err != nil || res.Documents != documents {
+			b.Fatalf("%d documents: %v", res.Documents, err)
+		}
+		n.Close()
+	}
+	b.ReportMetric(documents*float64(b.N)/b.Elapsed().Seconds(), "docs/s")
 }

@@ -267,7 +267,7 @@ func cmpID(a, b peer.ID) int {
 // accompany runs sessions with a peer whenever one is due.
 func (n *Node) accompany(ctx context.Context, c *companion) {
 	for c.next.wait(ctx) {
-		r, err := n.sync(ctx, c.id, errand{})
+		_, err := n.sync(ctx, c.id, errand{})
 		n.mu.Lock()
 		c.lastErr = err
 		if err == nil {
@@ -280,10 +280,6 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 		if err != nil && ctx.Err() == nil {
 			n.log.Debug("sync failed", "peer", c.id, "error", err)
 			c.next.set(backoff(failures))
-			continue
-		}
-		if r.Applied > 0 {
-			n.spread(c.id)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,5 +321,82 @@ func TestCloseDuringTransfer(t *testing.T) {
 		}
 		b.stop()
 		a.stop()
+	})
+}
+
+// Joining by ticket makes hubs: everybody knows who gave it, and nobody else.
+func TestChangesCrossAHub(t *testing.T) {
+	if testing.Short() {
+		t.Skip("30 databases")
+	}
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(30)
+		addSchema(t, ms[0].db, schemaText)
+		ticket := func() string {
+			s, err := ms[0].node.Share(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		ms[0].start()
+		for _, m := range ms[1:] {
+			m.start()
+			if _, err := m.node.Join(t.Context(), ticket(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for i := range 5 {
+			createUsers(t, ms[1+i*5].db, fmt.Sprint("leaf", i), 1)
+			took := converge(t, 5*time.Second, ms...)
+			t.Logf("a change of a leaf was everywhere after %v", took)
+			if took > 2*time.Second {
+				t.Errorf("took %v, want a heartbeat and two round trips", took)
+			}
+		}
+	})
+}
+
+// What is too large to be announced in full is fetched from whoever announced it.
+func TestLargeCommitsFollowTheirAnnouncement(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(3)
+		addSchema(t, ms[0].db, schemaText)
+		startAll(ms)
+		converge(t, 5*time.Second, ms...)
+		time.Sleep(5 * time.Second)
+		before := ms[1].node.Counters().Fetches
+		createUsers(t, ms[0].db, strings.Repeat("long ", 10_000), 1)
+		if took := converge(t, time.Second, ms...); took > 200*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+		if ms[1].node.Counters().Fetches == before {
+			t.Error("nothing was fetched: make the document larger")
+		}
+	})
+}
+
+// A document known to be incomplete is asked for after a restart still.
+func TestWantsSurviveARestart(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.memberAt(0, t.TempDir()), w.memberAt(1, t.TempDir())
+		id := addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "a", 1)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		a.stop() // whoever has the commit is away
+		unheard := pando.CID{1, 2, 3}
+		doc := pando.DocID{4, 5, 6}
+		b.node.wantMissing(a.id(), id, map[pando.DocID][]pando.CID{doc: {unheard}})
+		time.Sleep(time.Minute)
+		b.restart(a)
+		if c := b.node.Counters(); c.Wants != 1 || c.StuckWants != 0 {
+			t.Errorf("%d wants, %d stuck, want 1 and 0", c.Wants, c.StuckWants)
+		}
+		time.Sleep(25 * time.Hour)
+		if c := b.node.Counters(); c.Wants != 1 || c.StuckWants != 1 {
+			t.Errorf("a day later: %d wants, %d stuck, want 1 and 1", c.Wants, c.StuckWants)
+		}
 	})
 }

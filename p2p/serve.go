@@ -136,12 +136,14 @@ type service struct {
 
 func (n *Node) serveSync(ctx context.Context, w *wire, p peer.ID) error {
 	s := &service{n: n, ctx: ctx, w: w, peer: p}
+	defer func() {
+		if s.took { // also when it ended badly: what was merged stays
+			n.spread(p)
+		}
+	}()
 	for {
 		m, err := w.receive()
 		if err == io.EOF {
-			if s.took {
-				n.spread(p)
-			}
 			return nil
 		}
 		if err == nil {

@@ -109,7 +109,10 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	defer context.AfterFunc(ctx, w.abort)()
 	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}
 	err = x.run()
-	x.report.Bytes = uint64(w.read + w.written)
+	x.report.Bytes += w.bytes()
+	if x.report.Applied > 0 { // also if it ended badly: what was merged stays
+		n.spread(p)
+	}
 	if err != nil {
 		w.abort()
 		n.judge(p, err)
@@ -361,7 +364,7 @@ func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intak
 	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, p.id, func(b *blocks, m pando.Merged) error {
 		tell.Commits += uint64(len(b.Envelopes))
 		tell.Documents += b.Documents
-		tell.Bytes = uint64(s.w.read)
+		tell.Bytes = s.w.bytes()
 		if s.errand.progress != nil {
 			s.errand.progress(tell)
 		}
@@ -413,6 +416,7 @@ func (s *session) compareTrees(p pair) error {
 			}
 		})
 		s.report.Applied += got.Applied
+		s.report.Bytes += got.Bytes
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ type wire struct {
 	in            []byte        // of the frame last read
 	out           []byte        // of the frame being written
 	patient       time.Duration // how long a read may take
-	read, written int64
+	read, written atomic.Int64
 	traffic       *traffic
 }
 
@@ -63,7 +63,7 @@ func (w *wire) send(m message) error {
 	if _, err := w.s.Write(frame); err != nil {
 		return fault.Unavailable.Errorf("send: %w", err)
 	}
-	w.written += int64(len(frame))
+	w.written.Add(int64(len(frame)))
 	w.traffic.sent.Add(uint64(len(frame)))
 	if cap(w.out) > keepBuffer {
 		w.out = nil
@@ -116,7 +116,7 @@ func (w *wire) frame() ([]byte, error) {
 		}
 	}
 	n := int64(size) + int64(uvarintLen(size))
-	w.read += n
+	w.read.Add(n)
 	w.traffic.received.Add(uint64(n))
 	return body, nil
 }
@@ -124,6 +124,9 @@ func (w *wire) frame() ([]byte, error) {
 func uvarintLen(v uint64) int {
 	return len(binary.AppendUvarint(nil, v))
 }
+
+// bytes returns how much went over the stream, both ways.
+func (w *wire) bytes() uint64 { return uint64(w.read.Load() + w.written.Load()) }
 
 // abort ends the stream at once, in both directions and for whoever waits on it.
 func (w *wire) abort() { w.s.Reset() }
