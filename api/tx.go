@@ -213,12 +213,12 @@ func (c *Client) Begin(ctx context.Context, readOnly bool) (TxID, error) {
 // Commit makes the writes of a transaction durable, or fails with fault.Conflict
 // if another transaction was first. Either way the transaction has ended.
 func (c *Client) Commit(ctx context.Context, tx TxID) error {
-	_, err := opCommit.call(ctx, c, endTx{tx.ID})
+	_, err := opCommit.call(ctx, c, endTx(tx))
 	return err
 }
 
 // Discard drops the writes of a transaction.
 func (c *Client) Discard(ctx context.Context, tx TxID) error {
-	_, err := opDiscard.call(ctx, c, endTx{tx.ID})
+	_, err := opDiscard.call(ctx, c, endTx(tx))
 	return err
 }

@@ -143,8 +143,13 @@ func (b *bench) creates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.figure("creates, batches of 100", perSecond(batches*batch), ">= 30 000/s")
+	b.figure("creates, batches of 100, 1 writer", perSecond(batches*batch), "")
 	b.figure("cost of a create in a batch / alone", ratio(single, batches*batch), "")
+	const writers = 4
+	if batches, err = b.rate(writers, func() error { return b.create(ctx, "User", batch) }); err != nil {
+		return err
+	}
+	b.figure("creates, batches of 100, 4 writers", perSecond(batches*batch), ">= 30 000/s")
 	return nil
 }
 
@@ -256,7 +261,8 @@ func (b *bench) history(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const updates, window = 10_000, 100
+	const window = 100
+	updates := min(10_000, b.documents)
 	var writes, reads []time.Duration
 	for range updates {
 		begun := time.Now()
@@ -280,9 +286,9 @@ func (b *bench) history(ctx context.Context) error {
 		reads = append(reads, time.Since(begun))
 	}
 	early, late := slices.Clone(writes[window:2*window]), slices.Clone(writes[updates-window:])
-	b.figure("update no. 10 000 / no. 100 of a document", ratio(middle(late), middle(early)), "<= 1.2")
+	b.figure("update no. "+grouped(updates)+" / no. 100 of a document", ratio(middle(late), middle(early)), "<= 1.2")
 	early, late = slices.Clone(reads[window:2*window]), slices.Clone(reads[updates-window:])
-	b.figure("read after 10 000 updates / after 100", ratio(middle(late), middle(early)), "<= 1.2")
+	b.figure("read after "+grouped(updates)+" updates / after 100", ratio(middle(late), middle(early)), "<= 1.2")
 	return nil
 }
 

@@ -141,17 +141,21 @@ func (b *bench) idle(ctx context.Context, n *child, documents int) error {
 		b.figure("memory of an idle node", "not measured on this system", "< 40 MB")
 		return nil
 	}
-	kib, err := residentKiB(string(raw))
+	all, err := statusKiB(string(raw), "VmRSS:")
 	if err != nil {
 		return err
 	}
-	b.figure("memory of an idle node", size(kib<<10), "< 40 MB")
+	own, err := statusKiB(string(raw), "RssAnon:")
+	if err != nil {
+		return err
+	}
+	b.figure("memory of an idle node", fmt.Sprintf("%s, %s of it not the program itself", size(all<<10), size(own<<10)), "< 40 MB")
 	return nil
 }
 
-func residentKiB(status string) (int, error) {
+func statusKiB(status, key string) (int, error) {
 	for line := range strings.Lines(status) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, key); ok {
 			var n int
 			_, err := fmt.Sscan(rest, &n)
 			return n, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
@@ -53,7 +54,7 @@ func (c *command) check(ctx context.Context) (err error) {
 	problems := 0
 	if err := db.Check(ctx, func(p pando.Problem) {
 		problems++
-		fmt.Fprintln(c.out, p)
+		c.showProblem(p)
 	}); err != nil {
 		return err
 	}
@@ -65,14 +66,23 @@ func (c *command) check(ctx context.Context) (err error) {
 }
 
 func (c *command) rebuild(ctx context.Context) error {
-	r, err := pando.Rebuild(ctx, c.rootdir, func(p pando.Problem) { fmt.Fprintln(c.out, p) })
+	problems := 0
+	r, err := pando.Rebuild(ctx, c.rootdir, func(p pando.Problem) {
+		problems++
+		c.showProblem(p)
+	})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "rebuilt %s from %s", plural(r.Documents, "document"), plural(r.Commits, "commit"))
-	if r.Lost > 0 {
-		fmt.Fprintf(c.out, "; %s damaged and left out: sync with a peer that has them", plural(r.Lost, "commit"))
+	if problems > 0 {
+		fmt.Fprint(c.out, "; what is damaged was left out: start the node, and a peer that has it gives it back")
 	}
 	fmt.Fprintln(c.out)
 	return nil
+}
+
+// showProblem prints one problem on one line.
+func (c *command) showProblem(p pando.Problem) {
+	fmt.Fprintln(c.out, strings.Join(strings.Fields(p.String()), " "))
 }

@@ -37,7 +37,7 @@ func size[N int | int64 | uint64](n N) string {
 func took(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
-		return fmt.Sprintf("%d µs", d.Microseconds())
+		return fmt.Sprintf("%d us", d.Microseconds())
 	case d < 100*time.Millisecond:
 		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 	case d < time.Second:

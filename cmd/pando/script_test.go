@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 // Scripts of the whole program. Besides the commands of testscript they know
 //
 //	node NAME [FLAG…]        start a node on directory NAME; $NAME is its --url, $NAME_p2p its address for peers
-//	stop NAME                end it as a user would; fails if it ends badly or slowly
+//	end NAME                 end it as a user would; fails if it ends badly or slowly
 //	crash NAME               kill -9
 //	crash-importing NAME COLLECTION FILE   import, and kill -9 the node when it has reported two batches
 //	crash-joining NAME FILE  join with the ticket in FILE, and kill -9 the node when documents have come
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 //	converged NAME NAME      wait until both hold the same documents
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
+//	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
+//	full-disk NAME BYTES     no file of the node can grow beyond so many bytes (Linux)
 //	exits CODE ARG…          run pando; it must end with CODE, and say one thing on standard error unless that is 0
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -45,20 +48,34 @@ func TestScripts(t *testing.T) {
 			env.Defer(nodes.killAll)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"node":            cmdNode,
-			"stop":            cmdStop,
-			"crash":           cmdCrash,
-			"converged":       cmdConverged,
-			"records":         cmdRecords,
-			"exits":           cmdExits,
-			"crash-importing": cmdCrashImporting,
-			"crash-joining":   cmdCrashJoining,
-			"crash-writing":   cmdCrashWriting,
-			"kept":            cmdKept,
-			"newer-format":    cmdNewerFormat,
+		Condition: func(name string) (bool, error) {
+			_, ok := linuxCommands[name]
+			return ok, nil
 		},
+		Cmds: commands(),
 	})
+}
+
+// linuxCommands are those that need Linux; a script asks for one with [NAME].
+var linuxCommands = map[string]func(*testscript.TestScript, bool, []string){}
+
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	all := map[string]func(*testscript.TestScript, bool, []string){
+		"node":            cmdNode,
+		"end":             cmdEnd,
+		"crash":           cmdCrash,
+		"converged":       cmdConverged,
+		"records":         cmdRecords,
+		"exits":           cmdExits,
+		"crash-importing": cmdCrashImporting,
+		"crash-joining":   cmdCrashJoining,
+		"crash-writing":   cmdCrashWriting,
+		"kept":            cmdKept,
+		"newer-format":    cmdNewerFormat,
+		"damage":          cmdDamage,
+	}
+	maps.Copy(all, linuxCommands)
+	return all
 }
 
 type clusterKey struct{}
@@ -139,16 +156,20 @@ func listenedOn(p2p string) string {
 	return strings.Join(addrs, ",")
 }
 
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: stop NAME")
+		ts.Fatalf("usage: end NAME")
 	}
 	begun := time.Now()
 	ts.Check(clusterOf(ts).node(ts, args[0]).stop())
-	if d := time.Since(begun); d > shutdownGrace+3*time.Second {
+	if d := time.Since(begun); d > endTimeout {
 		ts.Fatalf("node %s took %v to end", args[0], d)
 	}
 }
+
+// endTimeout is how long a node may take to end: the grace for requests, and the 5 s
+// that libp2p may wait for a peer that has died in the middle of saying who it is.
+const endTimeout = shutdownGrace + 6*time.Second
 
 // convergeTimeout is far beyond what two nodes on one machine need.
 const convergeTimeout = 60 * time.Second
@@ -199,7 +220,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, pandoPath(ts), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(quietEnv(), "HOME="+ts.Getenv("HOME"))
+	cmd.Env = append(quietEnv(), "HOME="+ts.Getenv("HOME"), "PANDO_URL="+ts.Getenv("PANDO_URL"), "PANDO_NO_P2P="+ts.Getenv("PANDO_NO_P2P"))
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

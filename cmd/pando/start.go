@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -84,6 +85,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(c.out, "ready http=http://%s p2p=%s\n", listener.Addr(), addrs)
+	debug.FreeOSMemory() // what opening took, an idle node would keep for minutes
 
 	select {
 	case err := <-served:
