@@ -19,22 +19,21 @@ type Change struct {
 	Origin     string // the peer it came from; "" if it was made here
 }
 
+// feedPage is how many entries of the feed are read at once: the reader holds no
+// snapshot while it looks at them, however long that takes.
+const feedPage = 1024
+
 // Log yields the durable feed after a number, up to now.
 func (s *Store) Log(ctx context.Context, after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		if err := s.gate.enter(); err != nil {
-			yield(Change{}, err)
-			return
-		}
-		defer s.gate.leave()
 		end, _, _ := s.durable.state()
 		s.entries(ctx, after, end, yield)
 	}
 }
 
 // Changes yields the durable feed after a number, then waits for more. It ends
-// with the context's error, or with Closed when the database closes. It holds
-// nothing while it waits, and a slow reader slows nobody.
+// with the context's error, or with Closed when the database closes. A slow reader
+// slows nobody, and closing the database does not wait for it.
 func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for {
@@ -44,11 +43,10 @@ func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, err
 				return
 			}
 			if after < end {
-				next, more := s.follow(ctx, after, end, yield)
-				if !more {
+				if !s.entries(ctx, after, end, yield) {
 					return
 				}
-				after = next
+				after = end
 				continue
 			}
 			select {
@@ -61,25 +59,38 @@ func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, err
 	}
 }
 
-func (s *Store) follow(ctx context.Context, after, end uint64, yield func(Change, error) bool) (uint64, bool) {
-	if err := s.gate.enter(); err != nil {
-		yield(Change{}, err)
-		return after, false
-	}
-	defer s.gate.leave()
-	// Bounded, so that a reader far behind does not pin an old snapshot.
-	end = min(end, after+4096)
-	return end, s.entries(ctx, after, end, yield)
-}
-
 // entries yields the feed in (after, end] and reports whether the caller wants more.
 func (s *Store) entries(ctx context.Context, after, end uint64, yield func(Change, error) bool) bool {
+	for after < end {
+		until := min(end, after+feedPage)
+		list, err := s.read(ctx, after, until)
+		for _, c := range list {
+			if !yield(c, nil) {
+				return false
+			}
+		}
+		if err != nil {
+			yield(Change{}, err)
+			return false
+		}
+		after = until
+	}
+	return true
+}
+
+// read returns the feed in (after, end]; after an error, what came before it.
+func (s *Store) read(ctx context.Context, after, end uint64) ([]Change, error) {
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
 	snap := s.kv.Snapshot()
 	defer snap.Close()
 	ids := map[short]dag.CollectionID{}
 	for m := range s.set.Load().members() {
 		ids[m.short] = m.ID
 	}
+	list := make([]Change, 0, end-after)
 	for e, err := range snap.Scan(feedKey(after+1), feedKey(end+1)) {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -88,11 +99,12 @@ func (s *Store) entries(ctx context.Context, after, end uint64, yield func(Chang
 		if err == nil {
 			c, err = s.entry(e.Key, e.Value, ids)
 		}
-		if !yield(c, err) || err != nil {
-			return false
+		if err != nil {
+			return list, err
 		}
+		list = append(list, c)
 	}
-	return true
+	return list, nil
 }
 
 func (s *Store) entry(key, v []byte, ids map[short]dag.CollectionID) (Change, error) {

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/pandodb/pando/internal/cbor"
@@ -288,6 +287,3 @@ func highest(heads []crdt.Head, n int) []crdt.Head {
 	slices.SortFunc(hs, func(a, b crdt.Head) int { return slices.Compare(a.Commit[:], b.Commit[:]) })
 	return hs
 }
-
-// Documents returns the documents that the merge could not complete.
-func (m Merged) Documents() []dag.DocID { return slices.Collect(maps.Keys(m.Missing)) }
