@@ -28,8 +28,7 @@ type inbox struct {
 // letter is what was announced of one document.
 type letter struct {
 	from    peer.ID // who told last
-	height  uint64
-	commits []told // in the order of arrival
+	commits []told  // in the order of arrival
 	bytes   int
 	heads   []dag.CID // of commits that came, or were pushed out, without payload
 }

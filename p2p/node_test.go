@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,15 +24,6 @@ func openDB(t testing.TB, dir string) *pando.DB {
 	}
 	t.Cleanup(func() { db.Close() })
 	return db
-}
-
-func exec(t testing.TB, db *pando.DB, query string) *pando.Result {
-	t.Helper()
-	r := db.Exec(t.Context(), pando.Request{Query: query})
-	if len(r.Errors) > 0 {
-		t.Fatalf("%s: %v", query, r.Errors)
-	}
-	return r
 }
 
 func addSchema(t testing.TB, db *pando.DB, text string) pando.CollectionID {
@@ -169,4 +161,47 @@ func BenchmarkJoin(b *testing.B) {
 		n.Close()
 	}
 	b.ReportMetric(documents*float64(b.N)/b.Elapsed().Seconds(), "docs/s")
+}
+
+// Everything at once, over real sockets: what the race detector is to see.
+func TestNodesWriteAllAtOnce(t *testing.T) {
+	var ms []*member
+	var ticket string
+	for i := range 4 {
+		db := openDB(t, "")
+		if i == 0 {
+			addSchema(t, db, schemaText)
+			createUsers(t, db, "before", 300)
+		}
+		n := startNode(t, db, Config{})
+		if i == 0 {
+			var err error
+			if ticket, err = n.Share(nil); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := n.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal(err)
+		}
+		ms = append(ms, &member{w: &world{t: t}, db: db, node: n})
+	}
+	var writers sync.WaitGroup
+	for i, m := range ms {
+		writers.Go(func() {
+			for k := range 30 {
+				createUsers(t, m.db, fmt.Sprint("node", i, "-", k, "-"), 1)
+			}
+		})
+		writers.Go(func() {
+			for range 5 {
+				if _, err := m.node.Status(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	converge(t, 30*time.Second, ms...)
+	if n := documents(t, ms[3]); n != 420 {
+		t.Errorf("%d documents, want 420", n)
+	}
 }

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -267,7 +268,15 @@ func cmpID(a, b peer.ID) int {
 // accompany runs sessions with a peer whenever one is due.
 func (n *Node) accompany(ctx context.Context, c *companion) {
 	for c.next.wait(ctx) {
+		if n.serves(c.id) {
+			c.next.set(jitter(spreadDelay, 0.5)) // it does the same at this moment
+			continue
+		}
 		_, err := n.sync(ctx, c.id, errand{})
+		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
+			c.next.set(jitter(max(busy.After, busyFor), 0.5))
+			continue
+		}
 		n.mu.Lock()
 		c.lastErr = err
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -397,6 +398,43 @@ func TestWantsSurviveARestart(t *testing.T) {
 		time.Sleep(25 * time.Hour)
 		if c := b.node.Counters(); c.Wants != 1 || c.StuckWants != 1 {
 			t.Errorf("a day later: %d wants, %d stuck, want 1 and 1", c.Wants, c.StuckWants)
+		}
+	})
+}
+
+// A status asked for during a long transfer tells of it, at once.
+func TestStatusDuringTransfer(t *testing.T) {
+	simulate(t, 200*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "a", 5000)
+		a.start()
+		ticket, err := a.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		var join sync.WaitGroup
+		join.Go(func() {
+			if _, err := b.node.Join(t.Context(), ticket, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 0, "nothing arrives" })
+		start := time.Now()
+		st, err := a.node.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("the answer took %v", took)
+		}
+		if c := st.Peers[0].Collections[0]; c.State != Differs {
+			t.Errorf("during a transfer: %+v, want %s", st.Peers[0], Differs)
+		}
+		join.Wait()
+		if st, err = b.node.Status(t.Context()); err != nil || st.Peers[0].Collections[0].State != Identical {
+			t.Errorf("after it: %+v %v, want %s", st.Peers, err, Identical)
 		}
 	})
 }

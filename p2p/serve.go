@@ -87,18 +87,30 @@ func (n *Node) admitSession(p peer.ID, d int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	own := n.serving[p]
-	// Two sessions that cross would transfer everything twice. One gives way: that of
-	// the peer with the larger ID, or whichever is not a join.
-	if c := n.companions[p]; d > 0 && c != nil && c.running && (c.joining || n.host.ID() < p) {
-		return false
-	}
 	if d > 0 && (n.served.sessions >= maxSessions || own.sessions >= sessionsPerPeer) {
 		return false
 	}
 	n.served.sessions += d
 	own.sessions += d
-	n.serves(p, own)
+	n.noteServing(p, own)
 	return true
+}
+
+// serves reports whether a session of a peer is being served.
+func (n *Node) serves(p peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.serving[p].sessions > 0
+}
+
+// crosses reports whether a session of a peer has to give way to one of this node
+// with it: two that cross would transfer everything twice. That of the peer with
+// the smaller ID goes first, and before it a join.
+func (n *Node) crosses(p peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.companions[p]
+	return c != nil && c.running && (c.joining || n.host.ID() < p)
 }
 
 func (n *Node) admitFetch(p peer.ID, d int) bool {
@@ -110,12 +122,13 @@ func (n *Node) admitFetch(p peer.ID, d int) bool {
 	}
 	n.served.fetches += d
 	own.fetches += d
-	n.serves(p, own)
+	n.noteServing(p, own)
 	return true
 }
 
-// serves notes what is served to a peer, also to one that is no companion. n.mu is held.
-func (n *Node) serves(p peer.ID, own streams) {
+// noteServing notes what is served to a peer, also to one that is no companion.
+// n.mu is held.
+func (n *Node) noteServing(p peer.ID, own streams) {
 	if own == (streams{}) {
 		delete(n.serving, p)
 	} else {
@@ -159,6 +172,12 @@ func (s *service) answer(m message) error {
 	if s.mine == nil {
 		if _, ok := m.(*hello); !ok {
 			return breach("%T before HELLO", m)
+		}
+	}
+	switch m.(type) {
+	case *getLog, *getFull, *getNodes, *push:
+		if s.n.crosses(s.peer) {
+			return &refuse{Code: refusedBusy, Text: "a session the other way round is under way", After: busyFor}
 		}
 	}
 	switch m := m.(type) {

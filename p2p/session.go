@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -92,14 +93,16 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return report{}, fault.Unavailable.Errorf("sync with %s: %w", p, context.Cause(ctx))
+	if !e.probe { // which transfers nothing, and must not wait for what does
+		select {
+		case c.turn <- struct{}{}:
+			defer func() { <-c.turn }()
+		case <-ctx.Done():
+			return report{}, fault.Unavailable.Errorf("sync with %s: %w", p, context.Cause(ctx))
+		}
+		n.running(c, true, e.joining)
+		defer n.running(c, false, false)
 	}
-	n.running(c, true, e.joining)
-	defer n.running(c, false, false)
 	s, err := n.open(ctx, p, protocolSync)
 	if err != nil {
 		return report{}, err
@@ -385,10 +388,16 @@ func (s *session) push(p pair, fill func(*sender) error) error {
 		return err
 	}
 	out := &sender{w: s.w}
-	if err := fill(out); err != nil {
-		return err
+	err := fill(out)
+	if err == nil {
+		err = out.end(s.mine.Seq)
 	}
-	if err := out.end(s.mine.Seq); err != nil {
+	if err != nil {
+		// The peer may have said why it does not read on.
+		s.w.patient = courtesyDelay
+		if _, why := s.w.receive(); fault.Of(why) != nil && why != io.EOF {
+			return why
+		}
 		return err
 	}
 	s.w.patient = ackTimeout

@@ -53,9 +53,17 @@ var link = simnet.NodeBiDiLinkSettings{
 	Uplink:   simnet.LinkSettings{BitsPerSecond: 100 * mbit},
 }
 
-// simulate runs fn in a world of its own.
+// raceDetector is whether the tests run with it.
+var raceDetector bool
+
+// simulate runs fn in a world of its own. With the race detector of Go 1.26 timers
+// under virtual time crash the runtime now and then (in racereleaseacquireg, called
+// for a timer of a bubble on an idle thread), so there it has to be asked for.
 func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) {
 	t.Helper()
+	if raceDetector && os.Getenv("PANDO_RACE_SIMULATED") == "" {
+		t.Skip("the race detector and virtual time do not go together: set PANDO_RACE_SIMULATED=1 to try")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, latency: rtt / 2, cuts: map[[2]string]bool{}}
 		w.net = &simnet.Simnet{LatencyFunc: w.route, Logger: slog.New(slog.DiscardHandler)}

@@ -25,7 +25,6 @@ type stream interface {
 type wire struct {
 	s             stream
 	r             *bufio.Reader
-	in            []byte        // of the frame last read
 	out           []byte        // of the frame being written
 	patient       time.Duration // how long a read may take
 	read, written atomic.Int64
