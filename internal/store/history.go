@@ -112,7 +112,7 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 }
 
 // Commits yields every commit of a collection, document by document in docID
-// order, each in topological order. Commits of the open transaction come last.
+// order, each in topological order, also those of the open transaction.
 func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 	return func(yield func(Applied, error) bool) {
 		n, err := tx.short(c)

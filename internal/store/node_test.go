@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"testing"
+	"sync"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
@@ -28,13 +30,19 @@ type Deed @docID(mode: OWNED) { text: String }
 
 var testStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+// tester is a test, or one case of a property.
+type tester interface {
+	rapid.TB
+	Cleanup(func())
+}
+
 // node is a store with a clock that goes when somebody looks, and a writer.
 type node struct {
 	*Store
-	t   testing.TB
+	t   tester
 	fs  kv.FS
 	key ident.Key
-	now time.Time
+	now *clock
 	rng *counterReader
 }
 
@@ -69,9 +77,9 @@ func (r *counterReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func newNode(t testing.TB, name string) *node {
+func newNode(t tester, name string) *node {
 	t.Helper()
-	n := &node{t: t, fs: kv.NewMemFS(), key: keyOf(name), now: testStart}
+	n := &node{t: t, fs: kv.NewMemFS(), key: keyOf(name), now: &clock{now: testStart}}
 	n.rng = &counterReader{n: uint64(n.key.Public()[5]) << 32}
 	n.open()
 	n.addSchema(testSDL)
@@ -79,10 +87,26 @@ func newNode(t testing.TB, name string) *node {
 }
 
 func (n *node) options() Options {
-	return Options{FS: n.fs, Rand: n.rng, Now: func() time.Time {
-		n.now = n.now.Add(time.Millisecond)
-		return n.now
-	}}
+	return Options{FS: n.fs, Rand: n.rng, Now: n.now.tick}
+}
+
+// clock goes on by a millisecond whenever somebody looks.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) tick() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(time.Millisecond)
+	return c.now
+}
+
+func (c *clock) set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
 }
 
 func (n *node) open() {
@@ -275,7 +299,7 @@ func (n *node) heads(coll string, id dag.DocID) (heads []dag.CID) {
 }
 
 // forge makes a commit by hand: author, deltas and place are the caller's.
-func forge(t testing.TB, key ident.Key, c dag.Commit) *dag.Commit {
+func forge(t tester, key ident.Key, c dag.Commit) *dag.Commit {
 	t.Helper()
 	c.Author.Key = key.Public()
 	if _, err := dag.Seal(&c, key); err != nil {
@@ -285,7 +309,7 @@ func forge(t testing.TB, key ident.Key, c dag.Commit) *dag.Commit {
 }
 
 // rootOf makes the root of a document with those fields, by somebody at some time.
-func rootOf(t testing.TB, c *schema.Collection, key ident.Key, at time.Time, nv ...any) *dag.Commit {
+func rootOf(t tester, c *schema.Collection, key ident.Key, at time.Time, nv ...any) *dag.Commit {
 	t.Helper()
 	deltas, err := c.Create(fields(nv...))
 	if err != nil {
@@ -298,7 +322,7 @@ func rootOf(t testing.TB, c *schema.Collection, key ident.Key, at time.Time, nv 
 }
 
 // childOf makes a commit on top of others.
-func childOf(t testing.TB, key ident.Key, deltas []crdt.Delta, parents ...*dag.Commit) *dag.Commit {
+func childOf(t tester, key ident.Key, deltas []crdt.Delta, parents ...*dag.Commit) *dag.Commit {
 	t.Helper()
 	c := dag.Commit{Doc: parents[0].Doc, Height: 1, Deltas: deltas, Schema: parents[0].Schema}
 	for _, p := range parents {
@@ -318,7 +342,7 @@ func envelopes(cs ...*dag.Commit) (list [][]byte) {
 // dump returns the whole key space.
 func (n *node) dump() map[string]string { return dump(n.t, n.kv) }
 
-func dump(t testing.TB, db *kv.DB) map[string]string {
+func dump(t tester, db *kv.DB) map[string]string {
 	t.Helper()
 	snap := db.Snapshot()
 	defer snap.Close()
@@ -341,21 +365,21 @@ func (n *node) problems() (all []Problem) {
 	return all
 }
 
-func wantSound(t testing.TB, n *node) {
+func wantSound(t tester, n *node) {
 	t.Helper()
 	for _, p := range n.problems() {
 		t.Errorf("check finds %v", p)
 	}
 }
 
-func wantKind(t testing.TB, err, kind error, what string) {
+func wantKind(t tester, err, kind error, what string) {
 	t.Helper()
 	if !errors.Is(err, kind) {
 		t.Fatalf("%s gives %v, want kind %v", what, err, kind)
 	}
 }
 
-func field(t testing.TB, n *node, name string) *schema.Field {
+func field(t tester, n *node, name string) *schema.Field {
 	t.Helper()
 	f, ok := n.coll("Page").Field(name)
 	if !ok {
@@ -365,7 +389,7 @@ func field(t testing.TB, n *node, name string) *schema.Field {
 }
 
 // wantSame compares two key spaces.
-func wantSame(t testing.TB, got, want map[string]string) {
+func wantSame(t tester, got, want map[string]string) {
 	t.Helper()
 	for k, v := range want {
 		if g, ok := got[k]; !ok {

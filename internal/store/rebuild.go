@@ -52,11 +52,10 @@ func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (
 const (
 	suffixFresh = ".fresh" // being made
 	suffixReady = ".ready" // made; replaces the old one
-	suffixOld   = ".old"   // replaced
 )
 
-// swap puts the fresh directory in the place of the old one. Each step is one
-// rename, durable before the next; settle finishes what a crash interrupts.
+// swap puts the fresh directory in the place of the old one: once it is called
+// ready, settle finishes what a crash interrupts.
 func swap(fs kv.FS, dir string) error {
 	if err := rename(fs, dir+suffixFresh, dir+suffixReady); err != nil {
 		return err
@@ -67,33 +66,13 @@ func swap(fs kv.FS, dir string) error {
 // settle finishes an interrupted swap.
 func settle(fs kv.FS, dir string) error {
 	ready, err := exists(fs, dir+suffixReady)
-	if err != nil {
+	if err != nil || !ready {
 		return err
 	}
-	here, err := exists(fs, dir)
-	if err != nil {
-		return err
+	if err := fs.RemoveAll(dir); err != nil {
+		return fmt.Errorf("rebuild: %w", err)
 	}
-	if ready && here {
-		if err := fs.RemoveAll(dir + suffixOld); err != nil {
-			return fmt.Errorf("rebuild: %w", err)
-		}
-		if err := rename(fs, dir, dir+suffixOld); err != nil {
-			return err
-		}
-	}
-	if ready {
-		if err := rename(fs, dir+suffixReady, dir); err != nil {
-			return err
-		}
-	}
-	if ready || here {
-		if old, err := exists(fs, dir+suffixOld); err != nil || !old {
-			return err
-		}
-		return fs.RemoveAll(dir + suffixOld)
-	}
-	return nil
+	return rename(fs, dir+suffixReady, dir)
 }
 
 func exists(fs kv.FS, dir string) (bool, error) {
@@ -107,6 +86,7 @@ func exists(fs kv.FS, dir string) (bool, error) {
 	}
 }
 
+// rename is durable on return.
 func rename(fs kv.FS, from, to string) error {
 	if err := fs.Rename(from, to); err != nil {
 		return fmt.Errorf("rebuild: %w", err)

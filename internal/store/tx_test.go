@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -296,4 +298,163 @@ func TestWriteWinsOverMoreHeadsThanItNames(t *testing.T) {
 	if st, _ := n.get("Page", id).State.Stamp(title.ID, title.Kind()); (st == crdt.Stamp{}) {
 		t.Error("no stamp")
 	}
+}
+
+// An update that read what another transaction changed meanwhile runs again, and
+// sees it, however it read.
+func TestUpdateRunsAgainIfWhatItReadChanged(t *testing.T) {
+	t.Parallel()
+	type read func(n *node, tx *Tx, id dag.DocID) (any, error)
+	history := func(n *node, tx *Tx, id dag.DocID) (any, error) {
+		count := 0
+		for _, err := range tx.History(n.coll("City"), id) {
+			if err != nil {
+				return nil, err
+			}
+			count++
+		}
+		return count, nil
+	}
+	for what, read := range map[string]read{
+		"a document": func(n *node, tx *Tx, id dag.DocID) (any, error) {
+			d, err := tx.Get(n.coll("City"), id)
+			return string(d.State.Bytes()), err
+		},
+		"its heads": func(n *node, tx *Tx, id dag.DocID) (any, error) {
+			h, err := tx.Heads(n.coll("City").ID, id)
+			return h[0], err
+		},
+		"its history": history,
+		"all commits": func(n *node, tx *Tx, id dag.DocID) (any, error) {
+			count := 0
+			for _, err := range tx.Commits(n.coll("City")) {
+				if err != nil {
+					return nil, err
+				}
+				count++
+			}
+			return count, nil
+		},
+		"the collection": func(n *node, tx *Tx, id dag.DocID) (any, error) {
+			all := ""
+			for d, err := range tx.Scan(n.coll("City"), Range{}) {
+				if err != nil {
+					return nil, err
+				}
+				all += string(d.State.Bytes())
+			}
+			return all, nil
+		},
+		"the count": func(n *node, tx *Tx, id dag.DocID) (any, error) { return tx.Count(n.coll("City")) },
+		"what is absent": func(n *node, tx *Tx, id dag.DocID) (any, error) {
+			_, err := tx.Get(n.coll("City"), cityID(t, n, "Rome"))
+			return errors.Is(err, fault.NotFound), nil
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, "ada")
+			id := n.create("City", "name", "Bern", "people", 1)
+			var saw []any
+			n.update(func(tx *Tx) error {
+				x, err := read(n, tx, id)
+				if err != nil {
+					return err
+				}
+				if saw = append(saw, x); len(saw) == 1 { // somebody comes between
+					n.set("City", id, "people", 2)
+					n.create("City", "name", "Rome", "people", 1)
+				}
+				_, err = createIn(tx, "Page", "title", "a")
+				return err
+			})
+			if len(saw) != 2 || saw[0] == saw[1] {
+				t.Errorf("the update saw %v, want what was before and then what is now", saw)
+			}
+		})
+	}
+	t.Run("something else", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t, "ada")
+		id := n.create("City", "name", "Bern", "people", 1)
+		runs := 0
+		n.update(func(tx *Tx) error {
+			runs++
+			n.create("Page", "title", fmt.Sprint(runs))
+			_, err := updateIn(tx, "City", id, "people", 2)
+			return err
+		})
+		if runs != 1 {
+			t.Errorf("the update ran %d times, although nobody changed what it read", runs)
+		}
+	})
+}
+
+// cityID is the name of a document that need not exist.
+func cityID(t tester, n *node, name string) dag.DocID {
+	t.Helper()
+	c := n.coll("City")
+	deltas, err := c.Create(fields("name", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (dag.RootSeed{Mode: dag.ModeKeyed, Collection: c.ID, Seed: dag.KeyedSeed(deltas)}).DocID()
+}
+
+func TestScanResumesAfterADocument(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	for i := range 9 {
+		n.create("Page", "title", fmt.Sprint(i))
+	}
+	n.create("City", "name", "Bern")
+	n.view(func(tx *Tx) error {
+		var ids []dag.DocID
+		for d, err := range tx.Scan(n.coll("Page"), Range{}) {
+			if err != nil {
+				return err
+			}
+			ids = append(ids, d.ID)
+		}
+		for i, after := range ids {
+			var rest []dag.DocID
+			for d, err := range tx.Scan(n.coll("Page"), Range{After: after}) {
+				if err != nil {
+					return err
+				}
+				rest = append(rest, d.ID)
+			}
+			if !slices.Equal(rest, ids[i+1:]) {
+				t.Errorf("after document %d come %d documents, want %d", i, len(rest), len(ids)-i-1)
+			}
+		}
+		return nil
+	})
+}
+
+// A transaction sees its own commits where they belong.
+func TestOwnCommitsComeInOrder(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	for i := range 5 {
+		n.create("Page", "title", fmt.Sprint(i))
+	}
+	n.update(func(tx *Tx) error {
+		for i := range 5 {
+			if _, err := createIn(tx, "Page", "title", fmt.Sprint("own ", i)); err != nil {
+				return err
+			}
+		}
+		var docs []dag.DocID
+		for a, err := range tx.Commits(n.coll("Page")) {
+			if err != nil {
+				return err
+			}
+			docs = append(docs, a.Doc)
+		}
+		if len(docs) != 10 || !slices.IsSortedFunc(docs, dag.DocID.Compare) {
+			t.Errorf("%d commits, in order: %v", len(docs), slices.IsSortedFunc(docs, dag.DocID.Compare))
+		}
+		return nil
+	})
 }
