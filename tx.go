@@ -176,11 +176,14 @@ func (d *Documents) Count() (uint64, error) {
 
 // All yields the documents in the order of their docIDs. The transaction must not
 // be used for anything else before the iteration ends.
-func (d *Documents) All() iter.Seq2[Document, error] {
+func (d *Documents) All() iter.Seq2[Document, error] { return d.After(DocID{}) }
+
+// After is All from behind a docID on, to go on in another transaction.
+func (d *Documents) After(id DocID) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		d.tx.mu.Lock()
 		defer d.tx.mu.Unlock()
-		for doc, err := range d.tx.tx.Scan(d.c, store.Range{}) {
+		for doc, err := range d.tx.tx.Scan(d.c, store.Range{After: id}) {
 			if err == nil {
 				doc, err = doc.Clone()
 			}
