@@ -30,22 +30,38 @@ const (
 	importBatch = 1000
 	// importBatchBytes closes a batch of large documents early, to bound its memory.
 	importBatchBytes = 4 << 20
+	// exportPage is how much of an export is read in one snapshot: enough that opening
+	// one costs nothing, little enough to be held for every stream.
+	exportPage = 256 << 10
 	// maxTransactions bounds open explicit transactions: each pins a snapshot of the store.
 	maxTransactions = 256
 	// txIdle is how long an explicit transaction may lie unused.
 	txIdle = 60 * time.Second
+	// txLifetime is how long an explicit transaction may live, however much it is used:
+	// what it has read cannot be compacted away before it ends.
+	txLifetime = 10 * time.Minute
 	// maxInFlight bounds requests that run at once, so that overload is refused
 	// at the door instead of growing the heap.
 	maxInFlight = 256
+	// maxStreams bounds imports, exports and joins, which last as long as their clients
+	// like: apart from maxInFlight, so that they leave requests their room.
+	maxStreams = 64
 	// headerTimeout bounds how long a client may take to send its request header.
 	headerTimeout = 10 * time.Second
 	// idleTimeout closes keep-alive connections that nobody uses.
 	idleTimeout = 2 * time.Minute
 	// bodyTimeout bounds how long a client may take to send a body that is read whole.
 	bodyTimeout = time.Minute
+	// answerTimeout bounds how long a client may take to read an answer, plus a second
+	// for every answerRate bytes of it.
+	answerTimeout = 30 * time.Second
+	answerRate    = 64 << 10
 	// stallTimeout bounds how long one step of a stream may take: a client that neither
 	// sends nor reads for so long has gone.
 	stallTimeout = 5 * time.Minute
+	// progressBytes is how much a body must bring within that time: what any writer
+	// that works exceeds, however slowly its records come.
+	progressBytes = 1 << 10
 	// drainTimeout is how long a client may go on to send what nobody wants any more.
 	drainTimeout = 2 * time.Second
 )

@@ -6,12 +6,14 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
 )
 
-// guard wraps every request: panics, hostile web pages, overload, the log.
+// guard wraps every request: panics, hostile web pages, the log.
 func (s *Server) guard(next http.Handler) http.Handler {
 	// A page of another origin must not make a browser write here.
 	crossOrigin := http.NewCrossOriginProtection()
@@ -24,19 +26,26 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer s.record(rec, r, begun)
 		if !s.hostAllowed(r) {
-			s.fail(rec, r, fault.Denied.Errorf("host %q is not this machine: talk to the node as localhost or by its loopback address", r.Host))
-			return
-		}
-		select {
-		case s.inFlight <- struct{}{}:
-			defer func() { <-s.inFlight }()
-		default:
-			rec.Header().Set("Retry-After", "1")
-			s.fail(rec, r, busy("%d requests are running: retry in a moment", maxInFlight))
+			s.fail(rec, r, fault.Denied.Errorf("host %q is not known to be this node: call it localhost or by its IP address, or start it with --allowed-hosts", r.Host))
 			return
 		}
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// admit runs a handler when there is a place for it.
+func (s *Server) admit(slots chan struct{}, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			s.fail(w, r, busy("%d requests of this sort are running: retry in a moment", cap(slots)))
+			return
+		}
+		next(w, r)
+	}
 }
 
 // record logs the request, and turns a panic into an answer.
@@ -55,34 +64,29 @@ func (s *Server) record(w *recorder, r *http.Request, begun time.Time) {
 }
 
 // hostAllowed stops DNS rebinding: a web page whose name was made to resolve to
-// 127.0.0.1 is of the same origin as the node to a browser, but its requests
-// carry the page's name. Only a loopback listener is guarded: what listens on
-// other addresses is meant to be reached by names that are not known here.
+// the node's address is of the same origin as the node to a browser, but its
+// requests carry the page's name. Nobody can rebind an IP address. A listener that
+// is not on loopback is meant to be reached by names, which only its operator knows:
+// while none is given it answers to all.
 func (s *Server) hostAllowed(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
+	host := strings.ToLower(hostOf(r.Host))
+	if host == "localhost" || net.ParseIP(trimBrackets(host)) != nil || slices.Contains(s.hosts, host) {
 		return true
 	}
-	tcp, ok := local.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsLoopback() {
-		return true
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return len(s.hosts) == 0 && (!ok || !local.IP.IsLoopback())
+}
+
+// hostOf takes the port off an address.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
 	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(trimBrackets(host))
-	return ip != nil
+	return address
 }
 
 func trimBrackets(host string) string {
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		return host[1 : len(host)-1]
-	}
-	return host
+	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }
 
 // recorder remembers what was answered.

@@ -44,7 +44,7 @@ func (s *Server) importRecords(w http.ResponseWriter, r *http.Request) {
 		l.skip, err = existingPolicy(r.URL.Query())
 	}
 	if err == nil {
-		err = l.run(&patientBody{r.Body, control}, out.progress)
+		err = l.run(&patientBody{Reader: r.Body, control: control}, out.progress)
 	}
 	out.finish(l.done, err)
 	drain(r.Body, control)
@@ -72,15 +72,22 @@ func existingPolicy(q url.Values) (skip bool, err error) {
 	}
 }
 
-// patientBody lets each read take stallTimeout, however long the whole body takes.
+// patientBody lets every progressBytes take stallTimeout, however long the whole
+// body takes.
 type patientBody struct {
 	io.Reader
 	control *http.ResponseController
+	left    int // bytes until the time begins anew
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(stallTimeout)) // a recorder of a test has none
-	return b.Reader.Read(p)
+	if b.left <= 0 {
+		b.left = progressBytes
+		_ = b.control.SetReadDeadline(time.Now().Add(stallTimeout)) // a recorder of a test has none
+	}
+	n, err := b.Reader.Read(p)
+	b.left -= n
+	return n, err
 }
 
 // loader carries out one import.
@@ -209,27 +216,46 @@ func (s *Server) exportRecords(w http.ResponseWriter, r *http.Request) {
 	s.fail(w, r, err)
 }
 
+// export writes page by page. Nothing of the store is held while the client reads,
+// so each document is as it was when its page was read.
 func (s *Server) export(ctx context.Context, collection string, out *bufio.Writer) error {
-	return s.db.View(ctx, func(tx *pando.Tx) error {
+	var after pando.DocID
+	for {
+		page, last, err := s.exportPage(ctx, collection, after)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(page); err != nil || last == after {
+			return err
+		}
+		after = last
+	}
+}
+
+// exportPage returns the documents behind one docID, and the docID of the last of
+// them; it is the same one if there are none.
+func (s *Server) exportPage(ctx context.Context, collection string, after pando.DocID) (page []byte, last pando.DocID, err error) {
+	last = after
+	err = s.db.View(ctx, func(tx *pando.Tx) error {
 		docs, err := tx.Collection(collection)
 		if err != nil {
 			return err
 		}
-		var line []byte
-		for d, err := range docs.All() {
+		for d, err := range docs.After(after) {
 			if err == nil {
 				err = context.Cause(ctx)
 			}
 			if err != nil {
 				return err
 			}
-			line = append(d.AppendJSON(line[:0]), '\n')
-			if _, err := out.Write(line); err != nil {
-				return err
+			page, last = append(d.AppendJSON(page), '\n'), d.ID
+			if len(page) >= exportPage {
+				return nil
 			}
 		}
 		return nil
 	})
+	return page, last, err
 }
 
 // patientWriter lets each write take stallTimeout, however long the whole answer takes.

@@ -68,18 +68,55 @@ func (s *Server) addReplicator(ctx context.Context, in replicatorChange) (none, 
 	if err != nil {
 		return none{}, err
 	}
-	if len(in.Body.Info.Addrs) == 0 {
-		return none{}, fault.Invalid.Errorf("replicator: Info.Addrs is empty: name at least one multiaddr of the peer")
+	addrs, err := fullAddrs(in.Body.Info)
+	if err != nil {
+		return none{}, err
 	}
-	for _, addr := range in.Body.Info.Addrs {
-		if !strings.Contains(addr, "/p2p/") {
-			addr += "/p2p/" + in.Body.Info.ID
-		}
+	for _, addr := range addrs {
 		if err := n.AddReplicator(ctx, addr, in.Body.Collections); err != nil {
 			return none{}, err
 		}
 	}
 	return none{}, nil
+}
+
+// fullAddrs returns the addresses of a peer, each with its id. An address that names
+// another peer is refused: adding it would make that one trusted.
+func fullAddrs(info PeerInfo) ([]string, error) {
+	if len(info.Addrs) == 0 {
+		return nil, fault.Invalid.Errorf("replicator: Info.Addrs is empty: name at least one multiaddr of the peer")
+	}
+	id, full := info.ID, []string(nil)
+	for _, addr := range info.Addrs {
+		named := peerOf(addr)
+		if id == "" {
+			id = named
+		}
+		switch {
+		case id == "":
+			return nil, fault.Invalid.Errorf("replicator: address %q ends without /p2p/PEERID, and Info.ID is empty: name the peer", addr)
+		case named == "":
+			addr = strings.TrimRight(addr, "/") + "/p2p/" + id
+		case named != id:
+			return nil, fault.Invalid.Errorf("replicator: address %q is of another peer than %s: leave it out, or add it as a replicator of its own", addr, id)
+		}
+		full = append(full, addr)
+	}
+	return full, nil
+}
+
+// peerOf returns the id that a multiaddr ends with, "" if it ends otherwise: what
+// comes before /p2p-circuit is a relay.
+func peerOf(addr string) string {
+	i := strings.LastIndex(addr, "/p2p/")
+	if i < 0 {
+		return ""
+	}
+	id := strings.TrimRight(addr[i+len("/p2p/"):], "/")
+	if strings.Contains(id, "/") {
+		return ""
+	}
+	return id
 }
 
 func (s *Server) removeReplicator(ctx context.Context, in replicatorChange) (none, error) {

@@ -38,7 +38,7 @@ type operation interface {
 
 func (o op[In, Out]) mount(s *Server, mux *http.ServeMux) {
 	method, path, _ := strings.Cut(o.route, " ")
-	mux.HandleFunc(method+" "+Base+path, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(method+" "+Base+path, s.admit(s.requestSlots, func(w http.ResponseWriter, r *http.Request) {
 		if err := refuseTx(r); err != nil {
 			s.fail(w, r, err)
 			return
@@ -58,7 +58,7 @@ func (o op[In, Out]) mount(s *Server, mux *http.ServeMux) {
 			return
 		}
 		s.answer(w, http.StatusOK, out)
-	})
+	}))
 }
 
 // call runs the operation on the node that the client talks to.

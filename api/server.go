@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
@@ -22,19 +23,25 @@ type Config struct {
 	DB     *pando.DB
 	Node   *p2p.Node    // nil: networking is off
 	Logger *slog.Logger // nil: silent
+	// AllowedHosts are the names by which requests may call this node, besides
+	// localhost and IP addresses. If there are none, a listener that is not on
+	// loopback answers to any name.
+	AllowedHosts []string
 }
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
 // of net/http, one per connection, and the timers of explicit transactions;
 // Shutdown ends both.
 type Server struct {
-	db       *pando.DB
-	node     *p2p.Node
-	log      *slog.Logger
-	txs      *transactions
-	http     *http.Server
-	inFlight chan struct{} // one token per running request
-	closing  atomic.Bool
+	db           *pando.DB
+	node         *p2p.Node
+	log          *slog.Logger
+	hosts        []string // lower case
+	txs          *transactions
+	http         *http.Server
+	requestSlots chan struct{} // one token per running request
+	streamSlots  chan struct{} // one per stream
+	closing      atomic.Bool
 	// requests ends when the grace of a shutdown is over, streams when it begins:
 	// a client follows a stream for as long as it likes, so nobody waits for one.
 	requests, streams       context.Context
@@ -46,7 +53,10 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{db: c.DB, node: c.Node, log: c.Logger, inFlight: make(chan struct{}, maxInFlight)}
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams)}
+	for _, h := range c.AllowedHosts {
+		s.hosts = append(s.hosts, hostOf(strings.ToLower(h)))
+	}
 	s.requests, s.endRequests = context.WithCancel(context.Background())
 	s.streams, s.endStreams = context.WithCancel(s.requests)
 	s.txs = newTransactions(s.log)
@@ -67,11 +77,11 @@ func (s *Server) Handler() http.Handler {
 	for _, o := range operations {
 		o.mount(s, mux)
 	}
-	mux.HandleFunc("POST "+Base+"/graphql", s.postGraphQL)
-	mux.HandleFunc("GET "+Base+"/graphql", s.getGraphQL)
-	mux.HandleFunc("POST "+Base+"/import/{collection}", s.importRecords)
-	mux.HandleFunc("GET "+Base+"/export/{collection}", s.exportRecords)
-	mux.HandleFunc("POST "+Base+"/p2p/join", s.join)
+	mux.HandleFunc("POST "+Base+"/graphql", s.admit(s.requestSlots, s.postGraphQL))
+	mux.HandleFunc("GET "+Base+"/graphql", s.admit(s.requestSlots, s.getGraphQL))
+	mux.HandleFunc("POST "+Base+"/import/{collection}", s.admit(s.streamSlots, s.importRecords))
+	mux.HandleFunc("GET "+Base+"/export/{collection}", s.admit(s.streamSlots, s.exportRecords))
+	mux.HandleFunc("POST "+Base+"/p2p/join", s.admit(s.streamSlots, s.join))
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /health-check", s.health)
 	mux.HandleFunc("GET /ready", s.ready)
@@ -94,7 +104,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
 	err := s.http.Shutdown(ctx)
 	s.endRequests()
-	if errors.Is(err, context.DeadlineExceeded) {
+	if err != nil { // ctx is done, one way or the other: those that still run are cut
 		err = s.http.Close()
 	}
 	s.txs.close()
@@ -153,6 +163,10 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	// Who does not read must not hold a place and an answer for ever. A recorder of a
+	// test has no deadline.
+	patience := answerTimeout + time.Duration(len(body)/answerRate)*time.Second
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client has gone; there is nobody to tell
 }

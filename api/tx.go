@@ -15,7 +15,8 @@ import (
 )
 
 // transactions are the explicit transactions that clients hold open. One that
-// lies unused for txIdle is discarded, since it pins a snapshot of the store.
+// lies unused for txIdle, or is older than txLifetime, is discarded, since it pins a
+// snapshot of the store.
 type transactions struct {
 	log *slog.Logger
 
@@ -27,7 +28,8 @@ type transactions struct {
 type transaction struct {
 	mu   sync.Mutex // one request at a time; guards the rest
 	tx   *pando.Tx  // nil when it has ended
-	used time.Time
+	born time.Time
+	ends time.Time // if nobody uses it until then
 	idle *time.Timer
 }
 
@@ -46,7 +48,8 @@ func (t *transactions) add(tx *pando.Tx) (uint64, error) {
 		return 0, busy("%d transactions are open: commit or discard one first", maxTransactions)
 	}
 	id := t.newID()
-	open := &transaction{tx: tx, used: time.Now()}
+	now := time.Now()
+	open := &transaction{tx: tx, born: now, ends: now.Add(txIdle)}
 	open.idle = time.AfterFunc(txIdle, func() { t.expire(id, open) })
 	t.open[id] = open
 	return id, nil
@@ -79,31 +82,42 @@ func (t *transactions) use(id uint64, fn func(tx *pando.Tx) (ended bool, err err
 		return unknownTx(id)
 	}
 	open.idle.Stop()
+	defer open.wait() // also when fn panics
 	ended, err := fn(open.tx)
 	if ended {
 		open.tx = nil
 		t.forget(id)
-		return err
 	}
-	open.used = time.Now()
-	open.idle.Reset(txIdle)
 	return err
 }
 
+// wait begins the time that the transaction may lie unused.
+func (o *transaction) wait() {
+	if o.tx == nil {
+		return
+	}
+	now := time.Now()
+	o.ends = now.Add(txIdle)
+	if last := o.born.Add(txLifetime); last.Before(o.ends) {
+		o.ends = last
+	}
+	o.idle.Reset(o.ends.Sub(now))
+}
+
 func unknownTx(id uint64) error {
-	return fault.NotFound.Errorf("transaction %d is not open: it was ended, lay unused for %v, or never was", id, txIdle)
+	return fault.NotFound.Errorf("transaction %d is not open: it was ended, lay unused for %v, grew older than %v, or never was", id, txIdle, txLifetime)
 }
 
 func (t *transactions) expire(id uint64, open *transaction) {
 	open.mu.Lock()
 	defer open.mu.Unlock()
-	if open.tx == nil || time.Since(open.used) < txIdle {
+	if open.tx == nil || time.Now().Before(open.ends) {
 		return // a request was quicker
 	}
 	open.tx.Discard()
 	open.tx = nil
 	t.forget(id)
-	t.log.Info("transaction discarded, nobody used it", "id", id)
+	t.log.Info("transaction discarded, unused or too old", "id", id, "age", time.Since(open.born).Round(time.Second))
 }
 
 func (t *transactions) forget(id uint64) {
@@ -205,7 +219,7 @@ func (s *Server) discard(_ context.Context, in endTx) (none, error) {
 }
 
 // Begin opens an explicit transaction; Within gives a client that works in it.
-// The node discards it when it lies unused for a minute.
+// The node discards it when it lies unused for a minute, and after ten minutes in any case.
 func (c *Client) Begin(ctx context.Context, readOnly bool) (TxID, error) {
 	return opBegin.call(ctx, c, beginTx{readOnly})
 }
