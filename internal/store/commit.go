@@ -121,12 +121,15 @@ func (tx *Tx) publish() (receipt, error) {
 	tx.kv.Writes(b)
 	seq := s.seq // only a writer changes it, and there is one
 	fresh := map[string]uint64{}
+	var buf []byte // the batch copies
 	for _, p := range tx.pending {
 		seq++
 		origin := s.origin(p.origin, fresh, b)
-		b.Set(p.place.key(), stored{seq, origin, p.commit.Envelope()}.append(nil))
+		buf = stored{seq, origin, p.commit.Envelope()}.append(buf[:0])
+		key := p.place.key()
+		b.Set(key, buf)
 		b.Set(indexKey(p.place.cid), p.place.indexValue())
-		b.Set(feedKey(seq), p.place.feedValue(origin))
+		b.Set(feedKey(seq), binary.AppendUvarint(key[1:], origin)) // as place.feedValue
 	}
 	counts := map[short]count{}
 	for n, d := range tx.counts {

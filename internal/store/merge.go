@@ -166,22 +166,30 @@ type merging struct {
 
 func (m *merging) add(c received) error {
 	tx, cm := m.tx, c.Commit
-	known, err := tx.applied(cm.CID)
-	if err != nil {
-		return err
-	}
-	if known {
-		m.Known++
-		return nil
-	}
 	if c.later {
-		m.wait(cm)
-		return nil
+		known, err := tx.applied(cm.CID)
+		if err == nil && !known {
+			m.wait(cm)
+		} else if err == nil {
+			m.Known++
+		}
+		return err
 	}
 	if cm.Root != nil && cm.Root.Collection != m.id {
 		return fault.Invalid.Errorf("root of collection %s in a pack of collection %s", cm.Root.Collection, m.id)
 	}
-	missing, err := tx.checkParents(m.coll, cm)
+	d, _, err := tx.document(m.coll, cm.Doc)
+	if err != nil {
+		return err
+	}
+	heads := d.Heads()
+	if known, err := tx.has(cm, heads); err != nil {
+		return err
+	} else if known {
+		m.Known++
+		return nil
+	}
+	missing, err := tx.checkParents(m.coll, cm, heads)
 	if err != nil {
 		return err
 	}
@@ -195,10 +203,6 @@ func (m *merging) add(c received) error {
 	if len(missing) > 0 {
 		m.lack(cm, missing)
 		return nil
-	}
-	d, _, err := tx.document(m.coll, cm.Doc)
-	if err != nil {
-		return err
 	}
 	if _, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin}); err != nil {
 		return err
@@ -224,11 +228,33 @@ func (m *merging) lack(cm *dag.Commit, missing []dag.CID) {
 	}
 }
 
+// has reports whether a commit is applied to the document with these heads. Mostly
+// the heads tell, without a look into the index: nothing is applied to a document
+// without heads, and no head has a child.
+func (tx *Tx) has(cm *dag.Commit, heads []crdt.Head) (bool, error) {
+	if len(heads) == 0 {
+		return false, nil
+	}
+	for i := range heads {
+		if heads[i].Commit == cm.CID {
+			return true, nil
+		}
+		if slices.Contains(cm.Parents, heads[i].Commit) {
+			return false, nil
+		}
+	}
+	return tx.applied(cm.CID)
+}
+
 // checkParents returns the parents that are not applied. If none lacks, it checks
-// the commit against them.
-func (tx *Tx) checkParents(n short, cm *dag.Commit) (missing []dag.CID, err error) {
+// the commit against them. heads are those of its document.
+func (tx *Tx) checkParents(n short, cm *dag.Commit, heads []crdt.Head) (missing []dag.CID, err error) {
 	infos := make([]dag.ParentInfo, 0, len(cm.Parents))
 	for _, p := range cm.Parents {
+		if i := slices.IndexFunc(heads, func(h crdt.Head) bool { return h.Commit == p }); i >= 0 {
+			infos = append(infos, dag.ParentInfo{CID: p, Doc: cm.Doc, Height: heads[i].Height, HLC: heads[i].HLC})
+			continue
+		}
 		at, ok, err := tx.where(p)
 		if err != nil {
 			return nil, err
@@ -252,20 +278,10 @@ func (tx *Tx) checkParents(n short, cm *dag.Commit) (missing []dag.CID, err erro
 	return nil, cm.CheckParents(infos)
 }
 
-// clock returns the HLC of an applied commit, from the heads where it is one of
-// them, as parents mostly are.
+// clock returns the HLC of an applied commit.
 func (tx *Tx) clock(at place) (uint64, error) {
 	if p, ok := tx.byCID[at.cid]; ok {
 		return p.commit.HLC, nil
-	}
-	d, _, err := tx.document(at.coll, at.doc)
-	if err != nil {
-		return 0, err
-	}
-	for _, h := range d.Heads() {
-		if h.Commit == at.cid {
-			return h.HLC, nil
-		}
 	}
 	cm, _, err := tx.load(at)
 	if err != nil {

@@ -22,7 +22,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
@@ -304,7 +303,7 @@ func (s *Store) begin(key ident.Key) (*Tx, error) {
 	if err := s.gate.enter(); err != nil {
 		return nil, err
 	}
-	tx := &Tx{s: s, key: key, staged: map[dag.DocID]*staged{}, byCID: map[dag.CID]*pending{}}
+	tx := &Tx{s: s, key: key}
 	s.mu.Lock()
 	tx.kv = s.kv.Begin()
 	tx.seq = s.seq

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/pandodb/pando/internal/crdt"
@@ -151,18 +150,12 @@ func parents(heads []crdt.Head) []crdt.Head {
 	return highest(heads, dag.MaxParents)
 }
 
-var errApplied = errors.New("applied before")
-
-// apply is the only code that changes a document. The commit's parents must be
-// applied and its rules checked; d is the document so far.
+// apply is the only code that changes a document. The commit must not be applied,
+// its parents must be, and its rules be checked; d is the document so far.
+//
+// A commit that is made here is new by itself: its document does not exist, or it is
+// the child of heads, which have none.
 func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.Document, error) {
-	known, err := tx.applied(cm.CID)
-	if err != nil {
-		return d, err
-	}
-	if known {
-		return d, errApplied
-	}
 	next, err := d.Fold(change(cm), func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
 	if tx.failed != nil {
 		return d, fmt.Errorf("apply %s: %w", cm.CID, tx.failed)
@@ -173,6 +166,9 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 	}
 	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
 	st := tx.staged[cm.Doc]
+	if tx.staged == nil {
+		tx.staged, tx.byCID = map[dag.DocID]*staged{}, map[dag.CID]*pending{}
+	}
 	if st == nil {
 		st = &staged{coll: n}
 		tx.staged[cm.Doc] = st
