@@ -1,9 +1,12 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,23 +21,28 @@ func classify(err error) error {
 		return err
 	case pebble.IsCorruptionError(err):
 		return corrupt(err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fault.Unavailable.Errorf("the disk is full; free some space: %w", err)
+		return fault.Unavailable.Errorf("the disk is full; free some space: %w", plain(err))
 	case errors.Is(err, pebble.ErrClosed):
 		return fault.Closed.Errorf("the database is closed")
 	case errors.Is(err, fs.ErrPermission):
-		return fault.Unavailable.Errorf("no right to use the files; run as their owner: %w", err)
+		return fault.Unavailable.Errorf("no right to use the files; run as their owner: %w", plain(err))
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return fault.Unavailable.Errorf("the disk does not work: %w", err)
+		return fault.Unavailable.Errorf("the disk does not work: %w", plain(err))
 	}
-	return err
+	return plain(err)
 }
 
 // opening is classify for what goes wrong while a database is opened: a file
 // that does not exist then should.
 func opening(err error) error {
 	if errors.Is(err, fs.ErrNotExist) && fault.Of(err) == nil {
-		return fault.Corrupt.Errorf("a file is missing; restore a backup: %w", err)
+		if name := fileIn(err); name != "" {
+			return fault.Corrupt.Errorf("file %s is missing; restore a backup, or sync a new directory from a peer", name)
+		}
+		return fault.Corrupt.Errorf("a file is missing; restore a backup, or sync a new directory from a peer: %w", plain(err))
 	}
 	return classify(err)
 }
@@ -43,7 +51,38 @@ func opening(err error) error {
 func corrupt(err error) error {
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
 		return fault.Corrupt.Errorf("file %s is damaged (it holds keys %x to %x): %w",
-			filepath.Base(info.Path), info.Bounds.Start, info.Bounds.End.Key, err)
+			filepath.Base(info.Path), info.Bounds.Start, info.Bounds.End.Key, plain(err))
 	}
-	return fault.Corrupt.Errorf("the files are damaged: %w", err)
+	if name := fileIn(err); strings.HasPrefix(name, "MANIFEST") {
+		return fault.Corrupt.Errorf("file %s is damaged; restore a backup, or sync a new directory from a peer", name)
+	}
+	return fault.Corrupt.Errorf("the files are damaged: %w", plain(err))
+}
+
+// plain is an error of the engine as a line that a person reads.
+func plain(err error) error { return line{err} }
+
+type line struct{ error }
+
+// words are what only the makers of the engine know.
+var words = regexp.MustCompile(`pebble(/[a-z]+)?: |<[a-z ]+>| for DB "[^"]*"| unknown to the objstorage provider`)
+
+func (l line) Error() string {
+	return strings.Join(strings.Fields(words.ReplaceAllString(l.error.Error(), "")), " ")
+}
+
+func (l line) Unwrap() error { return l.error }
+
+var fileNames = regexp.MustCompile(`file (\d{6,}) \(type sstable\)|"(MANIFEST-\d+)"`)
+
+// fileIn returns the name of the file that an error of the engine is about, or "".
+func fileIn(err error) string {
+	switch m := fileNames.FindStringSubmatch(err.Error()); {
+	case m == nil:
+		return ""
+	case m[1] != "":
+		return m[1] + ".sst"
+	default:
+		return m[2]
+	}
 }

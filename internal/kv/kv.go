@@ -118,7 +118,7 @@ func Open(dir string, o Options) (*DB, error) {
 func openEngine(dir string, o *pebble.Options) (engine *pebble.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fault.Corrupt.Errorf("the files cannot be read: %v", r)
+			err = fault.Corrupt.Errorf("the files cannot be read: %w", plain(fmt.Errorf("%v", r)))
 		}
 	}()
 	was, err := pebble.Peek(dir, o.FS)

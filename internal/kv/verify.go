@@ -76,7 +76,7 @@ func (db *DB) tables(done map[string]bool) ([]table, error) {
 func (db *DB) verify(ctx context.Context, t table, report func(Problem)) error {
 	bad := func(offset, size int64, err error) {
 		report(Problem{t.name, offset, size, t.first, t.last,
-			fault.Corrupt.Errorf("file %s is damaged: %w", t.name, err)})
+			fault.Corrupt.Errorf("file %s is damaged: %w", t.name, plain(err))})
 	}
 	r, err := db.openTable(t)
 	if errors.Is(err, fs.ErrNotExist) && !db.live(t) {
