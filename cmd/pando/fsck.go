@@ -18,10 +18,12 @@ func (c *command) fsckCommand() *cobra.Command {
 		Short: "Check the node's directory, or rebuild it from its commits",
 		Long: `Check everything in --rootdir: the checksum of every block of every file, every
 signature, and that every document is what its commits make. The node must not run.
+Of damaged files it names the blocks, and goes no further.
 
 With --rebuild everything that is derived is made anew from the commits. What was whole
-comes out the same, byte for byte; commits that are damaged are left out and come back
-with the next sync. It may be interrupted at any time.`,
+comes out the same, byte for byte. Damaged commits are left out and unreadable blocks
+stepped over; what was lost comes back from a peer that has it, with the next sync. It
+may be interrupted at any time.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if info, err := os.Stat(c.rootdir); err != nil || !info.IsDir() {
@@ -51,14 +53,20 @@ func (c *command) check(ctx context.Context) (err error) {
 			err = e
 		}
 	}()
-	problems := 0
+	problems, files := 0, 0
 	if err := db.Check(ctx, func(p pando.Problem) {
 		problems++
+		if p.What == "file" {
+			files++
+		}
 		c.showProblem(p)
 	}); err != nil {
 		return err
 	}
-	if problems > 0 {
+	switch {
+	case files > 0: // the check ends with the files then
+		return fault.Corrupt.Errorf("%s found in the files of %s, so the documents were not checked: mend them with 'pando fsck --rebuild'", plural(problems, "problem"), c.rootdir)
+	case problems > 0:
 		return fault.Corrupt.Errorf("%s found in %s: mend it with 'pando fsck --rebuild'", plural(problems, "problem"), c.rootdir)
 	}
 	fmt.Fprintf(c.out, "no problems in %s\n", plural(len(db.Collections()), "collection"))
@@ -66,20 +74,27 @@ func (c *command) check(ctx context.Context) (err error) {
 }
 
 func (c *command) rebuild(ctx context.Context) error {
-	problems := 0
-	r, err := pando.Rebuild(ctx, c.rootdir, func(p pando.Problem) {
-		problems++
-		c.showProblem(p)
-	})
+	r, err := pando.Rebuild(ctx, c.rootdir, c.showProblem)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "rebuilt %s from %s", plural(r.Documents, "document"), plural(r.Commits, "commit"))
-	if problems > 0 {
-		fmt.Fprint(c.out, "; what is damaged was left out: start the node, and a peer that has it gives it back")
-	}
-	fmt.Fprintln(c.out)
+	fmt.Fprintln(c.out, rebuiltText(r))
 	return nil
+}
+
+// rebuiltText says what was kept, and of what was lost only what is known.
+func rebuiltText(r pando.Rebuilt) string {
+	text := fmt.Sprintf("rebuilt %s from %s", plural(r.Documents, "document"), plural(r.Commits, "commit"))
+	if r.Lost > 0 {
+		text += fmt.Sprintf("; left out %s", plural(r.Lost, "damaged commit"))
+	}
+	if r.Unreadable > 0 {
+		text += fmt.Sprintf("; stepped over %s, and nobody knows how much was there", plural(r.Unreadable, "unreadable place"))
+	}
+	if r.Lost+r.Unreadable > 0 {
+		text += "; start the node: a peer that has what is missing gives it back"
+	}
+	return text
 }
 
 // showProblem prints one problem on one line.

@@ -3,7 +3,27 @@ package main
 import (
 	"testing"
 	"time"
+
+	"github.com/pandodb/pando"
 )
+
+func TestRebuildSaysWhatItKnows(t *testing.T) {
+	t.Parallel()
+	const ends = "; start the node: a peer that has what is missing gives it back"
+	for _, c := range []struct {
+		r    pando.Rebuilt
+		want string
+	}{
+		{pando.Rebuilt{Documents: 1, Commits: 2}, "rebuilt 1 document from 2 commits"},
+		{pando.Rebuilt{Documents: 1, Commits: 2, Lost: 1}, "rebuilt 1 document from 2 commits; left out 1 damaged commit" + ends},
+		{pando.Rebuilt{Documents: 1, Commits: 2, Unreadable: 2}, "rebuilt 1 document from 2 commits; stepped over 2 unreadable places, and nobody knows how much was there" + ends},
+		{pando.Rebuilt{Lost: 3, Unreadable: 1}, "rebuilt 0 documents from 0 commits; left out 3 damaged commits; stepped over 1 unreadable place, and nobody knows how much was there" + ends},
+	} {
+		if got := rebuiltText(c.r); got != c.want {
+			t.Errorf("%+v: got %q, want %q", c.r, got, c.want)
+		}
+	}
+}
 
 func TestFiguresReadWell(t *testing.T) {
 	t.Parallel()

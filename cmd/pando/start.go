@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -27,6 +26,7 @@ type startFlags struct {
 	peers   []string
 	store   string
 	noP2P   bool
+	hosts   []string
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -48,7 +48,8 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.StringSliceVar(&s.peers, "peers", nil, "peers to connect to, as multiaddrs that end with /p2p/PEERID")
 	f.StringVar(&s.store, "store", "pebble", "where documents are kept: pebble (in --rootdir) or memory")
 	f.BoolVar(&s.noP2P, "no-p2p", false, "run without a network")
-	settings(f, "p2paddr", "peers", "store", "no-p2p")
+	f.StringSliceVar(&s.hosts, "allowed-hosts", nil, "names by which HTTP requests may call the node, besides localhost and IP addresses")
+	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts")
 	return cmd
 }
 
@@ -57,17 +58,21 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := c.openDB(ctx, s.store, log)
+	dir, err := c.directory(s.store)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-
+	// First, so that a busy port makes no directory.
 	listener, err := listen(ctx, c.url)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 
 	var node *p2p.Node
 	addrs := "off"
@@ -81,7 +86,10 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		defer func() { err = errors.Join(err, node.Close()) }()
 		addrs = strings.Join(fullAddrs(node), ",")
 	}
-	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log})
+	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		log.Warn("whoever reaches the HTTP address may do everything: keep others out with a firewall or a proxy", "address", tcp)
+	}
+	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(c.out, "ready http=http://%s p2p=%s\n", listener.Addr(), addrs)
@@ -98,16 +106,15 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	return errors.Join(server.Shutdown(grace), <-served)
 }
 
-func (c *command) openDB(ctx context.Context, store string, log *slog.Logger) (*pando.DB, error) {
-	dir := c.rootdir
+// directory returns where documents are kept, "" for memory.
+func (c *command) directory(store string) (string, error) {
 	switch store {
 	case "pebble":
+		return c.rootdir, nil
 	case "memory":
-		dir = ""
-	default:
-		return nil, fault.Invalid.Errorf("--store %q: want pebble or memory", store)
+		return "", nil
 	}
-	return pando.Open(ctx, dir, &pando.Options{Logger: log})
+	return "", fault.Invalid.Errorf("--store %q: want pebble or memory", store)
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

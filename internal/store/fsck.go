@@ -51,7 +51,7 @@ func blockText(p kv.Problem) string {
 	if p.Offset < 0 {
 		return fmt.Sprintf("%v; rebuild with pando fsck --rebuild, then sync with a peer", p.Err)
 	}
-	return fmt.Sprintf("the block of %d bytes at offset %d is damaged: %v; rebuild with pando fsck --rebuild, then sync with a peer", p.Size, p.Offset, p.Err)
+	return fmt.Sprintf("the block of %d bytes at offset %d does not have its checksum; rebuild with pando fsck --rebuild, then sync with a peer", p.Size, p.Offset)
 }
 
 type check struct {
@@ -197,7 +197,7 @@ type entry struct {
 func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
 	return func(yield func(lineage) bool) {
 		damaged := func(from []byte, err error) {
-			bad(Problem{"file", "table of commits", fmt.Sprintf("unreadable from %x: %v", from, err)})
+			bad(Problem{"file", "table of commits", fmt.Sprintf("stepped over what is unreadable from key %x on: %v", from, err)})
 		}
 		var h lineage
 		for e := range salvage(snap, tableCommit, preciseCommit, damaged) {

@@ -15,11 +15,13 @@ import (
 // Rebuilt says what a rebuild kept.
 type Rebuilt struct {
 	Documents, Commits int
-	// Lost are the commits that were damaged, or stood on damaged ones. The next
-	// sync with a peer that has them fetches them again.
+	// Lost are the commits that could be read and were left out, because they are
+	// damaged or stand on one that is missing. The next sync with a peer that has
+	// them fetches them again.
 	Lost int
-	// Unreadable are the places where files were damaged: what was lost there has
-	// no number.
+	// Unreadable are the places where files are damaged and were stepped over. How
+	// many commits were lost there nobody knows: they are not in Lost. The same sync
+	// fetches them again; what only this node had is gone.
 	Unreadable int
 }
 
@@ -179,7 +181,7 @@ func (b *rebuild) kept() error {
 		b.batch.Set(e.Key, e.Value)
 	}
 	damaged := func(from []byte, err error) {
-		b.unreadable(Problem{"file", "table of notes", fmt.Sprintf("unreadable from %x: %v", from, err)})
+		b.unreadable(Problem{"file", "table of notes", fmt.Sprintf("stepped over what is unreadable from key %x on: %v", from, err)})
 	}
 	for e := range salvage(b.old, tableNote, preciseNote, damaged) {
 		b.batch.Set(e.Key, e.Value)
