@@ -43,7 +43,7 @@ func TestSim(t *testing.T) {
 		return
 	}
 	n := *histories
-	if testing.Short() {
+	if testing.Short() || underRace {
 		n = min(n, 500)
 	}
 	var next, failed atomic.Int64

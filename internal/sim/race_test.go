@@ -1,0 +1,6 @@
+//go:build race
+
+package sim
+
+// The race detector makes a history cost ten times as much.
+const underRace = true
