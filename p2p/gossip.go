@@ -397,8 +397,12 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 				items, count = next, count+1
 			}
 		}
-		if t == nil || count == 0 {
-			continue // a collection of this second: the peers are told with its secret
+		if t == nil { // a collection of this second, or one that cannot be followed
+			n.spread("")
+			continue
+		}
+		if count == 0 {
+			continue
 		}
 		data := t.sealed(count, items)
 		if err := t.handle.Publish(ctx, data); err != nil {

@@ -99,11 +99,18 @@ func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) e
 	return n.noticeCollections()
 }
 
-// noticeCollections makes a secret for each collection that has none.
+// noticeCollections makes a secret for each collection that has none, and sees to
+// it that those that are new are followed.
 func (n *Node) noticeCollections() error {
 	var ids []dag.CollectionID
 	for _, c := range n.db.Collections() {
 		ids = append(ids, c.ID)
+	}
+	if int64(len(ids)) != n.noticed.Swap(int64(len(ids))) {
+		select {
+		case n.grew <- struct{}{}:
+		default: // it is known already
+		}
 	}
 	fresh, err := n.admission.ensure(ids)
 	if fresh {
@@ -115,9 +122,11 @@ func (n *Node) noticeCollections() error {
 // schemaEvery is how often the node looks for collections that were added.
 const schemaEvery = time.Second
 
-// watchSchema notices new collections, and tells the peers.
+// watchSchema notices new collections and new secrets, which come in any order,
+// follows what both are known of, and tells the peers.
 func (n *Node) watchSchema(ctx context.Context) {
 	_, changed := n.admission.keys()
+	n.gossip.follow() // what changed since it was started
 	for {
 		t := time.NewTimer(schemaEvery)
 		select {
@@ -128,14 +137,20 @@ func (n *Node) watchSchema(ctx context.Context) {
 			if err := n.noticeCollections(); err != nil && ctx.Err() == nil {
 				n.log.Warn("cannot share new collections yet", "error", err)
 			}
+		case <-n.grew:
+			n.followAndTell()
 		case <-changed:
-			t.Stop()
 			_, changed = n.admission.keys()
-			n.gossip.follow()
-			for _, c := range n.connected() {
-				c.next.set(repairDelay)
-			}
+			n.followAndTell()
 		}
+		t.Stop()
+	}
+}
+
+func (n *Node) followAndTell() {
+	n.gossip.follow()
+	for _, c := range n.connected() {
+		c.next.set(repairDelay)
 	}
 }
 

@@ -55,12 +55,13 @@ type Counters struct {
 	Overflows                         uint64 // documents dropped from the inbox, to be found again by comparing
 	Undelivered                       uint64 // announcements lost in a queue, likewise
 	WantOverflows                     uint64
-	Wants, StuckWants                 int // documents known to be incomplete; for more than a day
+	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
+	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
 }
 
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
-	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows atomic.Uint64
+	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -82,7 +83,9 @@ type Node struct {
 	stop  context.CancelCauseFunc
 	tasks sync.WaitGroup
 	dial  alarm
-	flush alarm
+
+	noticed atomic.Int64  // how many collections there were at the last look
+	grew    chan struct{} // there are more
 
 	mu          sync.Mutex // guards what follows
 	closed      bool
@@ -102,7 +105,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		serving:     map[peer.ID]streams{},
-		replicators: map[peer.ID]*replicator{}, dial: newAlarm(), flush: newAlarm(),
+		replicators: map[peer.ID]*replicator{}, dial: newAlarm(), grew: make(chan struct{}, 1),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -284,6 +287,7 @@ func (n *Node) Counters() Counters {
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
+		ExpiredWants: c.ExpiredWants.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	return all

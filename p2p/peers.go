@@ -484,9 +484,7 @@ func (f found) HandlePeerFound(p peer.AddrInfo) {
 
 // wantMissing is told of documents that could not be completed from a peer.
 func (n *Node) wantMissing(p peer.ID, id dag.CollectionID, missing map[dag.DocID][]dag.CID) {
-	for doc, cids := range missing {
-		if !n.wants.add(id, doc, cids, p) {
-			n.count.WantOverflows.Add(1)
-		}
+	if len(missing) > 0 {
+		n.count.WantOverflows.Add(uint64(n.wants.add(id, missing, p)))
 	}
 }

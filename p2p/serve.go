@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -210,6 +211,7 @@ func (s *service) collection(index uint64) (dag.CollectionID, entry, error) {
 // greet answers HELLO with the collections that the peer proved, and gives the
 // others to a peer that the operator named.
 func (s *service) greet(theirs *hello) error {
+	since := time.Now()
 	ps := s.n.admission.with(s.peer)
 	proved := map[dag.CollectionID]bool{}
 	their := map[dag.CollectionID]entry{}
@@ -232,7 +234,7 @@ func (s *service) greet(theirs *hello) error {
 		id := ps.own[e.Proof]
 		s.ids = append(s.ids, id)
 		if p := (pair{id, uint64(i), e, their[id]}); p.equal() {
-			s.n.cursors.set(s.peer, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
+			s.n.equals(s.peer, id, theirs, since)
 		} else {
 			equal = false
 		}

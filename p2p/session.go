@@ -83,6 +83,7 @@ type session struct {
 	pairs   []pair
 	offered bool
 	tried   map[dag.CollectionID]int
+	since   time.Time // before the roots of mine were taken
 	report  report
 }
 
@@ -186,6 +187,7 @@ func (s *session) greet() (again bool, err error) {
 	if err := s.n.noticeCollections(); err != nil {
 		return false, err
 	}
+	s.since = time.Now()
 	ps := s.n.admission.with(s.peer)
 	if s.mine, err = s.n.hello(s.ctx, s.peer, ps, nil); err != nil {
 		return false, err
@@ -284,9 +286,16 @@ func (s *session) differing() []pair {
 			}
 			continue
 		}
-		s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, seq: s.theirs.Seq})
+		s.n.equals(s.peer, p.id, s.theirs, s.since)
 	}
 	return out
+}
+
+// equals notes that a copy of this node, as it was some moment ago, and that of a
+// peer are the same: there is nothing left to get from it.
+func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs *hello, since time.Time) {
+	n.cursors.set(p, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
+	n.wants.drop(id, p, since)
 }
 
 // mend brings two copies of a collection together, by the means that fit what is

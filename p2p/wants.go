@@ -21,8 +21,11 @@ type wants struct {
 	notes notes
 	alarm alarm
 
-	mu   sync.Mutex // guards open
-	open map[wantKey]*want
+	writing sync.Mutex // held while notes are written, so that none overtakes a newer one
+
+	mu    sync.Mutex // guards what follows
+	open  map[wantKey]*want
+	dirty map[wantKey]bool // not in the notes as it is here
 }
 
 type wantKey struct {
@@ -34,12 +37,24 @@ type want struct {
 	commits []dag.CID
 	tries   int
 	first   time.Time
+	added   time.Time // when the newest of the commits was
 	next    time.Time
-	from    peer.ID // asked last, or who told of the commits
+	told    peer.ID // who told of the commits last; "" after a restart
+	asked   peer.ID // asked last
+	asking  bool
 }
 
+// hopelessAfter is after how many tries a want is given up if the peer that told of
+// it turns out to have nothing more than this node. Before, the peer may be
+// fetching itself.
+const hopelessAfter = 3
+
+// wantsExpire is when a want is given up that nobody could fulfil, after having
+// been counted as stuck for days. Comparing trees finds the document if it exists.
+const wantsExpire = 7 * 24 * time.Hour
+
 func newWants(n notes) (*wants, error) {
-	w := &wants{notes: n, alarm: newAlarm(), open: map[wantKey]*want{}}
+	w := &wants{notes: n, alarm: newAlarm(), open: map[wantKey]*want{}, dirty: map[wantKey]bool{}}
 	err := n.each(noteWant, func(key string, r *cbor.Reader) error {
 		if len(key) != 64 {
 			return fault.Corrupt.Errorf("its key is not a collection and a document")
@@ -62,30 +77,72 @@ func (v *want) encode() []byte {
 	return appendCIDs(b, v.commits)
 }
 
-// add notes commits to get. It reports false if there are too many wants; then
-// comparing trees has to find the document again.
-func (w *wants) add(id dag.CollectionID, doc dag.DocID, commits []dag.CID, from peer.ID) bool {
+// add notes commits to get, and returns how many documents there was no room for;
+// comparing trees has to find those again.
+func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told peer.ID) (lost int) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	k := wantKey{id, doc}
-	v := w.open[k]
-	if v == nil {
-		if len(w.open) >= maxWants {
-			return false
+	now := time.Now()
+	next := now.Add(jitter(retryFirst, 0.5)) // for all alike, so that they are asked for together
+	for doc, commits := range missing {
+		k := wantKey{id, doc}
+		v := w.open[k]
+		if v == nil {
+			if len(w.open) >= maxWants {
+				lost++
+				continue
+			}
+			v = &want{first: now, next: next, asked: told}
+			w.open[k] = v
 		}
-		now := time.Now()
-		v = &want{first: now, next: now.Add(jitter(retryFirst, 0.5)), from: from}
-		w.open[k] = v
+		for _, c := range commits {
+			if !slices.Contains(v.commits, c) && len(v.commits) < maxHeads {
+				v.commits = append(v.commits, c)
+			}
+		}
+		v.told, v.added = told, now
+		w.dirty[k] = true
+		w.alarm.set(time.Until(v.next))
 	}
-	for _, c := range commits {
-		if !slices.Contains(v.commits, c) && len(v.commits) < maxHeads {
-			v.commits = append(v.commits, c)
+	w.mu.Unlock()
+	w.store()
+	return lost
+}
+
+// store makes the wants of now durable. One that cannot be stored is kept in
+// memory, and its loss would be made up for by comparing trees; one that stays
+// behind is found done after a restart.
+func (w *wants) store() {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	w.mu.Lock()
+	m := map[string][]byte{}
+	for k := range w.dirty {
+		m[k.note()] = nil
+		if v := w.open[k]; v != nil {
+			m[k.note()] = v.encode()
 		}
 	}
-	w.alarm.set(time.Until(v.next))
-	// A want that could not be stored is kept in memory, and its loss would be
-	// made up for by comparing trees.
-	return w.notes.put(map[string][]byte{k.note(): v.encode()}) == nil
+	clear(w.dirty)
+	w.mu.Unlock()
+	w.notes.put(m)
+}
+
+// drop gives up the wants of a collection that a peer told of, or nobody known, and
+// that were tried some times: since a moment after they were added, the peer is
+// known to have nothing that this node has not.
+func (w *wants) drop(id dag.CollectionID, p peer.ID, since time.Time) {
+	w.mu.Lock()
+	for k, v := range w.open {
+		if k.collection == id && (v.told == p || v.told == "") && v.tries >= hopelessAfter && v.added.Before(since) {
+			delete(w.open, k)
+			w.dirty[k] = true
+		}
+	}
+	changed := len(w.dirty) > 0
+	w.mu.Unlock()
+	if changed {
+		w.store()
+	}
 }
 
 // size returns how many wants there are, and how many are stuck.
@@ -103,35 +160,55 @@ func (w *wants) size() (open, stuck int) {
 	return len(w.open), stuck
 }
 
-// due returns the wants whose time has come, and in how long the next is.
-func (w *wants) due(now time.Time) (due []wantKey, next time.Duration) {
+// due returns the wants whose time has come, and in how long the next is. Those
+// that are too old it gives up, and counts.
+func (w *wants) due(now time.Time) (due []wantKey, next time.Duration, expired int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for k, v := range w.open {
-		if left := v.next.Sub(now); left <= 0 {
+		switch left := v.next.Sub(now); {
+		case v.asking:
+		case now.Sub(v.first) > wantsExpire:
+			delete(w.open, k)
+			w.dirty[k] = true
+			expired++
+		case left <= 0:
 			due = append(due, k)
-		} else if next == 0 || left < next {
+		case next == 0 || left < next:
 			next = left
 		}
 	}
 	slices.SortFunc(due, func(a, b wantKey) int {
 		return bytes.Compare(append(a.collection[:], a.doc[:]...), append(b.collection[:], b.doc[:]...))
 	})
-	return due, next
+	return due, next, expired
 }
 
-// fetchWants asks for what is wanted.
+// question is what one peer is asked for at once.
+type question struct {
+	peer       peer.ID
+	collection dag.CollectionID
+}
+
+// fetchWants asks for what is wanted. A peer that does not answer holds up nobody
+// but what it is asked for.
 func (n *Node) fetchWants(ctx context.Context) {
+	slots := make(chan struct{}, maxRescues)
 	for n.wants.alarm.wait(ctx) {
-		due, next := n.wants.due(time.Now())
-		for _, k := range due {
-			n.tryWant(ctx, k)
-			if ctx.Err() != nil {
+		due, next, expired := n.wants.due(time.Now())
+		if expired > 0 {
+			n.count.ExpiredWants.Add(uint64(expired))
+			n.log.Warn("documents stay incomplete: nobody had what they refer to", "documents", expired, "for", wantsExpire)
+		}
+		for q, docs := range n.questions(due) {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
 				return
 			}
-		}
-		if len(due) > 0 {
-			_, next = n.wants.due(time.Now())
+			if !n.spawn(func(ctx context.Context) { defer func() { <-slots }(); n.tryWants(ctx, q, docs) }) {
+				return
+			}
 		}
 		if next > 0 {
 			n.wants.alarm.set(next)
@@ -139,42 +216,93 @@ func (n *Node) fetchWants(ctx context.Context) {
 	}
 }
 
-// tryWant asks one peer, the next in turn, for what one document lacks.
-func (n *Node) tryWant(ctx context.Context, k wantKey) {
+// questions decides whom to ask for what: for each document the next peer in turn.
+func (n *Node) questions(due []wantKey) map[question]map[dag.DocID][]dag.CID {
 	n.wants.mu.Lock()
-	v := n.wants.open[k]
-	commits, from := slices.Clone(v.commits), v.from
-	n.wants.mu.Unlock()
-	left, err := n.lacking(ctx, commits)
-	if err == nil && len(left) > 0 {
-		if p, ok := n.nextPeer(k.collection, from); ok {
-			from = p
-			if err = n.fetchCommits(ctx, p, k.collection, map[dag.DocID][]dag.CID{k.doc: left}); err == nil {
-				left, err = n.lacking(ctx, left)
+	defer n.wants.mu.Unlock()
+	out := map[question]map[dag.DocID][]dag.CID{}
+	for _, k := range due {
+		v := n.wants.open[k]
+		if v == nil {
+			continue // given up meanwhile
+		}
+		p, _ := n.nextPeer(k.collection, v.asked) // none: what came by other ways is noticed
+		q := question{p, k.collection}
+		if out[q] == nil {
+			out[q] = map[dag.DocID][]dag.CID{}
+		}
+		out[q][k.doc] = slices.Clone(v.commits)
+		v.asking = true
+	}
+	return out
+}
+
+// tryWants asks one peer for what some documents lack.
+func (n *Node) tryWants(ctx context.Context, q question, asked map[dag.DocID][]dag.CID) {
+	left := n.leftOf(ctx, asked)
+	if q.peer != "" && len(left) > 0 {
+		err := n.fetchCommits(ctx, q.peer, q.collection, left)
+		if err != nil {
+			n.log.Debug("wanted documents did not come", "peer", q.peer, "documents", len(left), "error", err)
+		}
+		if before := len(left); before > 0 {
+			if left = n.leftOf(ctx, left); len(left) < before {
+				n.spread(q.peer)
 			}
 		}
 	}
-	if err != nil {
-		n.log.Debug("a wanted document did not come", "document", k.doc, "error", err)
-	}
-	n.wants.tried(k, left, from)
+	n.wants.tried(q, asked, left)
 }
 
-// tried notes how an attempt ended.
-func (w *wants) tried(k wantKey, left []dag.CID, from peer.ID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	v := w.open[k]
-	v.from = from
-	if len(left) == 0 {
-		delete(w.open, k)
-		w.notes.put(map[string][]byte{k.note(): nil}) // one that stays behind is found done after a restart
-		return
+// leftOf returns what is not here of the commits of some documents.
+func (n *Node) leftOf(ctx context.Context, commits map[dag.DocID][]dag.CID) map[dag.DocID][]dag.CID {
+	left := map[dag.DocID][]dag.CID{}
+	for doc, cids := range commits {
+		if cids, _ := n.lacking(ctx, cids); len(cids) > 0 {
+			left[doc] = cids
+		}
 	}
-	v.tries++
-	v.commits = left
-	v.next = time.Now().Add(backoff(v.tries))
-	w.alarm.set(time.Until(v.next))
+	return left
+}
+
+// tried notes how an attempt ended. Commits that were added during it stay.
+func (w *wants) tried(q question, asked, left map[dag.DocID][]dag.CID) {
+	w.mu.Lock()
+	now := time.Now()
+	delays := map[int]time.Duration{} // by tries: what was asked for together stays so
+	for doc, commits := range asked {
+		k := wantKey{q.collection, doc}
+		v := w.open[k]
+		if v == nil {
+			continue // given up meanwhile
+		}
+		v.asking = false
+		before := len(v.commits)
+		v.commits = slices.DeleteFunc(v.commits, func(c dag.CID) bool {
+			return slices.Contains(commits, c) && !slices.Contains(left[doc], c)
+		})
+		if len(v.commits) != before {
+			w.dirty[k] = true
+		}
+		if len(v.commits) == 0 {
+			delete(w.open, k)
+			continue
+		}
+		if q.peer != "" {
+			v.asked = q.peer
+		}
+		v.tries++
+		if delays[v.tries] == 0 {
+			delays[v.tries] = backoff(v.tries)
+		}
+		v.next = now.Add(delays[v.tries])
+		w.alarm.set(time.Until(v.next))
+	}
+	changed := len(w.dirty) > 0
+	w.mu.Unlock()
+	if changed {
+		w.store()
+	}
 }
 
 // lacking returns the commits that are not here.
