@@ -35,6 +35,16 @@ const (
 	// wideNodes is up to how many differing nodes are expanded by two levels at once:
 	// beyond, the hashes of the second level cost more than the round trip they save.
 	wideNodes = 8
+	// walkAtOnce is how many nodes a walk asks about at once: 600 KB of answer, which
+	// hides a round trip.
+	walkAtOnce = 4096
+	// maxPending is how many nodes a walk may have still to ask about: 17 levels of
+	// walkAtOnce, where a billion documents make 7. 33 bytes each.
+	maxPending = 1 << 20
+	// maxFound is how many documents one walk finds. They are exchanged before the next
+	// walk finds more, up to maxCuts times in a session.
+	maxFound = 1 << 18
+	maxCuts  = 64
 	// leafDocuments is the most documents under one leaf, a property of package radix; a
 	// docID prefix in FETCH may stand for that many.
 	leafDocuments = 32

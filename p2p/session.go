@@ -45,6 +45,7 @@ type report struct {
 	RTT         time.Duration // of the last comparison
 	Applied     int           // commits that came
 	Sent        int           // commits that went
+	Taken       int           // of them, new to the peer
 	Bytes       uint64
 }
 
@@ -83,6 +84,8 @@ type session struct {
 	pairs   []pair
 	offered bool
 	tried   map[dag.CollectionID]int
+	cut     bool      // a comparison of this round did not find all
+	cuts    int       // rounds of which that is true
 	since   time.Time // before the roots of mine were taken
 	report  report
 }
@@ -146,7 +149,7 @@ func (n *Node) open(ctx context.Context, p peer.ID, proto protocol.ID) (network.
 
 func (s *session) run() error {
 	s.report.Collections = map[dag.CollectionID]*verdict{}
-	for range maxRounds {
+	for round := 0; round < maxRounds; round++ {
 		again, err := s.greet()
 		if err != nil {
 			return err
@@ -165,10 +168,16 @@ func (s *session) run() error {
 		if len(differing) == 0 && !fresh {
 			return nil
 		}
+		s.cut = false
+		moved := s.report.Applied + s.report.Taken
 		for _, p := range differing {
 			if err := s.mend(p); err != nil {
 				return err
 			}
+		}
+		if s.cut && s.report.Applied+s.report.Taken > moved && s.cuts < maxCuts {
+			s.cuts++ // it gets on, and there is more
+			round--
 		}
 		if s.errand.pushOnly && s.acked(differing) {
 			return nil
@@ -308,7 +317,7 @@ func (s *session) mend(p pair) error {
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		return s.pullFull(p, own)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
-		return s.push(p, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
+		return s.push(p, s.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
 	case try > 0:
 		return s.compareTrees(p)
 	}
@@ -323,7 +332,7 @@ func (s *session) mend(p pair) error {
 		}
 	}
 	if push {
-		return s.push(p, func(out *sender) error {
+		return s.push(p, s.mine.Seq, func(out *sender) error {
 			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, s.mine.Seq)
 		})
 	}
@@ -390,16 +399,16 @@ func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intak
 	return got, err
 }
 
-// push sends commits and waits until they are merged there. Each way to push ends
-// with the peer holding all that was here at the greeting, which its end says.
-func (s *session) push(p pair, fill func(*sender) error) error {
+// push sends commits and waits until they are merged there. Then the peer holds
+// all of this node's feed up to mark; 0 says nothing.
+func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	if err := s.w.send(&push{p.index}); err != nil {
 		return err
 	}
 	out := &sender{w: s.w}
 	err := fill(out)
 	if err == nil {
-		err = out.end(s.mine.Seq)
+		err = out.end(mark)
 	}
 	if err != nil {
 		// The peer may have said why it does not read on.
@@ -413,18 +422,26 @@ func (s *session) push(p pair, fill func(*sender) error) error {
 	defer func() { s.w.patient = frameTimeout }()
 	answer, err := expect[*ack](s.w)
 	s.report.Sent += int(out.commits)
-	if err == nil && answer.Missing == 0 {
+	if err != nil {
+		return err
+	}
+	s.report.Taken += int(min(answer.Applied, out.commits))
+	if answer.Missing == 0 && mark > 0 {
 		s.report.Collections[p.id].Acked = true
 	}
-	return err
+	return nil
 }
 
 // compareTrees finds the documents that differ, fetches what is lacking here and
 // pushes what is lacking there.
 func (s *session) compareTrees(p pair) error {
-	found, err := walk(s.ctx, s.n.side(p.id), newSalt(s.mine.Nonce, s.theirs.Nonce), 0, s.asker(p))
+	found, err := s.walk(p)
 	if err != nil {
 		return err
+	}
+	mark := s.mine.Seq
+	if found.Cut {
+		s.cut, mark = true, 0
 	}
 	there := map[dag.DocID][]dag.CID{}
 	if !s.errand.pushOnly {
@@ -444,7 +461,7 @@ func (s *session) compareTrees(p pair) error {
 	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly {
 		return nil
 	}
-	return s.push(p, func(out *sender) error {
+	return s.push(p, mark, func(out *sender) error {
 		for _, doc := range found.Mine {
 			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc}); err != nil {
 				return err
@@ -459,8 +476,16 @@ func (s *session) compareTrees(p pair) error {
 	})
 }
 
+func (s *session) walk(p pair) (difference, error) {
+	salt := newSalt(s.mine.Nonce, s.theirs.Nonce)
+	if s.errand.pushOnly {
+		return walkToGive(s.ctx, s.n.side(p.id), salt, s.asker(p))
+	}
+	return walk(s.ctx, s.n.side(p.id), salt, 0, s.asker(p))
+}
+
 // asker sends the questions of a walk to the peer.
-func (s *session) asker(p pair) func([]radix.Prefix, uint64) ([]treeNode, error) {
+func (s *session) asker(p pair) asker {
 	return func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
 		if err := s.w.send(&getNodes{p.index, levels, ps}); err != nil {
 			return nil, err

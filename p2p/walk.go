@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"iter"
+	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
@@ -254,71 +256,124 @@ type difference struct {
 	Both   []dag.DocID // here and there, with other heads
 	Mine   []dag.DocID // here only
 	Theirs [][]byte    // there only: the first bytes of their docIDs
+	Cut    bool        // there may be more: the walk was ended by its limit
 }
 
 func (d difference) size() int { return len(d.Both) + len(d.Mine) + len(d.Theirs) }
 
 // walk compares l with a peer's tree. ask returns what the peer says about
-// prefixes; limit ends the walk when that many documents were found (0: none).
-func walk(ctx context.Context, l local, s salt, limit int, ask func(ps []radix.Prefix, levels uint64) ([]treeNode, error)) (difference, error) {
-	w := walker{ctx: ctx, local: l, salt: s}
+// prefixes; limit ends the walk when that many documents were found (0: none but
+// maxFound).
+func walk(ctx context.Context, l local, s salt, limit int, ask asker) (difference, error) {
+	if limit == 0 {
+		limit = maxFound
+	}
+	w := walker{ctx: ctx, local: l, salt: s, limit: limit}
+	err := w.run(ask)
+	return w.found, err
+}
+
+// walkToGive is walk for one that takes nothing: it looks for what the peer lacks
+// alone, of which there is no more than is here.
+func walkToGive(ctx context.Context, l local, s salt, ask asker) (difference, error) {
+	w := walker{ctx: ctx, local: l, salt: s, limit: math.MaxInt, giving: true}
+	err := w.run(ask)
+	return w.found, err
+}
+
+// asker asks a peer for the tree nodes under prefixes.
+type asker func(ps []radix.Prefix, levels uint64) ([]treeNode, error)
+
+type walker struct {
+	ctx    context.Context
+	local  local
+	salt   salt
+	limit  int
+	giving bool
+	next   []radix.Prefix // differ; those to ask about first are last
+	found  difference
+}
+
+// run goes down before it goes on to the side: so there is never more to ask about
+// than some levels of what was asked at once, however the peer's tree looks.
+func (w *walker) run(ask asker) error {
 	w.next = []radix.Prefix{{}}
-	for len(w.next) > 0 && (limit == 0 || w.found.size() < limit) {
-		asked := w.next[:min(len(w.next), maxPrefixes)]
+	for len(w.next) > 0 && w.found.size() < w.limit {
+		if len(w.next) > maxPending {
+			return breach("a tree in which %d nodes differ and no documents", len(w.next))
+		}
+		at := max(0, len(w.next)-walkAtOnce)
+		asked := slices.Clone(w.next[at:])
+		w.next = w.next[:at]
 		levels := uint64(1)
 		if len(asked) <= wideNodes {
 			levels = 2
 		}
 		answers, err := ask(asked, levels)
 		if err != nil {
-			return w.found, err
+			return err
 		}
-		w.next = append([]radix.Prefix(nil), w.next[len(asked):]...)
 		for i, p := range asked {
+			if answers[i].wide != nil && levels == 1 {
+				return breach("two levels of a tree where one was asked for")
+			}
 			if err := w.compare(p, answers[i]); err != nil {
-				return w.found, err
+				return err
+			}
+			if w.found.size() >= w.limit {
+				w.found.Cut = w.found.Cut || i+1 < len(asked)
+				break
 			}
 		}
 	}
-	return w.found, nil
-}
-
-type walker struct {
-	ctx   context.Context
-	local local
-	salt  salt
-	next  []radix.Prefix
-	found difference
+	w.found.Cut = w.found.Cut || len(w.next) > 0
+	return nil
 }
 
 func (w *walker) compare(p radix.Prefix, t treeNode) error {
 	switch {
 	case t.wide != nil:
-		mine, err := w.children(p)
-		if err != nil {
-			return err
-		}
-		for i, g := range t.wide {
-			c := p.Child(i)
-			switch {
-			case g.empty():
-				err = w.onlyMine(c)
-			case g.children != nil:
-				err = w.compareChildren(c, g.children)
-			case mine[i] != g.leaf:
-				w.next = append(w.next, c)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return w.compareWide(p, t.wide)
 	case t.children != nil:
 		return w.compareChildren(p, t.children)
 	case len(t.leaf) > 0:
 		return w.compareLeaf(p, t.leaf)
 	}
 	return w.onlyMine(p)
+}
+
+// inner refuses a node with children where there are so few keys left that all of
+// them are a leaf: else the tree might go on for ever.
+func inner(p radix.Prefix) error {
+	if p.Len() >= 63 {
+		return breach("a tree deeper than docIDs are long")
+	}
+	return nil
+}
+
+func (w *walker) compareWide(p radix.Prefix, theirs *[16]treeGrandchild) error {
+	if err := inner(p); err != nil {
+		return err
+	}
+	mine, err := w.children(p)
+	if err != nil {
+		return err
+	}
+	for i, g := range theirs {
+		c := p.Child(i)
+		switch {
+		case g.empty():
+			err = w.onlyMine(c)
+		case g.children != nil:
+			err = w.compareChildren(c, g.children)
+		case mine[i] != g.leaf:
+			w.next = append(w.next, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // children returns this side's hashes below p, zero where there is nothing or
@@ -332,8 +387,8 @@ func (w *walker) children(p radix.Prefix) (*[16]short, error) {
 }
 
 func (w *walker) compareChildren(p radix.Prefix, theirs *[16]short) error {
-	if p.Len() >= 63 {
-		return breach("a tree deeper than docIDs are long")
+	if err := inner(p); err != nil {
+		return err
 	}
 	mine, err := w.children(p)
 	if err != nil {
@@ -357,6 +412,10 @@ func (w *walker) onlyMine(p radix.Prefix) error {
 	for e, err := range w.local.Elements(w.ctx, p) {
 		if err != nil {
 			return err
+		}
+		if w.found.size() >= w.limit {
+			w.found.Cut = true
+			return nil
 		}
 		w.found.Mine = append(w.found.Mine, e.Key)
 	}
@@ -384,13 +443,13 @@ func (w *walker) compareLeaf(p radix.Prefix, theirs []leafElement) error {
 			continue
 		}
 		w.found.Both = append(w.found.Both, docs...)
-		if len(unseen[key]) > len(docs) {
+		if len(unseen[key]) > len(docs) && !w.giving {
 			w.found.Theirs = append(w.found.Theirs, docPrefix(p, key))
 		}
 		delete(unseen, key)
 	}
 	for key, sums := range unseen {
-		if len(sums) > 0 {
+		if len(sums) > 0 && !w.giving {
 			w.found.Theirs = append(w.found.Theirs, docPrefix(p, key))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/radix"
 )
 
@@ -57,8 +58,12 @@ func (s *set) Elements(_ context.Context, p radix.Prefix) iter.Seq2[radix.Elemen
 
 // compare walks two sets, and counts round trips and bytes of both directions.
 func compare(t interface{ Fatal(...any) }, a, b *set) (d difference, trips, size int) {
+	return compareUpTo(t, a, b, 0)
+}
+
+func compareUpTo(t interface{ Fatal(...any) }, a, b *set, limit int) (d difference, trips, size int) {
 	salt := newSalt(fill[nonce](1), fill[nonce](2))
-	d, err := walk(context.Background(), a, salt, 0, func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
+	d, err := walk(context.Background(), a, salt, limit, func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
 		trips++
 		size += len((&getNodes{0, levels, ps}).append(nil))
 		var out []treeNode
@@ -178,5 +183,90 @@ func TestAHundredOfAMillion(t *testing.T) {
 	t.Logf("%d differences in %d round trips and %d bytes", d.size(), trips, size)
 	if len(d.Both) != 100 || trips > 5 || size > 60_000 {
 		t.Errorf("found %d in %d round trips and %d bytes, want 100 in at most 5 and 60,000", len(d.Both), trips, size)
+	}
+}
+
+// fibber answers a walk with trees that nobody has.
+func fibber(node func(p radix.Prefix, levels uint64) treeNode) (ask asker, asked *int) {
+	asked = new(int)
+	return func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
+		*asked += len(ps)
+		out := make([]treeNode, len(ps))
+		for i, p := range ps {
+			out[i] = node(p, levels)
+		}
+		return out, nil
+	}, asked
+}
+
+func fullNode() *[16]short {
+	hs := new([16]short)
+	for i := range hs {
+		hs[i] = short{1, byte(i)}
+	}
+	return hs
+}
+
+// A peer decides what a walk is told, not how long it lasts and what it costs.
+func TestAWalkThroughLiesEnds(t *testing.T) {
+	widest := new([16]treeGrandchild)
+	for i := range widest {
+		widest[i].children = fullNode()
+	}
+	late := func(p radix.Prefix, _ uint64) treeNode { // all differ, and documents are deep
+		if p.Len() < 12 {
+			return treeNode{children: fullNode()}
+		}
+		return treeNode{leaf: []leafElement{{short{9}, short{9}}}}
+	}
+	for name, node := range map[string]func(radix.Prefix, uint64) treeNode{
+		"inner nodes without end": func(radix.Prefix, uint64) treeNode { return treeNode{children: fullNode()} },
+		"two levels always":       func(radix.Prefix, uint64) treeNode { return treeNode{wide: widest} },
+		"leaves of two levels": func(p radix.Prefix, _ uint64) treeNode {
+			t := treeNode{wide: new([16]treeGrandchild)}
+			t.wide[3].leaf = short{1}
+			return t
+		},
+	} {
+		ask, asked := fibber(node)
+		d, err := walk(t.Context(), newSet(nil), salt{}, 0, ask)
+		if fault.Of(err) != fault.Invalid || *asked > 1<<20 || d.size() > maxFound+leafDocuments {
+			t.Errorf("%s: %v after %d nodes, %d found: want a breach, soon", name, err, *asked, d.size())
+		}
+	}
+	ask, asked := fibber(late)
+	d, err := walk(t.Context(), newSet(nil), salt{}, 0, ask)
+	if err != nil || !d.Cut || d.size() < maxFound || d.size() > maxFound+walkAtOnce*leafDocuments || *asked > 1<<20 {
+		t.Errorf("got %d found, cut %v, %v after %d nodes: want about %d, and that there is more", d.size(), d.Cut, err, *asked, maxFound)
+	}
+}
+
+// A walk with a limit finds the rest when what it found is no difference any more.
+func TestAWalkGoesOnWhereItWasCut(t *testing.T) {
+	a, b := map[[32]byte][32]byte{}, map[[32]byte][32]byte{}
+	for i := range 500 {
+		a[hashOf("a", i)], b[hashOf("b", i)] = hashOf(i), hashOf(i)
+	}
+	for walks := 1; ; walks++ {
+		d, _, _ := compareUpTo(t, newSet(a), newSet(b), 300)
+		for _, k := range d.Mine {
+			b[k] = a[k]
+		}
+		for _, p := range d.Theirs {
+			for k, v := range b {
+				if bytes.HasPrefix(k[:], p) {
+					a[k] = v
+				}
+			}
+		}
+		if !d.Cut {
+			if d, _, _ := compare(t, newSet(a), newSet(b)); d.size() != 0 || walks == 1 || len(a) != 1000 {
+				t.Errorf("after %d walks %d documents differ, %d are here: want none after a few, and 1000", walks, d.size(), len(a))
+			}
+			return
+		}
+		if walks == 20 {
+			t.Fatal("20 walks were all cut")
+		}
 	}
 }
