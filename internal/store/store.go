@@ -8,7 +8,7 @@
 // one batch to the key-value store, whose fsync is shared with the transactions
 // that wait beside it.
 //
-// The package starts no goroutine.
+// No goroutine outlives a call: only signing spreads over the cores.
 package store
 
 import (
