@@ -260,7 +260,7 @@ func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err := json.Unmarshal(raw, &req); err != nil {
 		return Joined{}, badJSON(err)
 	}
-	watch := watchJoin(n, progress)
+	watch := s.watchJoin(n, req.Ticket, progress)
 	res, err := n.Join(ctx, req.Ticket, watch.heard)
 	bytes := watch.end()
 	if err != nil {
@@ -288,6 +288,8 @@ const joinReport = 100 * time.Millisecond
 // joinWatch reports how far a join is. Documents may come by a session that the
 // other node opened, too: all that the node moves meanwhile is counted.
 type joinWatch struct {
+	db     *pando.DB
+	names  []string // of the collections that are joined
 	node   *p2p.Node
 	before Traffic
 	ended  chan struct{}
@@ -297,8 +299,12 @@ type joinWatch struct {
 	collections map[pando.CollectionID]p2p.Progress
 }
 
-func watchJoin(n *p2p.Node, report func(JoinProgress)) *joinWatch {
-	w := &joinWatch{node: n, before: trafficOf(n.Counters()), ended: make(chan struct{}), collections: map[pando.CollectionID]p2p.Progress{}}
+func (s *Server) watchJoin(n *p2p.Node, ticket string, report func(JoinProgress)) *joinWatch {
+	var names []string
+	if t, err := p2p.ParseTicket(ticket); err == nil { // the join says what is wrong with it
+		names = t.Names()
+	}
+	w := &joinWatch{db: s.db, names: names, node: n, before: trafficOf(n.Counters()), ended: make(chan struct{}), collections: map[pando.CollectionID]p2p.Progress{}}
 	w.done.Go(func() {
 		tick := time.NewTicker(joinReport)
 		defer tick.Stop()
@@ -322,14 +328,30 @@ func (w *joinWatch) heard(p p2p.Progress) {
 }
 
 func (w *joinWatch) at() JoinProgress {
+	at := JoinProgress{Documents: w.documents(), Bytes: w.moved()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := JoinProgress{Bytes: w.moved()}
 	for _, c := range w.collections {
-		at.Documents += c.Documents
-		at.Total += max(c.Total, c.Documents)
+		at.Total += c.Total
+	}
+	if at.Total > 0 {
+		at.Total = max(at.Total, at.Documents)
 	}
 	return at
+}
+
+// documents counts what is here of the collections that are joined.
+func (w *joinWatch) documents() (n uint64) {
+	_ = w.db.View(context.Background(), func(tx *pando.Tx) error { // what cannot be counted is not reported
+		for _, name := range w.names {
+			if c, err := tx.Collection(name); err == nil {
+				have, _ := c.Count()
+				n += have
+			}
+		}
+		return nil
+	})
+	return n
 }
 
 func (w *joinWatch) moved() uint64 {

@@ -36,9 +36,9 @@ type Shared struct {
 
 // JoinProgress says how far a join has come.
 type JoinProgress struct {
-	Documents uint64 `json:"documents"`
-	Total     uint64 `json:"total"` // as far as known
-	Bytes     uint64 `json:"bytes"` // received
+	Documents uint64 `json:"documents"` // that are here
+	Total     uint64 `json:"total"`     // 0: not known
+	Bytes     uint64 `json:"bytes"`     // moved
 }
 
 // Joined is how a join ended: everything the other node had is here, durably.

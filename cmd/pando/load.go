@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/pandodb/pando/api"
@@ -38,10 +40,10 @@ func (c *command) load(cmd *cobra.Command, collection, file string, skip bool) e
 	if err != nil {
 		return err
 	}
-	bar := c.bar(fileSize(f), "importing")
+	bar, meter, size := c.bar("importing"), &lineMeter{r: f}, fileSize(f)
 	begun := time.Now()
-	done, err := node.Import(cmd.Context(), collection, io.TeeReader(f, bar), api.ImportOptions{SkipExisting: skip}, func(at api.Imported) {
-		bar.describe(plural(at.Documents, "document"))
+	done, err := node.Import(cmd.Context(), collection, meter, api.ImportOptions{SkipExisting: skip}, func(at api.Imported) {
+		bar.at(meter.offset(at.Line), size, plural(at.Documents+at.Skipped, "document"))
 	})
 	bar.close()
 	if err != nil {
@@ -70,47 +72,96 @@ func (c *command) exportCommand() *cobra.Command {
 	}
 }
 
+// fileSize returns the size of a file, 0 if it is not known.
 func fileSize(r io.Reader) int64 {
 	if f, ok := r.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			return info.Size()
 		}
 	}
-	return -1
+	return 0
 }
 
-// bar shows progress to a person at a terminal, and nothing to anybody else.
-type bar struct{ *progressbar.ProgressBar }
+// lineMeter knows where in a stream that it passes on a line is. The node reports
+// lines: what was sent may be far ahead of what is done.
+type lineMeter struct {
+	r io.Reader
 
-// bar makes one; a total of -1 is unknown.
-func (c *command) bar(total int64, what string) *bar {
-	if !terminal(c.err) {
-		return &bar{}
+	mu    sync.Mutex // guards marks: net/http reads while the answer is followed
+	marks []mark     // of each read, until it is behind
+	last  mark
+}
+
+// mark says how many lines have begun at an offset.
+type mark struct {
+	line   int
+	offset int64
+}
+
+func (m *lineMeter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last.line += bytes.Count(p[:n], []byte{'\n'})
+	m.last.offset += int64(n)
+	m.marks = append(m.marks, m.last)
+	return n, err
+}
+
+// offset returns where a line is, to the precision of the reads. It is asked with
+// ascending lines.
+func (m *lineMeter) offset(line int) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.marks) > 1 && m.marks[1].line < line {
+		m.marks = m.marks[1:]
 	}
-	return &bar{progressbar.NewOptions64(total, progressbar.OptionSetWriter(c.err), progressbar.OptionSetDescription(what),
+	if len(m.marks) == 0 || m.marks[0].line >= line {
+		return 0
+	}
+	return m.marks[0].offset
+}
+
+// bar shows progress to a person at a terminal, and nothing to anybody else. While
+// it is not known how much there is to do it is a spinner.
+type bar struct {
+	*progressbar.ProgressBar
+	out     io.Writer
+	bounded bool
+}
+
+func (c *command) bar(what string) *bar {
+	b := &bar{out: c.err}
+	if terminal(c.err) {
+		b.begin(-1, what)
+	}
+	return b
+}
+
+func (b *bar) begin(total int64, what string) {
+	b.bounded = total > 0
+	b.ProgressBar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(what),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24),
-		progressbar.OptionSetTheme(progressbar.ThemeASCII))}
+		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionSpinnerType(9),
+		progressbar.OptionSetTheme(progressbar.ThemeASCII))
+	_ = b.RenderBlank() // a bar that cannot be drawn is no reason to stop
 }
 
-func (b *bar) Write(p []byte) (int, error) {
-	if b.ProgressBar != nil {
-		return b.ProgressBar.Write(p)
-	}
-	return len(p), nil
-}
-
-// at sets how far the work is, and of how much.
+// at sets how far the work is, and of how much; 0 is unknown.
 func (b *bar) at(n, total int64, what string) {
-	if b.ProgressBar != nil {
-		b.ChangeMax64(max(n, total))
-		b.Describe(what)
-		_ = b.Set64(n) // a bar that cannot be drawn is no reason to stop
+	if b.ProgressBar == nil {
+		return
 	}
-}
-
-func (b *bar) describe(what string) {
-	if b.ProgressBar != nil {
-		b.Describe(what)
+	if total > 0 && !b.bounded {
+		_ = b.Clear()
+		b.begin(total, what)
+	}
+	b.Describe(what)
+	if b.bounded {
+		// A bar that has reached its end is never drawn again, and the end is not known
+		// before the node says so.
+		b.ChangeMax64(max(total, n+1))
+		_ = b.Set64(n)
 	}
 }
 

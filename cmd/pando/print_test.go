@@ -1,7 +1,10 @@
 package main
 
 import (
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/pandodb/pando"
@@ -21,6 +24,43 @@ func TestRebuildSaysWhatItKnows(t *testing.T) {
 	} {
 		if got := rebuiltText(c.r); got != c.want {
 			t.Errorf("%+v: got %q, want %q", c.r, got, c.want)
+		}
+	}
+}
+
+func TestTicketIsDrawnOnlyWhole(t *testing.T) {
+	t.Parallel()
+	ticket := "pando" + strings.Repeat("a", 220)
+	for _, c := range []struct {
+		width, height int
+		drawn         bool
+	}{{80, 24, false}, {120, 40, true}, {200, 20, false}, {40, 200, false}, {0, 0, false}} {
+		got := ticketCode(ticket, c.width, c.height)
+		lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
+		if drawn := len(lines) > 1; drawn != c.drawn {
+			t.Errorf("%d x %d: drawn is %v, want %v:\n%s", c.width, c.height, drawn, c.drawn, got)
+		}
+		if !c.drawn && !strings.Contains(got, "lines)") {
+			t.Errorf("%d x %d: %q does not say how large the window has to be", c.width, c.height, got)
+		}
+	}
+}
+
+func TestLineIsFoundInWhatWasSent(t *testing.T) {
+	t.Parallel()
+	m := &lineMeter{r: iotest.OneByteReader(strings.NewReader("a\nbb\n\nccc\nd"))}
+	if got := m.offset(1); got != 0 {
+		t.Errorf("before anything is sent line 1 is at %d", got)
+	}
+	if _, err := io.Copy(io.Discard, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		line int
+		want int64
+	}{{1, 1}, {2, 4}, {4, 9}, {5, 11}} { // where the line ends, before its newline
+		if got := m.offset(c.line); got != c.want {
+			t.Errorf("line %d: got offset %d, want %d", c.line, got, c.want)
 		}
 	}
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mdp/qrterminal/v3"
 	"github.com/pandodb/pando/api"
@@ -52,18 +52,32 @@ func onlyHere(addrs []string) bool {
 // quietZone is how many blank modules a QR code needs around it.
 const quietZone = 1
 
-// showTicket draws the ticket for a phone, if the terminal is wide enough.
+const nextSteps = "\non the other machine:\n  pando start\n  pando join TICKET\n"
+
+// showTicket draws the ticket for a phone, if the terminal has room for it.
 func (c *command) showTicket(ticket string) {
+	width, height := 0, 0
+	if f, ok := c.out.(*os.File); ok {
+		width, height, _ = term.GetSize(int(f.Fd())) // of what has no size, nothing is known
+	}
+	fmt.Fprint(c.out, "\n", ticketCode(ticket, width, height), nextSteps)
+}
+
+// ticketCode is the ticket as a QR code, or a line that says how large a terminal has
+// to be for it. A code that has scrolled away in part is of no use: the ticket above
+// it, what is to be done below it and the prompt are to be seen at once with it.
+func ticketCode(ticket string, width, height int) string {
 	var code strings.Builder
 	qrterminal.GenerateWithConfig(ticket, qrterminal.Config{Level: qrterminal.L, Writer: &code, HalfBlocks: true, QuietZone: quietZone,
 		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK, BlackWhiteChar: qrterminal.BLACK_WHITE})
-	line, _, _ := strings.Cut(code.String(), "\n")
-	if f, ok := c.out.(*os.File); ok {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && len([]rune(line)) <= width {
-			io.WriteString(c.out, "\n"+code.String())
-		}
+	first, _, _ := strings.Cut(code.String(), "\n")
+	columns := utf8.RuneCountInString(first)
+	above := (len(ticket)+max(width, 1)-1)/max(width, 1) + 1
+	rows := above + strings.Count(code.String(), "\n") + strings.Count(nextSteps, "\n") + 1
+	if columns <= width && rows <= height {
+		return code.String()
 	}
-	fmt.Fprintln(c.out, "\non the other machine:\n  pando start\n  pando join TICKET")
+	return fmt.Sprintf("(a QR code of it needs a window of %d columns and %d lines)\n", max(columns, width), rows)
 }
 
 func (c *command) joinCommand() *cobra.Command {
@@ -85,9 +99,9 @@ other users of this machine cannot see it.`,
 					return err
 				}
 			}
-			bar := c.bar(-1, "joining")
+			bar := c.bar("joining")
 			joined, err := node.Join(cmd.Context(), strings.TrimSpace(ticket), func(at api.JoinProgress) {
-				bar.at(int64(at.Documents), int64(at.Total), size(at.Bytes))
+				bar.at(int64(at.Documents), int64(at.Total), fmt.Sprintf("%s, %s", plural(at.Documents, "document"), size(at.Bytes)))
 			})
 			bar.close()
 			if err != nil {
