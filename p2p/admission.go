@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -20,37 +21,58 @@ import (
 // own, so that no value of one serves in another.
 const (
 	labelJoin   = "pando/join/1"   // proof of admission
+	labelCard   = "pando/card/1"   // what hides the rest of a HELLO
+	labelBlank  = "pando/blank/1"  // what fills a HELLO up
 	labelTopic  = "pando/topic/1"  // name of the gossip topic
 	labelGossip = "pando/gossip/1" // key that seals gossip
 )
 
-// Secrets older or newer than a change of them live in the same process: a
-// keyring is an immutable snapshot.
+// keyring is an immutable snapshot of the secrets: older and newer ones live in
+// the same process.
+//
+// A collection may have several secrets, each of which admits: nodes that made one
+// each, or got theirs from different tickets, go on understanding each other. The
+// bytewise smallest is the one in use, for new tickets and for what is announced.
 type keyring struct {
-	secrets map[dag.CollectionID]secret
-	ids     []dag.CollectionID // sorted
+	secrets map[dag.CollectionID][]secret // sorted, not empty
+	ids     []dag.CollectionID            // sorted
+}
+
+// claim is a secret of a collection.
+type claim struct {
+	id     dag.CollectionID
+	secret secret
 }
 
 // admission decides who may sync what. A peer is admitted to a collection if it
-// proves to know the collection's secret; peers that the operator named are
-// given the secrets.
+// proves to know a secret of it; peers that the operator named are given them.
 type admission struct {
 	self  peer.ID
 	notes notes
 	rand  io.Reader
+	blank secret // of this node alone: for entries that only fill a HELLO up
 
 	mu      sync.Mutex // guards what follows
 	ring    *keyring
 	changed chan struct{} // closed when ring is replaced
 	proofs  map[peer.ID]*proofs
+	trials  map[peer.ID]map[dag.CollectionID]secret
+	members map[peer.ID]map[dag.CollectionID]shown
 }
 
 // proofs are what this node and one peer show each other.
 type proofs struct {
-	ring   *keyring // that they were computed from
-	mine   map[dag.CollectionID]proof
-	own    map[proof]dag.CollectionID // the same as mine
-	theirs map[proof]dag.CollectionID
+	ring    *keyring // that they were computed from, with the secrets on trial
+	secrets map[dag.CollectionID][]secret
+	ids     []dag.CollectionID // sorted
+	mine    map[claim]proof
+	theirs  map[proof]claim
+}
+
+// shown is what a connected peer proved.
+type shown struct {
+	secret  secret
+	settled *keyring // the peer was given the secrets of it that it lacked
 }
 
 func newAdmission(self peer.ID, n notes, random io.Reader) (*admission, error) {
@@ -62,10 +84,23 @@ func newAdmission(self peer.ID, n notes, random io.Reader) (*admission, error) {
 		return nil, err
 	}
 	return &admission{self: self, notes: n, rand: random, ring: newKeyring(secrets),
-		changed: make(chan struct{}), proofs: map[peer.ID]*proofs{}}, nil
+		changed: make(chan struct{}), proofs: map[peer.ID]*proofs{},
+		trials: map[peer.ID]map[dag.CollectionID]secret{}, members: map[peer.ID]map[dag.CollectionID]shown{}}, nil
 }
 
-func newKeyring(secrets map[dag.CollectionID]secret) *keyring {
+// ownSecret follows from the identity of a host.
+func ownSecret(h host.Host) (s secret, err error) {
+	private := h.Peerstore().PrivKey(h.ID())
+	if private == nil {
+		return s, fault.Invalid.Errorf("the host has no private key")
+	}
+	raw, err := private.Raw()
+	sum := sha256.Sum256(append([]byte(labelBlank), raw...))
+	copy(s[:], sum[:])
+	return s, err
+}
+
+func newKeyring(secrets map[dag.CollectionID][]secret) *keyring {
 	return &keyring{secrets, slices.SortedFunc(maps.Keys(secrets), dag.CollectionID.Compare)}
 }
 
@@ -76,17 +111,19 @@ func (a *admission) keys() (*keyring, <-chan struct{}) {
 	return a.ring, a.changed
 }
 
-// secret returns the secret of a collection, if there is one.
+// secret returns the secret of a collection that is in use, if there is one.
 func (a *admission) secret(id dag.CollectionID) (secret, bool) {
 	ring, _ := a.keys()
-	s, ok := ring.secrets[id]
-	return s, ok
+	if all := ring.secrets[id]; len(all) > 0 {
+		return all[0], true
+	}
+	return secret{}, false
 }
 
 // ensure makes a secret for every collection that has none, and reports whether
 // that was needed.
 func (a *admission) ensure(ids []dag.CollectionID) (bool, error) {
-	fresh := map[dag.CollectionID]secret{}
+	var fresh []claim
 	ring, _ := a.keys()
 	for _, id := range ids {
 		if _, ok := ring.secrets[id]; ok {
@@ -96,54 +133,55 @@ func (a *admission) ensure(ids []dag.CollectionID) (bool, error) {
 		if _, err := io.ReadFull(a.rand, s[:]); err != nil {
 			return false, fault.Unavailable.Errorf("make a join secret: %w", err)
 		}
-		fresh[id] = s
+		fresh = append(fresh, claim{id, s})
 	}
-	return a.adopt(fresh)
+	return a.adopt(fresh, maxSecrets)
 }
 
-// adopt takes over secrets, durably. Where another is known already, the
-// bytewise smaller stays: two nodes that made one each end with the same.
-func (a *admission) adopt(fresh map[dag.CollectionID]secret) (bool, error) {
+// adopt accepts secrets beside those that are known, durably, up to so many of one
+// collection. None is ever pushed out: whoever could do that could cut off
+// everybody who holds the old one.
+func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := maps.Clone(a.ring.secrets)
-	news := map[dag.CollectionID]secret{}
-	for id, s := range fresh {
-		if old, ok := next[id]; !ok || bytes.Compare(s[:], old[:]) < 0 {
-			next[id], news[id] = s, s
+	news := map[dag.CollectionID][]secret{}
+	for _, c := range fresh {
+		old := next[c.id]
+		if len(old) >= most || slices.Contains(old, c.secret) || c.secret == (secret{}) {
+			continue // of zeros anybody thinks
 		}
+		all := append(slices.Clone(old), c.secret)
+		slices.SortFunc(all, func(a, b secret) int { return bytes.Compare(a[:], b[:]) })
+		next[c.id], news[c.id] = all, all
 	}
 	if len(news) == 0 {
 		return false, nil
 	}
-	if err := a.install(next, news); err != nil {
-		return false, err
-	}
-	return true, nil
-}
-
-// replace takes over secrets of a ticket, whatever was known before: its holder
-// asked to be where the others are.
-func (a *admission) replace(fresh map[dag.CollectionID]secret) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	next := maps.Clone(a.ring.secrets)
-	maps.Copy(next, fresh)
-	if maps.Equal(next, a.ring.secrets) {
-		return nil
-	}
-	return a.install(next, fresh)
-}
-
-// install makes secrets durable and then valid. a.mu is held.
-func (a *admission) install(next, news map[dag.CollectionID]secret) error {
 	if err := a.notes.putSecrets(news); err != nil {
-		return err
+		return false, err
 	}
 	a.ring = newKeyring(next)
 	close(a.changed)
 	a.changed = make(chan struct{})
-	return nil
+	return true, nil
+}
+
+// try shows secrets to one peer that are not accepted yet, those of a ticket: they
+// are when the peer proves them too. A ticket to nowhere changes nothing.
+func (a *admission) try(p peer.ID, secrets map[dag.CollectionID]secret) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.trials[p] = secrets
+	delete(a.proofs, p)
+}
+
+// endTrial takes back what try showed and the peer did not prove.
+func (a *admission) endTrial(p peer.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.trials, p)
+	delete(a.proofs, p)
 }
 
 // with returns the proofs between this node and a peer.
@@ -151,32 +189,114 @@ func (a *admission) with(p peer.ID) *proofs {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ps := a.proofs[p]
-	if ps == nil || ps.ring != a.ring {
-		ps = &proofs{a.ring, map[dag.CollectionID]proof{}, map[proof]dag.CollectionID{}, map[proof]dag.CollectionID{}}
-		for _, id := range a.ring.ids {
-			s := a.ring.secrets[id]
-			ps.mine[id] = prove(s, a.self, p, id)
-			ps.own[ps.mine[id]] = id
-			ps.theirs[prove(s, p, a.self, id)] = id
-		}
-		a.proofs[p] = ps
+	if ps != nil && ps.ring == a.ring {
+		return ps
 	}
+	ps = &proofs{ring: a.ring, secrets: a.ring.secrets, ids: a.ring.ids, mine: map[claim]proof{}, theirs: map[proof]claim{}}
+	if trial := a.trials[p]; trial != nil {
+		ps.secrets = maps.Clone(ps.secrets)
+		for id, s := range trial {
+			if !slices.Contains(ps.secrets[id], s) {
+				ps.secrets[id] = append([]secret{s}, ps.secrets[id]...)
+			}
+		}
+		ps.ids = slices.SortedFunc(maps.Keys(ps.secrets), dag.CollectionID.Compare)
+	}
+	for id, all := range ps.secrets {
+		for _, s := range all {
+			c := claim{id, s}
+			ps.mine[c] = prove(s, a.self, p, id)
+			ps.theirs[prove(s, p, a.self, id)] = c
+		}
+	}
+	a.proofs[p] = ps
 	return ps
 }
 
-// forget drops what was computed for a peer that left.
+// proved notes that a connected peer proved to know a secret. One that was on
+// trial is accepted by that.
+func (a *admission) proved(p peer.ID, c claim) error {
+	a.mu.Lock()
+	onTrial := a.trials[p] != nil && a.trials[p][c.id] == c.secret
+	a.mu.Unlock()
+	if onTrial {
+		if _, err := a.adopt([]claim{c}, maxSecrets); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if onTrial && !slices.Contains(a.ring.secrets[c.id], c.secret) {
+		return fault.TooLarge.Errorf("collection %s has %d secrets here already: share it from this node instead", c.id, maxSecrets)
+	}
+	if a.members[p] == nil {
+		a.members[p] = map[dag.CollectionID]shown{}
+	}
+	s := a.members[p][c.id]
+	s.secret = c.secret
+	a.members[p][c.id] = s
+	return nil
+}
+
+// settle notes that a peer has been offered all secrets of a keyring that it
+// lacked: from then on one proof is enough.
+func (a *admission) settle(p peer.ID, id dag.CollectionID, ring *keyring) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s, ok := a.members[p][id]; ok {
+		s.settled = ring
+		a.members[p][id] = s
+	}
+}
+
+// member returns the secret by which a connected peer proved to share a
+// collection. What somebody else says about the collection's documents is not
+// listened to, and nothing about them is said to it.
+func (a *admission) member(p peer.ID, id dag.CollectionID) (s shown, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, ok = a.members[p][id]
+	return s, ok
+}
+
+// knows reports whether a connected peer proved to share anything.
+func (a *admission) knows(p peer.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.members[p]) > 0
+}
+
+// shows returns the secrets to prove to a peer for a collection: all, until the
+// peer is known to have them too.
+func (a *admission) shows(p peer.ID, id dag.CollectionID, ps *proofs) []secret {
+	if s, ok := a.member(p, id); ok && s.settled == ps.ring {
+		return []secret{s.secret}
+	}
+	return ps.secrets[id]
+}
+
+// forget drops what was computed for, and shown by, a peer that left.
 func (a *admission) forget(p peer.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.proofs, p)
+	delete(a.members, p)
+}
+
+// keepOnly forgets all peers but some.
+func (a *admission) keepOnly(here func(peer.ID) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.proofs, func(p peer.ID, _ *proofs) bool { return !here(p) })
+	maps.DeleteFunc(a.members, func(p peer.ID, _ map[dag.CollectionID]shown) bool { return !here(p) })
 }
 
 // admits returns the collection that a proof of a peer is for.
-func (a *admission) admits(p peer.ID, shown proof) (dag.CollectionID, bool) {
+func (a *admission) admits(p peer.ID, given proof) (claim, bool) {
 	// A lookup by a value that only the secret's holder can compute tells, by its
 	// timing, nothing that helps to compute it.
-	id, ok := a.with(p).theirs[shown]
-	return id, ok
+	c, ok := a.with(p).theirs[given]
+	return c, ok
 }
 
 // prove computes what from shows to to. The connection has authenticated both
@@ -187,8 +307,21 @@ func prove(s secret, from, to peer.ID, id dag.CollectionID) proof {
 	return proof(keyed(s, labelJoin, []byte(from), []byte(to), id[:])[:len(proof{})])
 }
 
-// keyed is HMAC-SHA256 under the secret over a label and parts. The lengths of
-// the parts are fixed by the label, or written before them.
+// veil hides a card from whoever does not know the secret, and takes the veil off
+// again: by a pad that is used once, since the nonce is new with every HELLO. The
+// connection sees to it that nobody changes the card on the way.
+func (c *sealedCard) veil(s secret, from, to peer.ID, id dag.CollectionID, n nonce) {
+	var pad []byte
+	for i := byte(1); len(pad) < len(c); i++ {
+		pad = append(pad, keyed(s, labelCard, []byte{i}, []byte(from), []byte(to), id[:], n[:])...)
+	}
+	for i := range c {
+		c[i] ^= pad[i]
+	}
+}
+
+// keyed is HMAC-SHA256 under the secret over a label and parts. Each part has a
+// fixed length or, as a peer ID, says itself how long it is.
 func keyed(s secret, label string, parts ...[]byte) []byte {
 	h := hmac.New(sha256.New, s[:])
 	h.Write([]byte(label))

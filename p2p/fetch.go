@@ -27,9 +27,12 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 	case <-ctx.Done():
 		return total, fault.Unavailable.Errorf("fetch from %s: %w", p, context.Cause(ctx))
 	}
-	shown, ok := n.admission.with(p).mine[id]
-	if !ok {
-		return total, fault.Denied.Errorf("fetch from %s: collection %s is not shared by this node", p, id)
+	// Whoever answers has proved itself before: others are told nothing by the
+	// question, and cannot slip in anything with the answer.
+	by, ok := n.admission.member(p, id)
+	shown, known := n.admission.with(p).mine[claim{id, by.secret}]
+	if !ok || !known {
+		return total, fault.Denied.Errorf("fetch from %s: it has not proved to share collection %s", p, id)
 	}
 	s, err := n.open(ctx, p, protocolFetch)
 	if err != nil {
@@ -155,11 +158,11 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, p peer.ID) error {
 		if !ok {
 			return breach("%T on a stream for fetching", m)
 		}
-		id, ok := n.admission.admits(p, ask.Proof)
+		c, ok := n.admission.admits(p, ask.Proof)
 		if !ok {
 			return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
 		}
-		if err := n.answerFetch(ctx, w, id, ask); err != nil {
+		if err := n.answerFetch(ctx, w, c.id, ask); err != nil {
 			return err
 		}
 	}

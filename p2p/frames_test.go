@@ -57,8 +57,8 @@ func specimens() map[string]message {
 	wide[3].leaf, wide[9].children = fill[short](3), &children
 	return map[string]message{
 		"hello": &hello{
-			Nonce: fill[nonce](1), Clock: 1_700_000_000_000, Epoch: fill[epoch](2), Seq: 12345, YourEpoch: fill[epoch](3),
-			Entries: []entry{{fill[proof](4), fill[fingerprint](5), 1000, fill[rootSum](6), 77}},
+			Nonce:   fill[nonce](1),
+			Entries: []entry{{fill[proof](4), someEntryCard()}},
 			Offers:  []offer{{fill[dag.CollectionID](7), fill[secret](8), [][]byte{{1, 2}, {3}}}},
 		},
 		"hello of a stranger": &hello{Entries: []entry{}},
@@ -80,6 +80,27 @@ func specimens() map[string]message {
 		}},
 		"heads":  &heads{[]docHeads{{doc, []dag.CID{fill[dag.CID](4)}}, {doc, nil}}},
 		"refuse": &refuse{refusedBusy, "too many at once", 1500 * time.Millisecond},
+	}
+}
+
+var someCard = card{Schema: fill[fingerprint](5), Root: fill[rootSum](6), Epoch: fill[epoch](2), YourEpoch: fill[epoch](3),
+	Count: 1000, Seq: 12345, Cursor: 77, Clock: 1_700_000_000_000}
+
+// someEntryCard is that card under its veil.
+func someEntryCard() sealedCard {
+	c := someCard.plain()
+	c.veil(fill[secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
+	return c
+}
+
+func TestACardIsReadByWhoKnowsTheSecret(t *testing.T) {
+	c := someEntryCard()
+	if c == someCard.plain() {
+		t.Error("the card has no veil")
+	}
+	c.veil(fill[secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
+	if got := c.read(); got != someCard {
+		t.Errorf("got %+v, want %+v", got, someCard)
 	}
 }
 
@@ -148,7 +169,6 @@ func TestFramesOutsideTheirLimitsAreABreach(t *testing.T) {
 		"empty":            {0},
 		"larger than 1MiB": {0x81, 0x80, 0x40, 0},
 		"not an array":     {1, 0x01},
-		"unknown type":     {3, 0x82, 0x18, 0x63},
 		"wrong size":       {3, 0x83, 0x01, 0x80},
 		"long integer":     {4, 0x82, 0x18, 0x01, 0x80},
 		"bytes behind":     append([]byte{byte(len((&push{5}).append(nil)) + 1)}, append((&push{5}).append(nil), 0)...),
@@ -163,6 +183,24 @@ func TestFramesOutsideTheirLimitsAreABreach(t *testing.T) {
 		}
 		if b := new(breachError); name != "half a locator" && !errors.As(err, &b) {
 			t.Errorf("%s: got %v, want a breach", name, err)
+		}
+	}
+}
+
+// A newer node is no enemy: it is told why nothing comes of it.
+func TestANewerVersionIsRefusedWithAReason(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"a type of message":  {0x82, 0x18, 0x63, 0x01},
+		"a HELLO":            {0x83, 0x00, 0x02, 0x80},
+		"a HELLO of our own": append([]byte{0x85, 0x00, 0x02}, (&hello{}).append(nil)[3:]...),
+	} {
+		_, err := decode(body)
+		why := new(refuse)
+		if !errors.As(err, &why) || why.Code != refusedVersion || !strings.Contains(err.Error(), "update the older") {
+			t.Errorf("%s: got %v, want a refusal that says what to do", name, err)
+		}
+		if b := new(breachError); errors.As(err, &b) {
+			t.Errorf("%s: it is a breach", name)
 		}
 	}
 }

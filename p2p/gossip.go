@@ -36,15 +36,14 @@ type gossip struct {
 	pubsub *pubsub.PubSub
 	inbox  *inbox
 
-	mu     sync.Mutex // guards topics
-	topics map[dag.CollectionID]*topic
+	mu     sync.Mutex                    // guards topics
+	topics map[dag.CollectionID][]*topic // one for each secret, in their order
 }
 
 type topic struct {
 	id     dag.CollectionID
 	name   string
 	handle *pubsub.Topic
-	leave  func()
 	seal   cipher.AEAD
 }
 
@@ -107,35 +106,36 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), topics: map[dag.CollectionID]*topic{}}
+	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), topics: map[dag.CollectionID][]*topic{}}
 	n.gossip.follow()
 	return nil
 }
 
-// follow joins the topics of the collections that exist, and leaves those whose
-// secret has changed.
+// follow joins the topics of the collections that exist, of all their secrets.
 func (g *gossip) follow() {
 	ring, _ := g.n.admission.keys()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, id := range ring.ids {
-		s := ring.secrets[id]
-		name := topicName(s, id)
-		t := g.topics[id]
-		if t != nil && t.name == name || !g.n.has(id) {
+		if len(g.topics[id]) == len(ring.secrets[id]) || !g.n.has(id) {
 			continue
 		}
-		if t != nil {
-			g.leave(t)
-			delete(g.topics, id)
+		var all []*topic
+		for _, s := range ring.secrets[id] {
+			name := topicName(s, id)
+			if i := slices.IndexFunc(g.topics[id], func(t *topic) bool { return t.name == name }); i >= 0 {
+				all = append(all, g.topics[id][i])
+				continue
+			}
+			t, err := g.join(id, s, name)
+			if err != nil {
+				// Comparing trees goes on without it.
+				g.n.log.Warn("live changes of a collection cannot be followed", "collection", id, "error", err)
+				continue
+			}
+			all = append(all, t)
 		}
-		t, err := g.join(id, s, name)
-		if err != nil {
-			// Comparing trees goes on without it.
-			g.n.log.Warn("live changes of a collection cannot be followed", "collection", id, "error", err)
-			continue
-		}
-		g.topics[id] = t
+		g.topics[id] = all
 	}
 }
 
@@ -159,16 +159,36 @@ func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error
 	}
 	// A relay takes part in the mesh like a subscriber. What arrives is taken in by
 	// the validator; a subscription would add a queue that drops, and a goroutine.
-	if t.leave, err = t.handle.Relay(); err != nil {
+	if _, err = t.handle.Relay(); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-func (g *gossip) leave(t *topic) {
-	t.leave()
-	t.handle.Close() // fails only while it is subscribed to
-	g.pubsub.UnregisterTopicValidator(t.name)
+// voices returns the topics to announce commits of a collection in: that of the
+// secret in use, and others with members that do not follow it, because they do
+// not know that secret yet.
+func (g *gossip) voices(id dag.CollectionID) []*topic {
+	g.mu.Lock()
+	all := g.topics[id]
+	g.mu.Unlock()
+	if len(all) < 2 {
+		return all
+	}
+	reached := map[peer.ID]bool{}
+	var out []*topic
+	for _, t := range all {
+		needed := len(out) == 0
+		for _, p := range t.handle.ListPeers() {
+			if _, ok := g.n.admission.member(p, id); ok && !reached[p] {
+				reached[p], needed = true, true
+			}
+		}
+		if needed {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // told is one commit in an announcement.
@@ -385,9 +405,6 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 	slices.SortStableFunc(batch, func(a, b announcement) int { return a.collection.Compare(b.collection) })
 	for len(batch) > 0 {
 		id := batch[0].collection
-		n.gossip.mu.Lock()
-		t := n.gossip.topics[id]
-		n.gossip.mu.Unlock()
 		var items []byte
 		count := 0
 		for len(batch) > 0 && batch[0].collection == id {
@@ -397,19 +414,20 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 				items, count = next, count+1
 			}
 		}
-		if t == nil { // a collection of this second, or one that cannot be followed
-			n.spread("")
-			continue
-		}
 		if count == 0 {
 			continue
 		}
-		data := t.sealed(count, items)
-		if err := t.handle.Publish(ctx, data); err != nil {
-			n.log.Debug("announcement failed", "error", err)
-			continue
+		topics := n.gossip.voices(id)
+		if len(topics) == 0 { // a collection of this second, or one that cannot be followed
+			n.spread("")
 		}
-		n.count.Announced.Add(uint64(count))
+		for i, t := range topics {
+			if err := t.handle.Publish(ctx, t.sealed(count, items)); err != nil {
+				n.log.Debug("announcement failed", "error", err)
+			} else if i == 0 {
+				n.count.Announced.Add(uint64(count))
+			}
+		}
 	}
 }
 

@@ -15,44 +15,92 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/radix"
+	"github.com/pandodb/pando/internal/schema"
 )
 
-// hello describes to a peer the collections of the set, or all whose secrets this
-// node knows, also those that it has yet to get.
-func (n *Node) hello(ctx context.Context, p peer.ID, ps *proofs, set map[dag.CollectionID]bool) (*hello, error) {
-	h := &hello{Clock: uint64(max(time.Now().UnixMilli(), 0)), Epoch: n.epoch(), Entries: []entry{}}
-	rand.Read(h.Nonce[:])
-	// Read before the roots: they hold at least what the feed has up to here.
-	h.Seq = n.db.Seq()
-	for _, id := range ps.ring.ids {
-		if set != nil && !set[id] {
-			continue
-		}
-		if len(h.Entries) == maxCollections {
+// greeting is a HELLO of this node, and what its entries say.
+type greeting struct {
+	hello
+	ring  *keyring
+	ids   []dag.CollectionID // of the entries
+	cards map[dag.CollectionID]card
+}
+
+// greeting describes collections to a peer, under the given secrets.
+func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim) (*greeting, error) {
+	g := &greeting{hello: hello{Entries: []entry{}}, ring: ps.ring, cards: map[dag.CollectionID]card{}}
+	rand.Read(g.Nonce[:])
+	for _, c := range claims {
+		if len(g.Entries) == maxCollections {
 			n.log.Warn("too many collections to sync: the rest is left out", "limit", maxCollections)
 			break
 		}
-		e := entry{Proof: ps.mine[id]}
-		sum, err := n.replica.Summary(ctx, id)
-		switch {
-		case errors.Is(err, fault.NotFound):
-		case err != nil:
-			return nil, err
-		default:
-			e.Count, e.Schema = sum.Documents, n.print(ctx, id)
-			copy(e.Root[:], sum.Root[:])
-		}
-		if c := n.cursors.get(p, id); c.seq > 0 {
-			if h.YourEpoch == (epoch{}) {
-				h.YourEpoch = c.epoch
+		own, ok := g.cards[c.id]
+		if !ok {
+			var err error
+			if own, err = n.card(ctx, p, c.id); err != nil {
+				return nil, err
 			}
-			if c.epoch == h.YourEpoch {
-				e.Cursor = c.seq
-			}
+			g.cards[c.id] = own
 		}
-		h.Entries = append(h.Entries, e)
+		e := entry{ps.mine[c], own.plain()}
+		e.Card.veil(c.secret, n.host.ID(), p, c.id, g.Nonce)
+		g.Entries, g.ids = append(g.Entries, e), append(g.ids, c.id)
 	}
-	return h, nil
+	return g, nil
+}
+
+// opening is the HELLO that opens a session: all collections whose secrets this
+// node knows, also those that it has yet to get. Their number is rounded up, since
+// the peer may turn out to be a stranger.
+func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs) (*greeting, error) {
+	var claims, more []claim
+	for _, id := range ps.ids {
+		for i, s := range n.admission.shows(p, id, ps) {
+			if i == 0 {
+				claims = append(claims, claim{id, s})
+			} else {
+				more = append(more, claim{id, s})
+			}
+		}
+	}
+	g, err := n.greeting(ctx, p, ps, append(claims, more...))
+	if err != nil {
+		return nil, err
+	}
+	for k := len(g.Entries); k&(k-1) != 0 && k < maxCollections; k++ {
+		// The same for the same peer at all times, as a true proof is.
+		blank := entry{Proof: prove(n.admission.blank, n.host.ID(), p, dag.CollectionID{byte(k), byte(k >> 8)})}
+		rand.Read(blank.Card[:])
+		g.Entries = append(g.Entries, blank)
+	}
+	return g, nil
+}
+
+// card tells how this node stands with a collection.
+func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, error) {
+	// The number is read before the root, which holds at least what the feed has up
+	// to there.
+	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(time.Now().UnixMilli(), 0))}
+	sum, err := n.replica.Summary(ctx, id)
+	switch {
+	case errors.Is(err, fault.NotFound):
+	case err != nil:
+		return c, err
+	default:
+		c.Count, c.Schema = sum.Documents, n.print(ctx, id)
+		copy(c.Root[:], sum.Root[:])
+	}
+	if at := n.cursors.get(p, id); at.seq > 0 {
+		c.YourEpoch, c.Cursor = at.epoch, at.seq
+	}
+	return c, nil
+}
+
+// lifted takes the veil off the card of an entry of a peer's HELLO.
+func (n *Node) lifted(p peer.ID, e entry, c claim, made nonce) card {
+	e.Card.veil(c.secret, p, n.host.ID(), c.id, made)
+	return e.Card.read()
 }
 
 func (n *Node) epoch() (e epoch) {
@@ -87,6 +135,9 @@ func (n *Node) schema(ctx context.Context, id dag.CollectionID) ([][]byte, error
 // addSchema adds what a peer sent. A definition that cannot be added is refused
 // by itself; the others are not to suffer for it.
 func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) error {
+	if len(n.db.Collections())+len(versions) > maxCollections {
+		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, len(n.db.Collections()), maxCollections)
+	}
 	err := n.replica.AddSchema(ctx, versions)
 	if err == nil {
 		return n.noticeCollections()
@@ -97,6 +148,21 @@ func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) e
 		}
 	}
 	return n.noticeCollections()
+}
+
+// checkSchema requires versions to be of the collection that they came for: a
+// member of one may add no others.
+func checkSchema(id dag.CollectionID, versions [][]byte) error {
+	for _, v := range versions {
+		c, err := schema.Decode(v)
+		if err != nil {
+			return breach("schema of collection %s: %w", id, err)
+		}
+		if c.ID != id {
+			return breach("schema of collection %s came as that of collection %s", c.ID, id)
+		}
+	}
+	return nil
 }
 
 // noticeCollections makes a secret for each collection that has none, and sees to
@@ -154,59 +220,77 @@ func (n *Node) followAndTell() {
 	}
 }
 
-// offersFor returns the collections to give to a peer that the operator named:
-// all that are not common yet.
-func (n *Node) offersFor(ctx context.Context, p peer.ID, common map[dag.CollectionID]bool) ([]offer, error) {
-	if !n.trusted(p) {
-		return nil, nil
-	}
-	ring, _ := n.admission.keys()
+// offersFor returns what to give to a peer that has proved some secrets: the others
+// of the same collections, and all other collections if the operator named it.
+func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret) ([]offer, error) {
+	trusted := n.trusted(p)
 	var out []offer
 	size := 0
 	for _, id := range ring.ids {
-		if common[id] {
+		var versions [][]byte
+		if len(common[id]) > 0 {
+			if s, ok := n.admission.member(p, id); ok && s.settled == ring {
+				continue
+			}
+		} else if !trusted {
 			continue
-		}
-		versions, err := n.schema(ctx, id)
-		if err != nil {
-			return nil, err
+		} else {
+			var err error
+			if versions, err = n.schema(ctx, id); err != nil {
+				return nil, err
+			}
+			if len(versions) == 0 {
+				continue
+			}
 		}
 		for _, v := range versions {
 			size += len(v) + 8
 		}
-		if size += 64; len(versions) == 0 || size > maxFrame/2 || len(out) == maxOffers {
-			continue // the rest follows when these are common
+		for _, s := range ring.secrets[id] {
+			if slices.Contains(common[id], s) {
+				continue
+			}
+			if size += 64; size > maxFrame/2 || len(out) == maxOffers {
+				break // the rest follows when these are common
+			}
+			out = append(out, offer{id, s, versions})
+			versions = nil
 		}
-		out = append(out, offer{id, ring.secrets[id], versions})
 	}
 	return out, nil
 }
 
-// adoptOffers takes collections and their secrets from a peer that the operator
-// named, and reports whether anything changed.
+// adoptOffers takes secrets from a peer, and reports whether anything changed: of
+// collections that it proved to share and, if the operator named it, of others,
+// with the collections.
 func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool {
-	if len(offers) == 0 || !n.trusted(p) {
-		return false
-	}
+	trusted := n.trusted(p)
+	var secrets []claim
 	var versions [][]byte
-	secrets := map[dag.CollectionID]secret{}
 	for _, o := range offers {
-		if !n.has(o.Collection) {
+		if _, ok := n.admission.member(p, o.Collection); !ok && !trusted {
+			continue
+		}
+		if trusted && !n.has(o.Collection) {
+			if err := checkSchema(o.Collection, o.Versions); err != nil {
+				n.log.Warn("a peer offers a collection as another", "peer", p, "error", err)
+				continue
+			}
 			versions = append(versions, o.Versions...)
 		}
-		secrets[o.Collection] = o.Secret
+		secrets = append(secrets, claim{o.Collection, o.Secret})
 	}
 	if len(versions) > 0 {
 		if err := n.addSchema(ctx, p, versions); err != nil {
 			n.log.Warn("collections of a peer cannot be added", "peer", p, "error", err)
 		}
 	}
-	for id := range secrets {
-		if !n.has(id) { // refused, or not what it was said to be
-			delete(secrets, id)
-		}
+	secrets = slices.DeleteFunc(secrets, func(c claim) bool { return !n.has(c.id) }) // what was refused
+	most := maxHandedOn
+	if trusted {
+		most = maxSecrets
 	}
-	changed, err := n.admission.adopt(secrets)
+	changed, err := n.admission.adopt(secrets, most)
 	if err != nil {
 		n.log.Warn("join secrets cannot be stored", "error", err)
 	}

@@ -39,7 +39,7 @@ func attack(t *testing.T, w *world, admitted bool) (x attacker, a, b *member, id
 	}
 	if admitted {
 		s, _ := a.node.admission.secret(id)
-		if _, err := x.admission.adopt(map[dag.CollectionID]secret{id: s}); err != nil {
+		if _, err := x.admission.adopt([]claim{{id, s}}, maxSecrets); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,7 +61,8 @@ func (x attacker) stream(t *testing.T, a *member, id *pando.CollectionID) *wire 
 		return w
 	}
 	ps := x.admission.with(a.id())
-	if err := w.send(&hello{Entries: []entry{{Proof: ps.mine[*id]}}}); err != nil {
+	proof := ps.mine[claim{*id, ps.secrets[*id][0]}]
+	if err := w.send(&hello{Entries: []entry{{Proof: proof}}}); err != nil {
 		t.Fatal(err)
 	}
 	h, err := expect[*hello](w)

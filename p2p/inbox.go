@@ -204,9 +204,16 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 	return missing
 }
 
-// rescue fetches what an announcement refers to from whoever announced it. If
-// that fails, it becomes a durable want.
+// rescue fetches what an announcement refers to from whoever delivered it or, since
+// anybody can carry a sealed message, from a peer that proved to share the
+// collection. If that fails, it becomes a durable want.
 func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID, slots chan struct{}) {
+	if _, ok := n.admission.member(p, id); !ok {
+		if p, ok = n.nextPeer(id, p); !ok {
+			n.wantMissing(p, id, docs)
+			return
+		}
+	}
 	n.repair(p) // an orphan is a sign that more was missed
 	select {
 	case slots <- struct{}{}:

@@ -100,19 +100,14 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 	if err := n.connect(ctx, info); err != nil {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}
-	// Only now: a ticket to nowhere leaves nothing behind.
 	names := map[dag.CollectionID]string{}
-	secrets := map[dag.CollectionID]secret{}
+	secrets := map[dag.CollectionID]secret{} // accepted when the other node proves them
 	only := map[dag.CollectionID]bool{}
 	for _, c := range t.Collections {
 		names[c.ID], secrets[c.ID], only[c.ID] = c.Name, c.secret, true
 	}
-	if err := n.admission.replace(secrets); err != nil {
-		return JoinResult{}, err
-	}
-	if err := n.remember(info, false); err != nil {
-		return JoinResult{}, err
-	}
+	n.admission.try(info.ID, secrets)
+	defer n.admission.endTrial(info.ID)
 	e := errand{only: only, joining: true}
 	if progress != nil {
 		e.progress = func(p Progress) {
@@ -144,6 +139,11 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 			got, err = n.sync(ctx, t.Peer, e)
 			res.Bytes += got.Bytes
 			res.Commits += uint64(got.Applied)
+			if n.admission.knows(t.Peer) { // also if the session ended badly: it goes on later
+				if err := n.remember(peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}, false); err != nil {
+					return err
+				}
+			}
 			refused := new(refuse)
 			if !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)) {
 				break

@@ -16,8 +16,14 @@ const (
 	// mergeCommits is how many commits share one transaction when they have arrived already.
 	mergeCommits = 1024
 
-	// maxCollections bounds the collections of one HELLO: 4,096 of them fill 300 KiB.
+	// maxCollections bounds the collections of one HELLO, and those taken from peers:
+	// 4,096 of them fill 320 KiB.
 	maxCollections = 4096
+	// maxSecrets bounds the secrets that admit to one collection: it takes as many nodes
+	// that made it independently. Half of them may come from members that the operator
+	// did not name, so that they cannot use up all.
+	maxSecrets  = 8
+	maxHandedOn = maxSecrets / 2
 	// maxOffers bounds the collections given to a trusted peer in one message.
 	maxOffers = 1024
 	// maxVersions bounds the schema versions of one collection in one message.

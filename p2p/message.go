@@ -40,7 +40,7 @@ var messages = [...]struct {
 	items int // of the array, the type included
 	read  func(*cbor.Reader) message
 }{
-	msgHello:  {"HELLO", 9, readHello},
+	msgHello:  {"HELLO", 5, readHello},
 	msgOffer:  {"OFFER", 2, readOffer},
 	msgSchema: {"SCHEMA", 3, readSchema},
 	msgLog:    {"LOG", 3, readLog},
@@ -73,25 +73,67 @@ type (
 
 // hello opens a session, from both sides, and each further round of it.
 type hello struct {
-	Nonce     nonce
-	Clock     uint64 // milliseconds since 1970
-	Epoch     epoch  // of the sender's feed
-	Seq       uint64 // newest in it when the roots were taken
-	YourEpoch epoch  // that the cursors below are of
-	Entries   []entry
-	Offers    []offer
+	Nonce   nonce
+	Entries []entry
+	Offers  []offer
 }
 
-// entry is one collection in a HELLO.
+// entry is one collection in a HELLO, under one of its secrets. To whoever does
+// not know the secret it is as good as random bytes.
 type entry struct {
-	Proof  proof
-	Schema fingerprint
-	Count  uint64
-	Root   rootSum
-	Cursor uint64 // the sender holds everything of the receiver's feed up to here
+	Proof proof
+	Card  sealedCard
 }
 
-// offer gives a collection to a peer that the operator named.
+// card is how the sender of a HELLO stands with a collection.
+type card struct {
+	Schema    fingerprint
+	Root      rootSum
+	Epoch     epoch  // of the sender's feed
+	YourEpoch epoch  // that the cursor below is of
+	Count     uint64 // of documents
+	Seq       uint64 // newest in the sender's feed when the root was taken
+	Cursor    uint64 // the sender holds everything of the receiver's feed up to here
+	Clock     uint64 // milliseconds since 1970
+}
+
+// sealedCard is a card under its veil. All have one size, so that it tells nothing.
+type sealedCard [cardSize]byte
+
+const (
+	numberSize = 6 // bytes of a number in a card: 2^48 documents are enough
+	cardSize   = 4 + 16 + 8 + 8 + 4*numberSize
+	maxNumber  = 1<<(8*numberSize) - 1
+)
+
+func (c card) plain() (out sealedCard) {
+	b := append(out[:0], c.Schema[:]...)
+	b = append(b, c.Root[:]...)
+	b = append(b, c.Epoch[:]...)
+	b = append(b, c.YourEpoch[:]...)
+	for _, v := range [...]uint64{c.Count, c.Seq, c.Cursor, c.Clock} {
+		b = append(b, binary.BigEndian.AppendUint64(nil, min(v, maxNumber))[8-numberSize:]...)
+	}
+	return out
+}
+
+// read reads a card without its veil. Every one is a card.
+func (c sealedCard) read() (out card) {
+	b := c[:]
+	for _, part := range [][]byte{out.Schema[:], out.Root[:], out.Epoch[:], out.YourEpoch[:]} {
+		b = b[copy(part, b):]
+	}
+	for _, v := range []*uint64{&out.Count, &out.Seq, &out.Cursor, &out.Clock} {
+		for _, x := range b[:numberSize] {
+			*v = *v<<8 | uint64(x)
+		}
+		b = b[numberSize:]
+	}
+	return out
+}
+
+// offer gives a secret of a collection, and to a peer that the operator named the
+// collection itself.
 type offer struct {
 	Collection dag.CollectionID
 	Secret     secret
@@ -102,43 +144,23 @@ func (h *hello) append(b []byte) []byte {
 	b = begin(b, msgHello)
 	b = cbor.AppendUint(b, protocolVersion)
 	b = cbor.AppendBytes(b, h.Nonce[:])
-	b = cbor.AppendUint(b, h.Clock)
-	b = cbor.AppendBytes(b, h.Epoch[:])
-	b = cbor.AppendUint(b, h.Seq)
-	b = cbor.AppendBytes(b, h.YourEpoch[:])
 	b = cbor.AppendArray(b, len(h.Entries))
 	for _, e := range h.Entries {
-		b = cbor.AppendArray(b, 5)
-		b = cbor.AppendBytes(b, e.Proof[:])
-		b = cbor.AppendBytes(b, e.Schema[:])
-		b = cbor.AppendUint(b, e.Count)
-		b = cbor.AppendBytes(b, e.Root[:])
-		b = cbor.AppendUint(b, e.Cursor)
+		b = cbor.AppendBytes(b, append(e.Proof[:], e.Card[:]...))
 	}
 	return appendOffers(b, h.Offers)
 }
 
 func readHello(r *cbor.Reader) message {
 	h := new(hello)
-	if v := r.Uint(); r.Err() == nil && v != protocolVersion {
-		r.Fail(fault.Invalid.Errorf("version %d of the protocol, this node speaks %d: update the older of both", v, protocolVersion))
-	}
+	r.Uint() // the version, which decode has looked at
 	exactly(r, "a nonce", h.Nonce[:])
-	h.Clock = r.Uint()
-	exactly(r, "an epoch", h.Epoch[:])
-	h.Seq = r.Uint()
-	exactly(r, "an epoch", h.YourEpoch[:])
 	n := list(r, "collections", maxCollections)
 	h.Entries = make([]entry, 0, n)
 	for i := 0; i < n && r.Err() == nil; i++ {
-		var e entry
-		tuple(r, 5)
-		exactly(r, "a proof", e.Proof[:])
-		exactly(r, "a schema fingerprint", e.Schema[:])
-		e.Count = r.Uint()
-		exactly(r, "a root", e.Root[:])
-		e.Cursor = r.Uint()
-		h.Entries = append(h.Entries, e)
+		var both [len(proof{}) + cardSize]byte
+		exactly(r, "a collection", both[:])
+		h.Entries = append(h.Entries, entry{proof(both[:16]), sealedCard(both[16:])})
 	}
 	h.Offers = readOffers(r)
 	return h
@@ -510,6 +532,7 @@ const (
 	refusedInvalid   = 3 // the request breaks the protocol
 	refusedFailed    = 4 // this side has a problem of its own
 	refusedStale     = 5 // the cursor or token asked for means nothing here
+	refusedVersion   = 6 // the two speak different versions of the protocol
 )
 
 // refuse is the typed answer in place of the one asked for. It is the error

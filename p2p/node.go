@@ -143,6 +143,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {
 		return err
 	}
+	if n.admission.blank, err = ownSecret(n.host); err != nil {
+		return err
+	}
 	if n.cursors, err = newCursors(n.notes); err != nil {
 		return err
 	}

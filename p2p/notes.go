@@ -19,7 +19,7 @@ import (
 type notes struct{ replica *pando.Replica }
 
 const (
-	noteSecret     = "p2p/secret/"     // ‖ collection: the secret
+	noteSecret     = "p2p/secret/"     // ‖ collection: [secret…], sorted
 	notePeer       = "p2p/peer/"       // ‖ peer: [trusted, last seen, [address…]]
 	noteCursor     = "p2p/cursor/"     // ‖ collection ‖ peer: [epoch, seq, resume token / null]
 	noteWant       = "p2p/want/"       // ‖ collection ‖ docID: see wants.go
@@ -55,24 +55,35 @@ func (n notes) each(prefix string, fn func(key string, r *cbor.Reader) error) er
 	return nil
 }
 
-func (n notes) secrets() (map[dag.CollectionID]secret, error) {
-	found := map[dag.CollectionID]secret{}
+func (n notes) secrets() (map[dag.CollectionID][]secret, error) {
+	found := map[dag.CollectionID][]secret{}
 	err := n.each(noteSecret, func(key string, r *cbor.Reader) error {
 		if len(key) != 32 {
 			return fault.Corrupt.Errorf("its key is not a collection id")
 		}
-		var s secret
-		exactly(r, "a secret", s[:])
-		found[dag.CollectionID([]byte(key))] = s
+		var all []secret
+		for i := list(r, "secrets", maxSecrets); i > 0 && r.Err() == nil; i-- {
+			var s secret
+			exactly(r, "a secret", s[:])
+			all = append(all, s)
+		}
+		if r.Err() == nil && len(all) == 0 {
+			return fault.Corrupt.Errorf("it has no secret")
+		}
+		found[dag.CollectionID([]byte(key))] = all
 		return nil
 	})
 	return found, err
 }
 
-func (n notes) putSecrets(secrets map[dag.CollectionID]secret) error {
+func (n notes) putSecrets(secrets map[dag.CollectionID][]secret) error {
 	m := map[string][]byte{}
-	for id, s := range secrets {
-		m[noteSecret+string(id[:])] = cbor.AppendBytes(nil, s[:])
+	for id, all := range secrets {
+		b := cbor.AppendArray(nil, len(all))
+		for _, s := range all {
+			b = cbor.AppendBytes(b, s[:])
+		}
+		m[noteSecret+string(id[:])] = b
 	}
 	return n.put(m)
 }

@@ -126,8 +126,8 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 	if err := n.host.Connect(ctx, p); err != nil {
 		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
 	}
-	protos, err := n.host.Peerstore().SupportsProtocols(p.ID, protocolSync)
-	if err == nil && len(protos) == 0 {
+	ok, err := n.speaks(ctx, p.ID)
+	if err == nil && !ok {
 		err = fault.Unavailable.Errorf("it does not speak %s", protocolSync)
 	}
 	if err != nil {
@@ -135,6 +135,36 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 	}
 	n.arrived(p.ID)
 	return nil
+}
+
+// introductions is how long a connected peer may take to say what it speaks: until
+// then it is not known that it does not speak the protocol. Also a node that just
+// starts says so only after a moment.
+const introductions = 2 * time.Second
+
+// speaks reports whether a connected peer speaks the protocol. A connection that
+// was there already may be so new that the peer has not introduced itself.
+func (n *Node) speaks(ctx context.Context, p peer.ID) (bool, error) {
+	events, err := n.host.EventBus().Subscribe(connectionEvents)
+	if err != nil {
+		return false, err
+	}
+	defer events.Close()
+	patience := time.NewTimer(introductions)
+	defer patience.Stop()
+	for {
+		protos, err := n.host.Peerstore().SupportsProtocols(p, protocolSync)
+		if err != nil || len(protos) > 0 {
+			return err == nil, err
+		}
+		select {
+		case <-events.Out():
+		case <-patience.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, fault.Unavailable.Errorf("%w", context.Cause(ctx))
+		}
+	}
 }
 
 // Forget ends the trust in a peer and the connection with it. Collections whose
@@ -332,7 +362,9 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 		if e.only == nil {
 			c.last = r
 		}
-		c.skew = time.Until(time.UnixMilli(int64(min(r.Peer.Clock, 1<<53)))) + r.RTT/2
+		if r.Clock > 0 {
+			c.skew = time.Until(time.UnixMilli(int64(r.Clock))) + r.RTT/2
+		}
 	}
 	known := n.known[p].seen
 	n.mu.Unlock()

@@ -24,7 +24,6 @@ type replicator struct {
 	// guarded by Node.mu, as all below
 	collections []dag.CollectionID // sorted; none: all, also future ones
 	mine        epoch              // of the feed that seq is of
-	theirs      epoch              // of the peer's: another one means that it lost its data
 	seq         uint64
 	lastErr     error
 	lastAck     time.Time
@@ -50,7 +49,7 @@ const (
 )
 
 func (r *replicator) encode() []byte {
-	b := cbor.AppendArray(cbor.AppendArray(nil, 5), len(r.addrs))
+	b := cbor.AppendArray(cbor.AppendArray(nil, 4), len(r.addrs))
 	for _, a := range r.addrs {
 		b = cbor.AppendBytes(b, a.Bytes())
 	}
@@ -59,7 +58,6 @@ func (r *replicator) encode() []byte {
 		b = cbor.AppendBytes(b, id[:])
 	}
 	b = cbor.AppendBytes(b, r.mine[:])
-	b = cbor.AppendBytes(b, r.theirs[:])
 	return cbor.AppendUint(b, r.seq)
 }
 
@@ -67,7 +65,7 @@ func (n notes) replicators() ([]*replicator, error) {
 	var all []*replicator
 	err := n.each(noteReplicator, func(key string, r *cbor.Reader) error {
 		rep := &replicator{peer: peer.ID(key)}
-		tuple(r, 5)
+		tuple(r, 4)
 		for i := list(r, "addresses", maxAddrs); i > 0 && r.Err() == nil; i-- {
 			if a, err := ma.NewMultiaddrBytes(r.Bytes()); err == nil {
 				rep.addrs = append(rep.addrs, a)
@@ -79,7 +77,6 @@ func (n notes) replicators() ([]*replicator, error) {
 			rep.collections = append(rep.collections, id)
 		}
 		exactly(r, "an epoch", rep.mine[:])
-		exactly(r, "an epoch", rep.theirs[:])
 		rep.seq = r.Uint()
 		all = append(all, rep)
 		return nil
@@ -297,7 +294,7 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		seq = min(seq, v.Seq)
 	}
 	n.mu.Lock()
-	r.mine, r.theirs, r.lastAck = mine, got.Peer.Epoch, time.Now()
+	r.mine, r.lastAck = mine, time.Now()
 	moved := r.seq != seq
 	r.seq = seq
 	note := r.encode()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -139,13 +140,14 @@ func (n *Node) noteServing(p peer.ID, own streams) {
 
 // service is the side of a session that answers.
 type service struct {
-	n            *Node
-	ctx          context.Context
-	w            *wire
-	peer         peer.ID
-	theirs, mine *hello
-	ids          []dag.CollectionID // as numbered in mine
-	took         bool               // something was pushed
+	n      *Node
+	ctx    context.Context
+	w      *wire
+	peer   peer.ID
+	theirs *hello
+	mine   *greeting
+	their  map[dag.CollectionID]card
+	took   bool // something was pushed
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, p peer.ID) error {
@@ -201,50 +203,58 @@ func (s *service) answer(m message) error {
 	return breach("%T where a question should follow", m)
 }
 
-func (s *service) collection(index uint64) (dag.CollectionID, entry, error) {
-	if index >= uint64(len(s.ids)) {
-		return dag.CollectionID{}, entry{}, breach("collection %d of %d", index, len(s.ids))
+// collection returns a collection by its number in the last HELLO, and what that said.
+func (s *service) collection(index uint64) (dag.CollectionID, card, error) {
+	if index >= uint64(len(s.mine.ids)) {
+		return dag.CollectionID{}, card{}, breach("collection %d of %d", index, len(s.mine.ids))
 	}
-	return s.ids[index], s.mine.Entries[index], nil
+	id := s.mine.ids[index]
+	return id, s.mine.cards[id], nil
 }
 
-// greet answers HELLO with the collections that the peer proved, and gives the
-// others to a peer that the operator named.
+// greet answers HELLO with the collections that the peer proved, and gives what it
+// may have and lacks.
 func (s *service) greet(theirs *hello) error {
 	since := time.Now()
 	ps := s.n.admission.with(s.peer)
-	proved := map[dag.CollectionID]bool{}
-	their := map[dag.CollectionID]entry{}
+	var claims []claim
+	common := map[dag.CollectionID][]secret{}
+	s.theirs, s.their = theirs, map[dag.CollectionID]card{}
 	for _, e := range theirs.Entries {
-		if id, ok := ps.theirs[e.Proof]; ok {
-			proved[id] = true
-			their[id] = e
+		c, ok := ps.theirs[e.Proof]
+		if !ok || slices.Contains(common[c.id], c.secret) {
+			continue
 		}
+		if err := s.n.admission.proved(s.peer, c); err != nil {
+			return err
+		}
+		claims = append(claims, c)
+		common[c.id] = append(common[c.id], c.secret)
+		s.their[c.id] = s.n.lifted(s.peer, e, c, theirs.Nonce)
 	}
-	mine, err := s.n.hello(s.ctx, s.peer, ps, proved)
-	if err != nil {
+	var err error
+	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims); err != nil {
 		return err
 	}
-	if mine.Offers, err = s.n.offersFor(s.ctx, s.peer, proved); err != nil {
+	if s.mine.Offers, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common); err != nil {
 		return err
 	}
-	s.theirs, s.mine, s.ids = theirs, mine, nil
 	equal := true
-	for i, e := range mine.Entries {
-		id := ps.own[e.Proof]
-		s.ids = append(s.ids, id)
-		if p := (pair{id, uint64(i), e, their[id]}); p.equal() {
-			s.n.equals(s.peer, id, theirs, since)
+	for id, mine := range s.mine.cards {
+		s.n.admission.settle(s.peer, id, ps.ring)
+		their := s.their[id]
+		if p := (pair{id: id, mine: mine, theirs: their}); p.equal() {
+			s.n.equals(s.peer, id, their, since)
 		} else {
 			equal = false
 		}
 	}
-	if len(mine.Entries) > 0 {
+	if len(claims) > 0 {
 		// The peer may be busy merging for a while before it asks on.
 		s.w.patient = ackTimeout
 	}
-	s.n.greetedBy(s.peer, equal && len(mine.Entries) == len(theirs.Entries))
-	return s.w.send(mine)
+	s.n.greetedBy(s.peer, equal && len(s.mine.cards) == len(ps.ids))
+	return s.w.send(&s.mine.hello)
 }
 
 func (s *service) schema(m *schemaVersions) error {
@@ -253,6 +263,9 @@ func (s *service) schema(m *schemaVersions) error {
 		return err
 	}
 	own, err := s.n.schema(s.ctx, id)
+	if err == nil {
+		err = checkSchema(id, m.Versions)
+	}
 	if err != nil {
 		return err
 	}
@@ -265,15 +278,15 @@ func (s *service) schema(m *schemaVersions) error {
 }
 
 func (s *service) log(m *getLog) error {
-	id, _, err := s.collection(m.Collection)
+	id, mine, err := s.collection(m.Collection)
 	if err != nil {
 		return err
 	}
 	out := &sender{w: s.w}
-	if err := s.n.sendLog(s.ctx, out, s.peer, id, m.After, s.mine.Seq); err != nil {
+	if err := s.n.sendLog(s.ctx, out, s.peer, id, m.After, mine.Seq); err != nil {
 		return err
 	}
-	return out.end(s.mine.Seq)
+	return out.end(mine.Seq)
 }
 
 func (s *service) full(m *getFull) error {
@@ -328,7 +341,7 @@ func (s *service) take(m *push) error {
 		return err
 	}
 	if got.Mark > 0 && got.complete() {
-		s.n.cursors.set(s.peer, id, cursor{epoch: s.theirs.Epoch, seq: got.Mark})
+		s.n.cursors.set(s.peer, id, cursor{epoch: s.their[id].Epoch, seq: got.Mark})
 	}
 	return s.w.send(&ack{uint64(got.Applied), uint64(got.Known), uint64(len(got.Missing) + got.Deferred)})
 }

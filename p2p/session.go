@@ -41,7 +41,7 @@ type errand struct {
 // report is what a session found, per collection that the peer admits to.
 type report struct {
 	Collections map[dag.CollectionID]*verdict
-	Peer        *hello
+	Clock       uint64        // of the peer; 0 if nothing is common
 	RTT         time.Duration // of the last comparison
 	Applied     int           // commits that came
 	Sent        int           // commits that went
@@ -64,7 +64,7 @@ type verdict struct {
 type pair struct {
 	id           dag.CollectionID
 	index        uint64 // in the responder's HELLO
-	mine, theirs entry
+	mine, theirs card
 }
 
 func (p pair) equal() bool {
@@ -79,7 +79,7 @@ type session struct {
 	peer    peer.ID
 	errand  errand
 	ctx     context.Context
-	mine    *hello
+	mine    *greeting
 	theirs  *hello
 	pairs   []pair
 	offered bool
@@ -198,19 +198,21 @@ func (s *session) greet() (again bool, err error) {
 	}
 	s.since = time.Now()
 	ps := s.n.admission.with(s.peer)
-	if s.mine, err = s.n.hello(s.ctx, s.peer, ps, nil); err != nil {
+	if s.mine, err = s.n.opening(s.ctx, s.peer, ps); err != nil {
 		return false, err
 	}
 	start := time.Now()
-	if err := s.w.send(s.mine); err != nil {
+	if err := s.w.send(&s.mine.hello); err != nil {
 		return false, err
 	}
 	if s.theirs, err = expect[*hello](s.w); err != nil {
 		return false, err
 	}
 	s.report.RTT = time.Since(start)
-	s.report.Peer = s.theirs
-	s.match(ps)
+	common, err := s.match(ps)
+	if err != nil {
+		return false, err
+	}
 	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers) {
 		return true, nil
 	}
@@ -218,36 +220,42 @@ func (s *session) greet() (again bool, err error) {
 		return false, nil
 	}
 	s.offered = true
-	common := map[dag.CollectionID]bool{}
-	for _, p := range s.pairs {
-		common[p.id] = true
+	gifts, err := s.n.offersFor(s.ctx, s.peer, ps.ring, common)
+	for id := range common {
+		s.n.admission.settle(s.peer, id, ps.ring)
 	}
-	gifts, err := s.n.offersFor(s.ctx, s.peer, common)
 	if err != nil || len(gifts) == 0 {
 		return false, err
 	}
 	return true, s.w.send(&offers{gifts})
 }
 
-// match finds the collections that the peer proved, and notes how they stand.
-func (s *session) match(ps *proofs) {
-	mine := map[dag.CollectionID]entry{}
-	for _, e := range s.mine.Entries {
-		mine[ps.own[e.Proof]] = e
-	}
+// match finds the collections that the peer proved, and notes how they stand. It
+// returns the secrets by which it did.
+func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
+	common := map[dag.CollectionID][]secret{}
 	s.pairs = nil
 	clear(s.report.Collections)
 	for i, e := range s.theirs.Entries {
-		id, ok := ps.theirs[e.Proof]
-		m, asked := mine[id]
-		if !ok || !asked || s.errand.only != nil && !s.errand.only[id] {
+		c, ok := ps.theirs[e.Proof]
+		m, asked := s.mine.cards[c.id]
+		if !ok || !asked {
 			continue
 		}
-		p := pair{id, uint64(i), m, e}
+		if err := s.n.admission.proved(s.peer, c); err != nil {
+			return nil, err
+		}
+		common[c.id] = append(common[c.id], c.secret)
+		if s.errand.only != nil && !s.errand.only[c.id] || len(common[c.id]) > 1 {
+			continue
+		}
+		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce)}
 		s.pairs = append(s.pairs, p)
-		s.report.Collections[id] = &verdict{Equal: p.equal(), Mine: m.Count, Theirs: e.Count,
-			Root: m.Root, Seq: s.mine.Seq, TheirSeq: s.theirs.Seq}
+		s.report.Clock = p.theirs.Clock
+		s.report.Collections[c.id] = &verdict{Equal: p.equal(), Mine: p.mine.Count, Theirs: p.theirs.Count,
+			Root: p.mine.Root, Seq: p.mine.Seq, TheirSeq: p.theirs.Seq}
 	}
+	return common, nil
 }
 
 // exchangeSchemas makes both sides know the same versions of every collection
@@ -267,6 +275,9 @@ func (s *session) exchangeSchemas() (fresh bool, err error) {
 			return false, err
 		}
 		answer, err := expect[*schemaVersions](s.w)
+		if err == nil {
+			err = checkSchema(p.id, answer.Versions)
+		}
 		if err != nil {
 			return false, err
 		}
@@ -295,14 +306,14 @@ func (s *session) differing() []pair {
 			}
 			continue
 		}
-		s.n.equals(s.peer, p.id, s.theirs, s.since)
+		s.n.equals(s.peer, p.id, p.theirs, s.since)
 	}
 	return out
 }
 
 // equals notes that a copy of this node, as it was some moment ago, and that of a
 // peer are the same: there is nothing left to get from it.
-func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs *hello, since time.Time) {
+func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Time) {
 	n.cursors.set(p, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
 	n.wants.drop(id, p, since)
 }
@@ -317,12 +328,12 @@ func (s *session) mend(p pair) error {
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		return s.pullFull(p, own)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
-		return s.push(p, s.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
+		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
 	case try > 0:
 		return s.compareTrees(p)
 	}
-	pull := own.seq > 0 && own.epoch == s.theirs.Epoch && s.theirs.Seq-own.seq <= maxLog && !s.errand.pushOnly
-	push := p.theirs.Cursor > 0 && s.theirs.YourEpoch == s.mine.Epoch && s.mine.Seq-p.theirs.Cursor <= maxLog
+	pull := own.seq > 0 && own.epoch == p.theirs.Epoch && p.theirs.Seq-own.seq <= maxLog && !s.errand.pushOnly
+	push := p.theirs.Cursor > 0 && p.theirs.YourEpoch == p.mine.Epoch && p.mine.Seq-p.theirs.Cursor <= maxLog
 	if !pull && !push {
 		return s.compareTrees(p)
 	}
@@ -332,8 +343,8 @@ func (s *session) mend(p pair) error {
 		}
 	}
 	if push {
-		return s.push(p, s.mine.Seq, func(out *sender) error {
-			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, s.mine.Seq)
+		return s.push(p, p.mine.Seq, func(out *sender) error {
+			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, p.mine.Seq)
 		})
 	}
 	return nil
@@ -348,7 +359,7 @@ func (s *session) pullLog(p pair, own cursor) error {
 		return err
 	}
 	if got.complete() && got.Mark > own.seq {
-		s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, seq: got.Mark})
+		s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, seq: got.Mark})
 	}
 	return nil
 }
@@ -356,7 +367,7 @@ func (s *session) pullLog(p pair, own cursor) error {
 // pullFull copies everything, and goes on where an earlier copy was cut.
 func (s *session) pullFull(p pair, own cursor) error {
 	ask := &getFull{Collection: p.index}
-	if own.epoch == s.theirs.Epoch {
+	if own.epoch == p.theirs.Epoch {
 		ask.After = own.token
 	}
 	if err := s.w.send(ask); err != nil {
@@ -364,16 +375,16 @@ func (s *session) pullFull(p pair, own cursor) error {
 	}
 	got, err := s.receive(p, func(b *blocks, m pando.Merged) error {
 		if b.Done != nil {
-			s.n.cursors.set(s.peer, p.id, cursor{epoch: s.theirs.Epoch, token: b.Done})
+			s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, token: b.Done})
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	next := cursor{epoch: s.theirs.Epoch}
+	next := cursor{epoch: p.theirs.Epoch}
 	if got.complete() && ask.After == nil {
-		next.seq = s.theirs.Seq
+		next.seq = p.theirs.Seq
 	}
 	s.n.cursors.set(s.peer, p.id, next)
 	return nil
@@ -439,7 +450,7 @@ func (s *session) compareTrees(p pair) error {
 	if err != nil {
 		return err
 	}
-	mark := s.mine.Seq
+	mark := p.mine.Seq
 	if found.Cut {
 		s.cut, mark = true, 0
 	}
@@ -547,14 +558,17 @@ func (s *session) countDifferences() error {
 // a busy collection something new is always under way. What must not be is two
 // quiet copies that stay different.
 func (s *session) unresolved() error {
-	mine, theirs := s.mine.Seq, s.theirs.Seq
+	before := map[dag.CollectionID][2]uint64{}
+	for _, p := range s.pairs {
+		before[p.id] = [2]uint64{p.mine.Seq, p.theirs.Seq}
+	}
 	if _, err := s.greet(); err != nil {
 		return err
 	}
-	if s.mine.Seq != mine || s.theirs.Seq != theirs {
-		return nil
-	}
 	for _, p := range s.differing() {
+		if before[p.id] != [2]uint64{p.mine.Seq, p.theirs.Seq} {
+			continue
+		}
 		s.n.count.Mismatches.Add(1)
 		s.n.log.Warn("two quiet copies of a collection stay different: check both databases",
 			"peer", s.peer, "collection", p.id, "here", p.mine.Count, "there", p.theirs.Count)

@@ -319,12 +319,13 @@ func (n *Node) lacking(ctx context.Context, commits []dag.CID) ([]dag.CID, error
 	return left, nil
 }
 
-// nextPeer returns the connected peer after another that shares the collection.
+// nextPeer returns the connected peer after another that proved to share the
+// collection.
 func (n *Node) nextPeer(id dag.CollectionID, after peer.ID) (peer.ID, bool) {
 	var sharing []peer.ID
 	n.mu.Lock()
-	for p, c := range n.companions {
-		if c.last != nil && c.last.Collections[id] != nil || p == after {
+	for p := range n.companions {
+		if _, ok := n.admission.member(p, id); ok {
 			sharing = append(sharing, p)
 		}
 	}

@@ -3,6 +3,7 @@ package p2p
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
@@ -166,8 +167,15 @@ func decode(body []byte) (message, error) {
 	if r.Err() != nil {
 		return nil, breach("%w", r.Err())
 	}
+	// What a newer version may contain is no breach: it is refused, and says why.
 	if kind >= uint64(len(messages)) || messages[kind].read == nil {
-		return nil, breach("a message of unknown type %d", kind)
+		return nil, &refuse{Code: refusedVersion, Text: fmt.Sprintf("a message of type %d is not known here: update the older of both nodes", kind)}
+	}
+	if kind == msgHello {
+		peek := *r
+		if v := peek.Uint(); peek.Err() == nil && v != protocolVersion {
+			return nil, &refuse{Code: refusedVersion, Text: fmt.Sprintf("a peer of version %d of the protocol meets one of version %d: update the older of both nodes", v, protocolVersion)}
+		}
 	}
 	t := messages[kind]
 	if items != t.items {
