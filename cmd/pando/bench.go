@@ -26,14 +26,15 @@ func (c *command) benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure what a node does on this machine",
 		Long: `Measure, in a temporary directory, what the public interfaces do on this machine.
-Writes are signed and durable, and nodes that sync are processes of their own. The
-figures depend on what else the machine does; the ratios should not.`,
+Writes are signed and durable, and nodes that sync are processes of their own. Each is
+measured in several short rounds: the figure is that of the middle one, the range that
+of all. A wide range says that the machine had something else to do.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context()) },
 	}
 	f := cmd.Flags()
 	f.IntVar(&b.documents, "documents", 100_000, "how many documents the large measurements use")
-	f.DurationVar(&b.span, "span", 2*time.Second, "how long each rate is measured")
+	f.DurationVar(&b.span, "span", 2*time.Second, "how long each rate is measured, all rounds together")
 	f.BoolVar(&b.local, "local", false, "leave out what needs several processes")
 	return cmd
 }
@@ -66,7 +67,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	b.table = tabwriter.NewWriter(b.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(b.table, "MEASURED\tFIGURE\tAIM")
+	fmt.Fprintln(b.table, "MEASURED\tFIGURE\tRANGE\tAIM")
 	steps := []func(context.Context) error{b.embedded}
 	if !b.local {
 		steps = append(steps, b.nodes)
@@ -79,12 +80,36 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return b.table.Flush()
 }
 
+// rounds is how often each thing is measured: odd, so that there is a middle one.
+const rounds = 5
+
+// figures are what the rounds gave.
+type figures []float64
+
+func (f figures) sorted() figures {
+	f = slices.Clone(f)
+	slices.Sort(f)
+	return f
+}
+
+// middle is the figure that counts.
+func (f figures) middle() float64 { return f.sorted()[len(f)/2] }
+
 // figure prints one line; while the measurements run it is all that a person sees.
-func (b *bench) figure(what, value, aim string) {
+func (b *bench) figure(what string, f figures, write func(float64) string, aim string) {
+	all := f.sorted()
+	spread := "-"
+	if len(all) > 1 {
+		spread = write(all[0]) + " - " + write(all[len(all)-1])
+	}
+	b.line(what, write(f.middle()), spread, aim)
+}
+
+func (b *bench) line(what, value, spread, aim string) {
 	if terminal(b.err) {
 		fmt.Fprintf(b.err, "%s: %s\n", what, value)
 	}
-	fmt.Fprintf(b.table, "%s\t%s\t%s\n", what, value, aim)
+	fmt.Fprintf(b.table, "%s\t%s\t%s\t%s\n", what, value, spread, aim)
 }
 
 // user is a document that is like no other.
@@ -128,28 +153,34 @@ func (b *bench) create(ctx context.Context, collection string, n int) error {
 }
 
 func (b *bench) creates(ctx context.Context) error {
-	single, err := b.rate(1, func() error { return b.create(ctx, "User", 1) })
-	if err != nil {
-		return err
-	}
-	b.figure("creates, 1 writer", perSecond(single), "")
-	many, err := b.rate(16, func() error { return b.create(ctx, "User", 1) })
-	if err != nil {
-		return err
-	}
-	b.figure("creates, 16 writers", perSecond(many), ">= 15 000/s")
 	const batch = 100
-	batches, err := b.rate(1, func() error { return b.create(ctx, "User", batch) })
-	if err != nil {
-		return err
+	alone := func() error { return b.create(ctx, "User", 1) }
+	batched := func() error { return b.create(ctx, "User", batch) }
+	var single, inBatch figures
+	for _, m := range []struct {
+		what    string
+		writers int
+		each    float64 // documents a call
+		fn      func() error
+		into    *figures
+		aim     string
+	}{
+		{"creates, 1 writer", 1, 1, alone, &single, ""},
+		{"creates, 16 writers", 16, 1, alone, new(figures), ">= 15 000/s"},
+		{"creates, batches of 100, 1 writer", 1, batch, batched, &inBatch, ""},
+		{"creates, batches of 100, 4 writers", 4, batch, batched, new(figures), ">= 30 000/s"},
+	} {
+		rates, err := b.rate(m.writers, m.fn)
+		if err != nil {
+			return err
+		}
+		for i := range rates {
+			rates[i] *= m.each
+		}
+		*m.into = rates
+		b.figure(m.what, rates, perSecond, m.aim)
 	}
-	b.figure("creates, batches of 100, 1 writer", perSecond(batches*batch), "")
-	b.figure("cost of a create in a batch / alone", ratio(single, batches*batch), "")
-	const writers = 4
-	if batches, err = b.rate(writers, func() error { return b.create(ctx, "User", batch) }); err != nil {
-		return err
-	}
-	b.figure("creates, batches of 100, 4 writers", perSecond(batches*batch), ">= 30 000/s")
+	b.line("time of a create in a batch / alone", ratio(single.middle()/inBatch.middle()), "-", "< 1")
 	return nil
 }
 
@@ -172,11 +203,11 @@ func (b *bench) overHTTP(ctx context.Context) (err error) {
 		return ask(ctx, client, fmt.Sprintf(`mutation { create_User(input: {name: "http %d", age: %d}) { _docID } }`, n, n%100), new(any))
 	}
 	for _, clients := range []int{1, 16} {
-		rate, err := b.rate(clients, create)
+		rates, err := b.rate(clients, create)
 		if err != nil {
 			return err
 		}
-		b.figure("creates over HTTP, "+plural(clients, "client"), perSecond(rate), "")
+		b.figure("creates over HTTP, "+plural(clients, "client"), rates, perSecond, "")
 	}
 	return nil
 }
@@ -194,12 +225,15 @@ func (b *bench) filters(ctx context.Context) error {
 			}
 		}
 		query := fmt.Sprintf(`{ %s(filter: {age: {_gt: 1000}}) { name } }`, set.collection)
-		took, err := b.median(9, func() error { return b.db.Exec(ctx, pando.Request{Query: query}).Err() })
-		if err != nil {
-			return err
+		var took figures
+		for range 2*rounds - 1 {
+			begun := time.Now()
+			if err := b.db.Exec(ctx, pando.Request{Query: query}).Err(); err != nil {
+				return err
+			}
+			took = append(took, micros(time.Since(begun))/float64(set.documents))
 		}
-		b.figure("filter over "+plural(set.documents, "document"),
-			fmt.Sprintf("%.2f us a document", float64(took.Nanoseconds())/1000/float64(set.documents)), "<= 1 us")
+		b.figure("filter over "+plural(set.documents, "document")+", each", took, short, "<= 1 us")
 	}
 	return nil
 }
@@ -232,68 +266,108 @@ func (b *bench) pointReads(ctx context.Context) error {
 			return err
 		})
 	}
-	var took []time.Duration
+	var p50, p99 figures
 	const stride = 7919 // prime: no two reads in a row are near each other
-	for i := range min(20_000, len(ids)) {
-		begun := time.Now()
-		if err := read(ids[i*stride%len(ids)]); err != nil {
-			return err
+	reads := min(4000, len(ids))
+	for round := range rounds {
+		var took figures
+		for i := range reads {
+			begun := time.Now()
+			if err := read(ids[(round*reads+i)*stride%len(ids)]); err != nil {
+				return err
+			}
+			took = append(took, micros(time.Since(begun)))
 		}
-		took = append(took, time.Since(begun))
+		took = took.sorted()
+		p50, p99 = append(p50, took[len(took)/2]), append(p99, took[len(took)*99/100])
 	}
-	slices.Sort(took)
-	b.figure("point read p50 / p99", fmt.Sprintf("%s / %s", short(took[len(took)/2]), short(took[len(took)*99/100])), "")
+	b.figure("point read, p50", p50, short, "")
+	b.figure("point read, p99", p99, short, "")
 	return nil
 }
 
-// history measures whether a document gets slower as it is changed.
+// history measures whether a document gets slower as it is changed: one with a long
+// history and one with a short are changed and read in turn, so that what else the
+// machine does meets both.
 func (b *bench) history(ctx context.Context) error {
-	var id pando.DocID
-	err := b.db.Update(ctx, func(tx *pando.Tx) error {
+	const short, window = 100, 100
+	long := min(10_000, b.documents)
+	old, err := b.page(ctx, long)
+	if err != nil {
+		return err
+	}
+	var writes, reads figures
+	for range rounds {
+		young, err := b.page(ctx, short)
+		if err != nil {
+			return err
+		}
+		var took [2][2]figures // of the old and the young: writes, reads
+		for range window {
+			for i, id := range []pando.DocID{old, young} {
+				begun := time.Now()
+				if err := b.hit(ctx, id); err != nil {
+					return err
+				}
+				took[i][0] = append(took[i][0], micros(time.Since(begun)))
+				begun = time.Now()
+				query := fmt.Sprintf(`{ Page(docID: "%s") { title hits } }`, id)
+				if err := b.db.Exec(ctx, pando.Request{Query: query}).Err(); err != nil {
+					return err
+				}
+				took[i][1] = append(took[i][1], micros(time.Since(begun)))
+			}
+		}
+		writes = append(writes, took[0][0].middle()/took[1][0].middle())
+		reads = append(reads, took[0][1].middle()/took[1][1].middle())
+	}
+	b.figure("update after "+grouped(long)+" updates / after "+grouped(short), writes, ratio, "<= 1.2")
+	b.figure("read after "+grouped(long)+" updates / after "+grouped(short), reads, ratio, "<= 1.2")
+	return nil
+}
+
+// page makes a document that has been changed so many times.
+func (b *bench) page(ctx context.Context, updates int) (id pando.DocID, err error) {
+	err = b.db.Update(ctx, func(tx *pando.Tx) error {
 		docs, err := tx.Collection("Page")
 		if err != nil {
 			return err
 		}
-		d, err := docs.Create(map[string]any{"title": "a page", "hits": 0})
+		d, err := docs.Create(map[string]any{"title": fmt.Sprint("page ", b.next.Add(1)), "hits": 0})
 		id = d.ID
 		return err
 	})
-	if err != nil {
-		return err
+	for ; updates > 0 && err == nil; updates-- {
+		err = b.hit(ctx, id)
 	}
-	const window = 100
-	updates := min(10_000, b.documents)
-	var writes, reads []time.Duration
-	for range updates {
-		begun := time.Now()
-		err := b.db.Update(ctx, func(tx *pando.Tx) error {
-			docs, err := tx.Collection("Page")
-			if err != nil {
-				return err
-			}
-			_, err = docs.Update(id, map[string]any{"hits": 1})
-			return err
-		})
+	return id, err
+}
+
+func (b *bench) hit(ctx context.Context, id pando.DocID) error {
+	return b.db.Update(ctx, func(tx *pando.Tx) error {
+		docs, err := tx.Collection("Page")
 		if err != nil {
 			return err
 		}
-		writes = append(writes, time.Since(begun))
-		begun = time.Now()
-		query := fmt.Sprintf(`{ Page(docID: "%s") { title hits } }`, id)
-		if err := b.db.Exec(ctx, pando.Request{Query: query}).Err(); err != nil {
-			return err
-		}
-		reads = append(reads, time.Since(begun))
-	}
-	early, late := slices.Clone(writes[window:2*window]), slices.Clone(writes[updates-window:])
-	b.figure("update no. "+grouped(updates)+" / no. 100 of a document", ratio(middle(late), middle(early)), "<= 1.2")
-	early, late = slices.Clone(reads[window:2*window]), slices.Clone(reads[updates-window:])
-	b.figure("read after "+grouped(updates)+" updates / after 100", ratio(middle(late), middle(early)), "<= 1.2")
-	return nil
+		_, err = docs.Update(id, map[string]any{"hits": 1})
+		return err
+	})
 }
 
-// rate returns how often per second fn runs, called by several goroutines.
-func (b *bench) rate(callers int, fn func() error) (float64, error) {
+// rate returns how often per second fn runs, called by several goroutines, in each
+// round.
+func (b *bench) rate(callers int, fn func() error) (all figures, err error) {
+	for range rounds {
+		one, err := rateFor(b.span/rounds, callers, fn)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func rateFor(span time.Duration, callers int, fn func() error) (float64, error) {
 	var (
 		wg    sync.WaitGroup
 		done  atomic.Int64
@@ -303,7 +377,7 @@ func (b *bench) rate(callers int, fn func() error) (float64, error) {
 	begun := time.Now()
 	for range callers {
 		wg.Go(func() {
-			for time.Since(begun) < b.span {
+			for time.Since(begun) < span {
 				if err := fn(); err != nil {
 					mu.Lock()
 					first = errors.Join(first, err)
@@ -318,29 +392,10 @@ func (b *bench) rate(callers int, fn func() error) (float64, error) {
 	return float64(done.Load()) / time.Since(begun).Seconds(), first
 }
 
-// median returns the middle of the times that some runs of fn take.
-func (b *bench) median(runs int, fn func() error) (time.Duration, error) {
-	var all []time.Duration
-	for range runs {
-		begun := time.Now()
-		if err := fn(); err != nil {
-			return 0, err
-		}
-		all = append(all, time.Since(begun))
-	}
-	return middle(all), nil
-}
-
-func middle(all []time.Duration) time.Duration {
-	slices.Sort(all)
-	return all[len(all)/2]
-}
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 func perSecond(rate float64) string { return grouped(int(rate)) + "/s" }
-
-func ratio[N float64 | time.Duration](a, b N) string {
-	return fmt.Sprintf("%.2f", float64(a)/float64(b))
-}
-
-// short writes a short duration in microseconds.
-func short(d time.Duration) string { return fmt.Sprintf("%.1f us", float64(d.Nanoseconds())/1000) }
+func ratio(r float64) string        { return fmt.Sprintf("%.2f", r) }
+func short(us float64) string       { return fmt.Sprintf("%.2f us", us) }
+func span(us float64) string        { return took(time.Duration(us * 1000)) }
+func bytesText(n float64) string    { return size(int64(n)) }
