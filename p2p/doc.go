@@ -24,9 +24,11 @@
 //	watchSchema        one      notices new collections and changed secrets
 //	announce           one      publishes what was made here; owns readFeed
 //	takeIn             one      merges what was announced; rescue: at most 8 fetches
-//	fetchWants         one      asks for documents known to be incomplete
+//	fetchWants         one      asks for documents known to be incomplete: at most 8 peers
 //	flushCursors       one      makes cursors durable
 //	replicate          per replicator
+//	keepAlive          per session and fetch of this node, which wait for it
+//	startMDNS          one, if it is on: stops the announcements
 //	handleSync, handleFetch     per stream, made by the host, bounded by admission
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them

@@ -41,6 +41,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 	n.count.Fetches.Add(1)
 	w := newWire(s, &n.traffic)
 	defer context.AfterFunc(ctx, w.abort)()
+	defer n.keepAlive(ctx, s.Conn(), w)()
 	defer func() { total.Bytes = w.bytes() }()
 	for len(items) > 0 {
 		got, err := n.fetchOnce(ctx, w, p, id, &fetch{shown, headed != nil, items}, headed)

@@ -97,6 +97,7 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 	}
 	info := peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}
 	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
+	n.pardon(info.ID)
 	if err := n.connect(ctx, info); err != nil {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}

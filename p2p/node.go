@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -78,6 +79,8 @@ type Node struct {
 	gossip    *gossip
 	traffic   traffic
 	count     counters
+
+	newcomers network.Notifiee
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -168,6 +171,8 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 		return fmt.Errorf("watch connections: %w", err)
 	}
 	n.spawn(func(ctx context.Context) { n.watchConnections(ctx, events) })
+	n.newcomers = &network.NotifyBundle{ConnectedF: n.supersede}
+	n.host.Network().Notify(n.newcomers)
 	n.host.SetStreamHandler(protocolSync, n.handleSync)
 	n.host.SetStreamHandler(protocolFetch, n.handleFetch)
 	if err := n.startGossip(); err != nil {
@@ -202,6 +207,9 @@ func (n *Node) Close() error {
 	if !first {
 		n.tasks.Wait()
 		return nil
+	}
+	if n.newcomers != nil {
+		n.host.Network().StopNotify(n.newcomers)
 	}
 	n.host.RemoveStreamHandler(protocolSync)
 	n.host.RemoveStreamHandler(protocolFetch)
@@ -300,8 +308,9 @@ func (n *Node) Counters() Counters {
 type alarm struct{ s *alarmState }
 
 type alarmState struct {
-	mu      sync.Mutex // guards at
+	mu      sync.Mutex // guards at and asked
 	at      time.Time
+	asked   time.Time // when it was set last
 	changed chan struct{}
 }
 
@@ -311,7 +320,8 @@ func newAlarm() alarm { return alarm{&alarmState{changed: make(chan struct{}, 1)
 func (a alarm) set(d time.Duration) {
 	a.s.mu.Lock()
 	defer a.s.mu.Unlock()
-	if at := time.Now().Add(d); a.s.at.IsZero() || at.Before(a.s.at) {
+	a.s.asked = time.Now()
+	if at := a.s.asked.Add(d); a.s.at.IsZero() || at.Before(a.s.at) {
 		a.s.at = at
 		select {
 		case a.s.changed <- struct{}{}:
@@ -320,11 +330,13 @@ func (a alarm) set(d time.Duration) {
 	}
 }
 
-// clear takes back what was set.
-func (a alarm) clear() {
+// clear takes back what was set before a moment, unless it was set after it too.
+func (a alarm) clear(before time.Time) {
 	a.s.mu.Lock()
 	defer a.s.mu.Unlock()
-	a.s.at = time.Time{}
+	if a.s.asked.Before(before) {
+		a.s.at = time.Time{}
+	}
 }
 
 // wait returns true when the alarm goes off, and false when ctx ends.

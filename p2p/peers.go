@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -27,7 +28,11 @@ type companion struct {
 	next    alarm         // when to run a session
 	stop    context.CancelFunc
 
+	since time.Time // when it arrived
+
 	// Guarded by Node.mu.
+	good     bool // a session went well since then
+	asking   int  // sessions of the peer that it proved something in
 	running  bool // a session of this node
 	joining  bool // and somebody waits for it
 	failures int
@@ -39,9 +44,17 @@ type companion struct {
 // attempt is how the dialing of a peer goes.
 type attempt struct {
 	next     time.Time
-	failures int
+	failures int // in a row, connections that came to nothing among them
 	running  bool
 }
+
+const (
+	// steadyAfter is how long a connection has to last to count as one, if no session
+	// went well before.
+	steadyAfter = 30 * time.Second
+	// deferLongest is for how long sessions of a peer keep this node from its own.
+	deferLongest = 30 * time.Second
+)
 
 func parsePeers(texts []string) ([]peer.AddrInfo, error) {
 	var addrs []ma.Multiaddr
@@ -111,6 +124,7 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 	if err := n.trust(infos[0]); err != nil {
 		return err
 	}
+	n.pardon(infos[0].ID)
 	if err := n.connect(ctx, infos[0]); err != nil {
 		return err
 	}
@@ -122,7 +136,6 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 
 // connect returns when the peer is connected and known to speak Pando's protocol.
 func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
-	n.pardon(p.ID)
 	if err := n.host.Connect(ctx, p); err != nil {
 		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
 	}
@@ -226,13 +239,12 @@ func (n *Node) arrived(p peer.ID) {
 		return
 	}
 	n.mu.Lock()
-	delete(n.dialing, p)
 	c := n.companions[p]
 	if c != nil || n.closed || n.host.Network().Connectedness(p) != network.Connected {
 		n.mu.Unlock()
 		return
 	}
-	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: newAlarm()}
+	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: newAlarm(), since: time.Now()}
 	ctx, stop := context.WithCancel(n.ctx)
 	c.stop = stop
 	n.companions[p] = c
@@ -255,6 +267,7 @@ func (n *Node) left(p peer.ID) {
 		return
 	}
 	delete(n.companions, p)
+	n.dialAgain(p, c.good || time.Since(c.since) >= steadyAfter)
 	n.mu.Unlock()
 	c.stop()
 	n.admission.forget(p)
@@ -297,8 +310,14 @@ func cmpID(a, b peer.ID) int {
 
 // accompany runs sessions with a peer whenever one is due.
 func (n *Node) accompany(ctx context.Context, c *companion) {
+	var deferred time.Time
 	for c.next.wait(ctx) {
-		if n.serves(c.id) {
+		if !n.serves(c.id) {
+			deferred = time.Time{}
+		} else if now := time.Now(); deferred.IsZero() || now.Sub(deferred) < deferLongest {
+			if deferred.IsZero() {
+				deferred = now
+			}
 			c.next.set(jitter(spreadDelay, 0.5)) // it does the same at this moment
 			continue
 		}
@@ -359,6 +378,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 func (n *Node) learn(p peer.ID, r *report, e errand) {
 	n.mu.Lock()
 	if c := n.companions[p]; c != nil {
+		c.good = c.good || len(r.Collections) > 0
 		if e.only == nil {
 			c.last = r
 		}
@@ -366,10 +386,14 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 			c.skew = time.Until(time.UnixMilli(int64(r.Clock))) + r.RTT/2
 		}
 	}
-	known := n.known[p].seen
+	known := n.known[p]
 	n.mu.Unlock()
-	if len(r.Collections) > 0 && time.Since(known) > time.Hour {
-		addrs := n.host.Peerstore().Addrs(p)
+	if len(r.Collections) == 0 {
+		return
+	}
+	addrs := n.host.Peerstore().Addrs(p)
+	moved := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !slices.ContainsFunc(known.addrs, a.Equal) })
+	if moved || time.Since(known.seen) > time.Hour {
 		n.remember(peer.AddrInfo{ID: p, Addrs: addrs[:min(len(addrs), maxAddrs)]}, false) // a peer not remembered is found again as it was found now
 	}
 }
@@ -436,7 +460,7 @@ func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for p, k := range n.known {
-		if n.companions[p] != nil || len(k.addrs) == 0 || now.Before(n.banned[p]) {
+		if n.companions[p] != nil || len(k.addrs) == 0 {
 			continue
 		}
 		a := n.dialing[p]
@@ -444,7 +468,11 @@ func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration)
 			a = &attempt{next: now}
 			n.dialing[p] = a
 		}
-		switch left := a.next.Sub(now); {
+		left := a.next.Sub(now)
+		if banned := n.banned[p].Sub(now); banned > left {
+			left = banned
+		}
+		switch {
 		case a.running:
 		case left <= 0:
 			a.running = true
@@ -470,14 +498,99 @@ func (n *Node) redial(ctx context.Context, p peer.AddrInfo) {
 	}
 	a.running = false
 	if err != nil {
-		a.failures++
+		n.dialAgain(p.ID, false)
+	}
+}
+
+// dialAgain decides when a peer is dialed again. A peer that ends every connection
+// at once is no better than one that is not there. n.mu is held.
+func (n *Node) dialAgain(p peer.ID, went bool) {
+	k, known := n.known[p]
+	if !known {
+		return
+	}
+	a := n.dialing[p]
+	if a == nil {
+		a = &attempt{}
+		n.dialing[p] = a
+	}
+	if a.failures++; went {
+		a.failures = 0
 	}
 	d := backoff(a.failures)
-	if n.known[p.ID].trusted {
+	if k.trusted {
 		d = min(d, jitter(redialNamed, 0.5))
 	}
 	a.next = time.Now().Add(d)
 	n.dial.set(d)
+}
+
+// crossing is how far apart connections may be that both sides opened at the same
+// time, or one side over several transports.
+const crossing = time.Second
+
+// supersede closes what is left of older connections with a peer when it opens
+// another: it does so only if it has none, as after a loss of power. Otherwise its
+// end would be noticed only by silence.
+func (n *Node) supersede(all network.Network, fresh network.Conn) {
+	if fresh.Stat().Direction != network.DirInbound {
+		return
+	}
+	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
+		if old != fresh && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
+			n.spawn(func(context.Context) { old.Close() }) // it leads nowhere
+		}
+	}
+}
+
+const (
+	// stallAfter is how long nothing may move in an exchange before the peer is asked
+	// whether it is there.
+	stallAfter = 5 * time.Second
+	// pingTimeout is for its answer, which does not depend on how busy it is.
+	pingTimeout = 5 * time.Second
+)
+
+// keepAlive closes the connection of a stream whose peer is gone while w waits for
+// it. A peer that only takes its time answers on another stream.
+func (n *Node) keepAlive(ctx context.Context, c network.Conn, w *wire) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		before := w.bytes()
+		for wait(ctx, stallAfter) {
+			now := w.bytes()
+			if now == before && !answers(ctx, c) && ctx.Err() == nil {
+				n.log.Debug("peer is gone", "peer", c.RemotePeer())
+				c.Close() // whatever fails there, it is gone for this node
+				return
+			}
+			before = now
+		}
+	})
+	return func() {
+		cancel()
+		watch.Wait()
+	}
+}
+
+// answers reports whether the other end of a connection is alive: it greets on
+// every new stream, before it is said what the stream is for.
+func answers(ctx context.Context, c network.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	s, err := c.NewStream(network.WithNoDial(ctx, "ping"))
+	if err != nil {
+		return ctx.Err() == nil // a limit of this node says nothing
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	const greeting = "/multistream/1.0.0\n"
+	if _, err := s.Write(append([]byte{byte(len(greeting))}, greeting...)); err != nil {
+		return false
+	}
+	_, err = s.Read(make([]byte, 1))
+	return err == nil
 }
 
 // startMDNS announces the node in the local network, and connects to others. A

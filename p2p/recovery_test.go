@@ -3,8 +3,14 @@ package p2p
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/pandodb/pando/internal/dag"
 )
@@ -107,6 +113,158 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 			if took > 200*time.Millisecond {
 				t.Errorf("a change of %s took %v", m.ip(), took)
 			}
+		}
+	})
+}
+
+// A peer that ends every connection at once is dialed ever more rarely.
+func TestWhoIsCutOffDoesNotStorm(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		var conns atomic.Int64
+		b.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { conns.Add(1) }})
+		a.node.punish(b.id(), errors.New("a test"))
+		time.Sleep(quarantine - 10*time.Second)
+		if n := conns.Load(); n < 1 || n > 60 {
+			t.Errorf("%d connections in ten minutes to a node that accepts none, want a few", n)
+		}
+		time.Sleep(time.Minute)
+		createUsers(t, b.db, "after", 1)
+		converge(t, time.Second, a, b)
+	})
+}
+
+// kill ends a member as a loss of power does: nobody is told.
+func (m *member) kill(others ...*member) {
+	self := []*member{m}
+	m.w.cut(self, others)
+	m.stop()
+	m.w.heal(self, others)
+}
+
+// A node that dies in the middle of serving and comes back is found again by the
+// one that was served, whether or not it listens where it did.
+func TestTheServingNodeDiesAndReturns(t *testing.T) {
+	for name, c := range map[string]struct {
+		port  int
+		knows bool // the served one is known to the serving one
+	}{"same port": {8000, true}, "new port": {8001, true}, "same port, unknown": {8000, false}} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+				a, b := w.memberAt(0, t.TempDir()), w.member(1)
+				addSchema(t, a.db, schemaText)
+				createUsers(t, a.db, "a", 20_000)
+				a.start()
+				b.start()
+				ticket, err := a.node.Share(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var join sync.WaitGroup
+				join.Go(func() { b.node.Join(t.Context(), ticket, nil) }) // it fails, or goes on
+				eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 0, "nothing arrives" })
+				a.kill(b)
+				a.reopen()
+				if documents(t, b) == 20_000 {
+					t.Fatal("all had arrived: make the transfer longer")
+				}
+				if !c.knows {
+					if err := (notes{a.db.Replica()}).deletePeer(b.id()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				a.port = c.port
+				time.Sleep(2 * time.Second)
+				a.start()
+				t.Logf("equal again %v after the return", converge(t, 20*time.Second, a, b))
+				join.Wait()
+				createUsers(t, a.db, "live", 1)
+				converge(t, 2*time.Second, a, b)
+			})
+		})
+	}
+}
+
+// Nodes that only know their neighbours pass on what they hear, and what they got
+// when they came back.
+func TestAChangePassesAlongAChain(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		a, b, c := w.member(0), w.member(1), w.member(2)
+		addSchema(t, a.db, schemaText)
+		a.start(b)
+		b.start(a, c)
+		c.start(b)
+		converge(t, 10*time.Second, a, b, c)
+		time.Sleep(5 * time.Second)
+		createUsers(t, a.db, "live", 1)
+		if took := converge(t, 5*time.Second, a, b, c); took > time.Second {
+			t.Errorf("a change took %v to the end of the chain", took)
+		}
+		a.stop()
+		createUsers(t, a.db, "alone", 100)
+		a.start()
+		eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) == 101, "the neighbour did not get it" })
+		if took := converge(t, 10*time.Second, a, b, c); took > 2*time.Second {
+			t.Errorf("what came by a session took %v to the end of the chain", took)
+		}
+	})
+}
+
+// What is lost after the roots were compared has to be made up for by another
+// comparison.
+func TestARepairIsNotTakenBackByAnOlderGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rings := func(a alarm) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			return a.wait(ctx)
+		}
+		a := newAlarm()
+		a.set(10 * time.Second)
+		time.Sleep(time.Second)
+		compared := time.Now()
+		time.Sleep(time.Second)
+		a.set(repairDelay) // a loss
+		a.clear(compared)
+		if !rings(a) {
+			t.Error("the repair was taken back")
+		}
+		a.set(10 * time.Second)
+		time.Sleep(time.Second)
+		a.clear(time.Now())
+		if rings(a) {
+			t.Error("what was set before was not taken back")
+		}
+	})
+}
+
+// A peer that holds a stream open is no reason not to ask it.
+func TestAnOpenStreamDoesNotKeepFromAsking(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		time.Sleep(5 * time.Second)
+		s, err := b.host.NewStream(t.Context(), a.id(), protocolSync)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Reset()
+		s.Write([]byte{10}) // the length of a message that does not come
+		time.Sleep(time.Second)
+		before := a.node.Counters().Sessions
+		c, err := a.node.companion(b.id())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.next.set(0)
+		time.Sleep(time.Second)
+		if a.node.Counters().Sessions == before {
+			t.Error("the peer was not asked")
 		}
 	})
 }

@@ -98,11 +98,20 @@ func (n *Node) admitSession(p peer.ID, d int) bool {
 	return true
 }
 
-// serves reports whether a session of a peer is being served.
+// serves reports whether a session of a peer is being served that may lead to
+// something: a stream alone does not keep this node from asking.
 func (n *Node) serves(p peer.ID) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.serving[p].sessions > 0
+	c := n.companions[p]
+	return c != nil && c.asking > 0
+}
+
+// asking notes that a session in which a peer proved something begins (+1) or ended (-1).
+func (n *Node) asking(c *companion, d int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.asking += d
 }
 
 // crosses reports whether a session of a peer has to give way to one of this node
@@ -147,12 +156,16 @@ type service struct {
 	theirs *hello
 	mine   *greeting
 	their  map[dag.CollectionID]card
-	took   bool // something was pushed
+	took   bool       // something was pushed
+	asking *companion // that it is noted with; nil: it proved nothing yet
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, p peer.ID) error {
 	s := &service{n: n, ctx: ctx, w: w, peer: p}
 	defer func() {
+		if s.asking != nil {
+			n.asking(s.asking, -1)
+		}
 		if s.took { // also when it ended badly: what was merged stays
 			n.spread(p)
 		}
@@ -240,9 +253,12 @@ func (s *service) greet(theirs *hello) error {
 		return err
 	}
 	equal := true
+	told := report{Collections: map[dag.CollectionID]*verdict{}}
 	for id, mine := range s.mine.cards {
 		s.n.admission.settle(s.peer, id, ps.ring)
 		their := s.their[id]
+		told.Clock = their.Clock
+		told.Collections[id] = &verdict{Mine: mine.Count, Theirs: their.Count}
 		if p := (pair{id: id, mine: mine, theirs: their}); p.equal() {
 			s.n.equals(s.peer, id, their, since)
 		} else {
@@ -252,8 +268,15 @@ func (s *service) greet(theirs *hello) error {
 	if len(claims) > 0 {
 		// The peer may be busy merging for a while before it asks on.
 		s.w.patient = ackTimeout
+		if c, err := s.n.companion(s.peer); err == nil && s.asking == nil {
+			s.asking = c
+			s.n.asking(c, +1)
+		}
+		s.n.learn(s.peer, &told, errand{})
 	}
-	s.n.greetedBy(s.peer, equal && len(s.mine.cards) == len(ps.ids))
+	if equal && len(s.mine.cards) == len(ps.ids) {
+		s.n.greetedEqual(s.peer, since)
+	}
 	return s.w.send(&s.mine.hello)
 }
 
@@ -346,12 +369,10 @@ func (s *service) take(m *push) error {
 	return s.w.send(&ack{uint64(got.Applied), uint64(got.Known), uint64(len(got.Missing) + got.Deferred)})
 }
 
-// greetedBy notes that a peer opened a session. If everything was equal, there is
-// no need to ask it in turn.
-func (n *Node) greetedBy(p peer.ID, equal bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if c := n.companions[p]; c != nil && equal {
-		c.next.clear()
+// greetedEqual notes that a peer opened a session and everything was equal, a
+// moment ago: there is no need to ask it in turn, unless something was lost since.
+func (n *Node) greetedEqual(p peer.ID, then time.Time) {
+	if c, err := n.companion(p); err == nil {
+		c.next.clear(then)
 	}
 }

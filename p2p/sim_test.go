@@ -40,6 +40,7 @@ type member struct {
 	w    *world
 	i    int
 	dir  string
+	port int
 	key  crypto.PrivKey
 	db   *pando.DB
 	host host.Host
@@ -111,7 +112,7 @@ func (w *world) memberAt(i int, dir string) *member {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m := &member{w: w, i: i, dir: dir, key: private, db: openDB(w.t, dir)}
+	m := &member{w: w, i: i, dir: dir, port: 8000, key: private, db: openDB(w.t, dir)}
 	w.t.Cleanup(m.stop)
 	return m
 }
@@ -134,7 +135,7 @@ func (m *member) id() peer.ID {
 	return id
 }
 func (m *member) addr() string {
-	return fmt.Sprintf("/ip4/%s/udp/8000/quic-v1/p2p/%s", m.ip(), m.id())
+	return fmt.Sprintf("/ip4/%s/udp/%d/quic-v1/p2p/%s", m.ip(), m.port, m.id())
 }
 
 // up starts the member's host.
