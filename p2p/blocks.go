@@ -211,6 +211,7 @@ func (n *Node) sendLog(ctx context.Context, s *sender, to peer.ID, id dag.Collec
 // intake is what became of a run of commits from a peer.
 type intake struct {
 	Applied, Known, Deferred int
+	Nameless                 int // of the deferred: nobody knows of which documents
 	Documents                uint64
 	Missing                  map[dag.DocID][]dag.CID
 	Mark                     uint64 // of END
@@ -285,6 +286,7 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 			m, held = gather(m, arrivals)
 			got, err := n.merge(ctx, id, m.Envelopes, from)
 			total.add(got)
+			total.Nameless += n.postpone(sharing{from, id}, m.Envelopes, got.Future)
 			total.Documents += m.Documents
 			if err != nil {
 				return total, err

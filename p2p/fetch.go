@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -48,6 +49,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 		total.Applied += got.Applied
 		total.Known += got.Known
 		total.Deferred += got.Deferred
+		total.Nameless += got.Nameless
 		total.Missing = got.Missing
 		if err == nil && (got.Mark == 0 || got.Mark > uint64(len(items))) {
 			err = breach("%d of %d documents answered", got.Mark, len(items))
@@ -85,6 +87,13 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 		total.Applied += got.Applied
 		total.Bytes += got.Bytes
 		n.wantMissing(p, id, got.Missing)
+		if got.Nameless > 0 { // it may be any of these
+			docs := map[short]time.Time{}
+			for _, it := range items {
+				docs[start(it.Doc)] = time.Now().Add(laterMost)
+			}
+			n.later.postpone(sharing{p, id}, docs)
+		}
 		return err
 	}
 	for docs := range slices.Chunk(d.Both, maxItems) {

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -304,6 +305,9 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		if bad := dag.Verify(commits); len(bad) > 0 {
 			err = fault.Invalid.Errorf("commit %s: its signature does not verify", commits[bad[0]].CID)
 		}
+	}
+	if errors.Is(err, dag.ErrDeferred) {
+		return pubsub.ValidationIgnore // what this node cannot judge is nobody's fault
 	}
 	if err != nil {
 		g.n.count.InvalidCommits.Add(1)

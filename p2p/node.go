@@ -76,6 +76,7 @@ type Node struct {
 	admission *admission
 	cursors   *cursors
 	wants     *wants
+	later     *later
 	gossip    *gossip
 	traffic   traffic
 	count     counters
@@ -108,7 +109,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		serving:     map[peer.ID]streams{},
-		replicators: map[peer.ID]*replicator{}, dial: newAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(), dial: newAlarm(), grew: make(chan struct{}, 1),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 )
 
@@ -94,7 +95,7 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		a, b := w.member(0), w.member(1)
 		addSchema(t, a.db, schemaText)
-		createUsers(t, a.db, "a", 3000)
+		createUsers(t, a.db, "a", 10_000)
 		a.start()
 		b.start()
 		ticket, err := a.node.Share(nil)
@@ -102,9 +103,18 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := b.node.Join(ctx, ticket, func(Progress) { cancel() }); err == nil {
-			t.Fatal("the join was not interrupted: make it longer")
-		}
+		var join sync.WaitGroup
+		join.Go(func() {
+			if _, err := b.node.Join(ctx, ticket, nil); err == nil {
+				t.Error("the join was not interrupted: make it longer")
+			}
+		})
+		eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 0, "nothing arrives" })
+		w.cut([]*member{a}, []*member{b})
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+		join.Wait()
+		w.heal([]*member{a}, []*member{b})
 		t.Logf("the rest came within %v", converge(t, 10*time.Second, a, b))
 		time.Sleep(5 * time.Second)
 		for _, m := range []*member{b, a} {
@@ -267,4 +277,45 @@ func TestAnOpenStreamDoesNotKeepFromAsking(t *testing.T) {
 			t.Error("the peer was not asked")
 		}
 	})
+}
+
+// Commits from the future are a difference that stays for a while. They cost little
+// until their time comes, keep nothing else from being exchanged, and are then taken.
+func TestCommitsFromTheFutureWaitQuietly(t *testing.T) {
+	for _, ahead := range []time.Duration{30 * time.Minute, 8 * time.Minute} {
+		simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+			a, b := w.member(0), w.member(1)
+			addSchema(t, a.db, schemaText)
+			b.db.Close()
+			db, err := pando.Open(t.Context(), "", &pando.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { db.Close() })
+			b.db = db
+			startAll([]*member{a, b})
+			converge(t, 5*time.Second, a, b)
+			createUsers(t, b.db, "future", 2000)
+			time.Sleep(2 * time.Minute)
+			if ahead < 10*time.Minute {
+				if took := converge(t, 5*time.Minute, a, b); took < time.Minute/2 {
+					t.Errorf("commits from the future were taken after %v", took)
+				}
+				return
+			}
+			before := a.node.Counters()
+			time.Sleep(10 * time.Minute)
+			after := a.node.Counters()
+			if n := after.Received - before.Received; n > 100_000 {
+				t.Errorf("ten minutes of quiet cost %d bytes, want less than a transfer", n)
+			}
+			if n := after.Mismatches + b.node.Counters().Mismatches; n > 0 {
+				t.Errorf("%d mismatches, want none: it is known what differs", n)
+			}
+			createUsers(t, a.db, "now", 10)
+			eventually(t, 5*time.Second, func() (bool, string) { return documents(t, b) == 2010, "what is not early waits too" })
+			t.Logf("%d bytes, %d sessions in ten minutes", after.Received-before.Received,
+				after.Sessions+after.Served-before.Sessions-before.Served)
+		})
+	}
 }

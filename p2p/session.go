@@ -302,6 +302,9 @@ func (s *session) differing() []pair {
 	var out []pair
 	for _, p := range s.pairs {
 		if !p.equal() {
+			if s.n.later.rests(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root) {
+				continue
+			}
 			if s.n.has(p.id) { // else its definition could not be added
 				out = append(out, p)
 			}
@@ -326,6 +329,8 @@ func (s *session) mend(p pair) error {
 	s.tried[p.id]++
 	own := s.n.cursors.get(s.peer, p.id)
 	switch {
+	case s.n.later.any(sharing{s.peer, p.id}):
+		return s.compareTrees(p) // which can leave out what is postponed
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		return s.pullFull(p, own)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
@@ -438,6 +443,9 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 		return err
 	}
 	s.report.Taken += int(min(answer.Applied, out.commits))
+	if answer.Missing > 0 && answer.Applied == 0 {
+		s.n.later.refused(sharing{s.peer, p.id})
+	}
 	if answer.Missing == 0 && mark > 0 {
 		s.report.Collections[p.id].Acked = true
 	}
@@ -451,7 +459,18 @@ func (s *session) compareTrees(p pair) error {
 	if err != nil {
 		return err
 	}
+	here := sharing{s.peer, p.id}
+	early, moved := s.n.later.filter(here, &found), s.report.Applied+s.report.Taken
+	defer func() {
+		refuses := s.n.later.refuses(here) && len(found.Mine)+len(found.Both) > 0
+		if (early > 0 || refuses) && s.report.Applied+s.report.Taken == moved && !found.Cut {
+			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
+		}
+	}()
 	mark := p.mine.Seq
+	if early > 0 {
+		mark = 0
+	}
 	if found.Cut {
 		s.cut, mark = true, 0
 	}
@@ -470,7 +489,7 @@ func (s *session) compareTrees(p pair) error {
 	} else if err := s.askHeads(p, found.Both, there); err != nil {
 		return err
 	}
-	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly {
+	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
 		return nil
 	}
 	return s.push(p, mark, func(out *sender) error {

@@ -252,6 +252,7 @@ func (n *Node) tryWants(ctx context.Context, q question, asked map[dag.DocID][]d
 		}
 	}
 	n.wants.tried(q, asked, left)
+	n.wants.notBefore(q, left, n.later)
 }
 
 // leftOf returns what is not here of the commits of some documents.
@@ -302,6 +303,18 @@ func (w *wants) tried(q question, asked, left map[dag.DocID][]dag.CID) {
 	w.mu.Unlock()
 	if changed {
 		w.store()
+	}
+}
+
+// notBefore puts off what came and cannot be applied yet.
+func (w *wants) notBefore(q question, left map[dag.DocID][]dag.CID, l *later) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for doc := range left {
+		v := w.open[wantKey{q.collection, doc}]
+		if due := l.until(sharing{q.peer, q.collection}, doc); v != nil && due.After(v.next) {
+			v.next = due
+		}
 	}
 }
 

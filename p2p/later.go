@@ -1,0 +1,189 @@
+package p2p
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// later remembers what was exchanged in vain: commits from the future, or of a
+// format that this node does not know, which stay a difference until their time
+// comes. Asked for in every session they would cost as much as news. Nothing of it
+// outlives the process.
+type later struct {
+	mu      sync.Mutex // guards what follows
+	sharing map[sharing]*postponed
+	docs    int // of all
+}
+
+// sharing is a collection as one peer has it.
+type sharing struct {
+	peer       peer.ID
+	collection dag.CollectionID
+}
+
+type postponed struct {
+	docs   map[short]time.Time // by the first 8 bytes of docIDs: ask again from then on
+	refuse time.Time           // until then, the peer can do nothing with what is pushed
+	// The copies as they were when all their difference was postponed.
+	mine, theirs rootSum
+	until        time.Time
+}
+
+const (
+	// laterMost is how long something is postponed of which it is not known when its
+	// time comes: programs are updated, and clocks set right, without telling.
+	laterMost = 15 * time.Minute
+	// maxLater bounds the documents remembered, of all peers.
+	maxLater = 1 << 16
+)
+
+func newLater() *later { return &later{sharing: map[sharing]*postponed{}} }
+
+// of returns what is postponed of a copy, less what is due. l.mu is held.
+func (l *later) of(s sharing, now time.Time) *postponed {
+	p := l.sharing[s]
+	if p == nil {
+		return &postponed{}
+	}
+	for doc, due := range p.docs {
+		if !now.Before(due) {
+			delete(p.docs, doc)
+			l.docs--
+		}
+	}
+	if len(p.docs) == 0 && now.After(p.refuse) && now.After(p.until) {
+		delete(l.sharing, s)
+	}
+	return p
+}
+
+// change returns what is postponed of a copy, to be added to. l.mu is held.
+func (l *later) change(s sharing, now time.Time) *postponed {
+	for other := range l.sharing {
+		l.of(other, now) // few have anything postponed
+	}
+	p := l.sharing[s]
+	if p == nil {
+		p = &postponed{docs: map[short]time.Time{}}
+		l.sharing[s] = p
+	}
+	return p
+}
+
+func start(doc []byte) short { return short(doc[:8]) }
+
+// postpone notes when to ask for documents again, by the beginnings of their IDs.
+func (l *later) postpone(s sharing, docs map[short]time.Time) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.change(s, now)
+	for doc, due := range docs {
+		if _, known := p.docs[doc]; !known {
+			if l.docs >= maxLater {
+				continue
+			}
+			l.docs++
+		}
+		p.docs[doc] = due
+	}
+}
+
+// any reports whether documents of a copy are postponed, or pushes to it.
+func (l *later) any(s sharing) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.of(s, now)
+	return len(p.docs) > 0 || now.Before(p.refuse)
+}
+
+// until returns when to ask for a document again; zero: now.
+func (l *later) until(s sharing, doc dag.DocID) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of(s, time.Now()).docs[start(doc[:])]
+}
+
+// filter takes out of a difference what is postponed, and returns how much that was.
+func (l *later) filter(s sharing, d *difference) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.of(s, time.Now())
+	before := d.size()
+	d.Both = slices.DeleteFunc(d.Both, func(doc dag.DocID) bool { return !p.docs[start(doc[:])].IsZero() })
+	d.Theirs = slices.DeleteFunc(d.Theirs, func(doc []byte) bool { return !p.docs[start(doc)].IsZero() })
+	return before - d.size()
+}
+
+// refused notes that the peer could do nothing with what was pushed.
+func (l *later) refused(s sharing) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.change(s, now).refuse = now.Add(laterMost)
+}
+
+func (l *later) refuses(s sharing) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return now.Before(l.of(s, now).refuse)
+}
+
+// rest notes that all that differs between two copies is postponed.
+func (l *later) rest(s sharing, mine, theirs rootSum) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.change(s, now)
+	p.mine, p.theirs, p.until = mine, theirs, now.Add(laterMost)
+	for _, due := range p.docs {
+		if due.Before(p.until) {
+			p.until = due
+		}
+	}
+}
+
+// rests reports whether nothing has changed since rest.
+func (l *later) rests(s sharing, mine, theirs rootSum) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.of(s, now)
+	return now.Before(p.until) && p.mine == mine && p.theirs == theirs
+}
+
+// postpone notes the commits of a pack that came too early. It returns how many of
+// them do not even tell of which document they are.
+func (n *Node) postpone(s sharing, envelopes [][]byte, early []dag.CID) (nameless int) {
+	if len(early) == 0 {
+		return 0
+	}
+	now := time.Now()
+	docs := map[short]time.Time{}
+	nameless = len(early)
+	is := map[dag.CID]bool{}
+	for _, c := range early {
+		is[c] = true
+	}
+	for _, e := range envelopes {
+		c, err := dag.Open(e)
+		if err != nil || !is[c.CID] {
+			continue
+		}
+		nameless--
+		due := now.Add(laterMost)
+		if dag.Future(c.HLC, now) {
+			due = dag.HLCTime(c.HLC).Add(-dag.MaxAhead) // by the clock on the wall: setting it right is noticed
+		}
+		docs[start(c.Doc[:])] = due
+	}
+	n.later.postpone(s, docs)
+	return nameless
+}
