@@ -284,11 +284,11 @@ func (a *admission) forget(p peer.ID) {
 }
 
 // keepOnly forgets all peers but some.
-func (a *admission) keepOnly(here func(peer.ID) bool) {
+func (a *admission) keepOnly(here map[peer.ID]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.proofs, func(p peer.ID, _ *proofs) bool { return !here(p) })
-	maps.DeleteFunc(a.members, func(p peer.ID, _ map[dag.CollectionID]shown) bool { return !here(p) })
+	maps.DeleteFunc(a.proofs, func(p peer.ID, _ *proofs) bool { return !here[p] })
+	maps.DeleteFunc(a.members, func(p peer.ID, _ map[dag.CollectionID]shown) bool { return !here[p] })
 }
 
 // admits returns the collection that a proof of a peer is for.

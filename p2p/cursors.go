@@ -15,6 +15,8 @@ import (
 type cursors struct {
 	notes notes
 
+	writing sync.Mutex // held while notes are written, so that none overtakes a newer one
+
 	mu    sync.Mutex // guards what follows
 	at    map[string]cursor
 	dirty map[string]bool
@@ -42,12 +44,29 @@ func (c *cursors) set(p peer.ID, id dag.CollectionID, next cursor) {
 	c.dirty[key] = true
 }
 
+// keepOnly drops the cursors of all peers but some.
+func (c *cursors) keepOnly(known map[peer.ID]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.at {
+		if !known[peer.ID(key[len(noteCursor)+len(dag.CollectionID{}):])] {
+			delete(c.at, key)
+			c.dirty[key] = true
+		}
+	}
+}
+
 // write makes the cursors durable.
 func (c *cursors) write() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	m := map[string][]byte{}
 	for key := range c.dirty {
-		m[key] = c.at[key].encode()
+		m[key] = nil
+		if at, ok := c.at[key]; ok {
+			m[key] = at.encode()
+		}
 	}
 	clear(c.dirty)
 	c.mu.Unlock()

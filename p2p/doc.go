@@ -26,6 +26,7 @@
 //	takeIn             one      merges what was announced; rescue: at most 8 fetches
 //	fetchWants         one      asks for documents known to be incomplete: at most 8 peers
 //	flushCursors       one      makes cursors durable
+//	sweep              one      drops what was kept of peers that are gone
 //	replicate          per replicator
 //	keepAlive          per session and fetch of this node, which wait for it
 //	startMDNS          one, if it is on: stops the announcements

@@ -155,7 +155,7 @@ func split(items []item) [][]item {
 }
 
 // serveFetch answers the requests of one stream.
-func (n *Node) serveFetch(ctx context.Context, w *wire, p peer.ID) error {
+func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 	for {
 		m, err := w.receive()
 		if err == io.EOF {
@@ -168,9 +168,12 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, p peer.ID) error {
 		if !ok {
 			return breach("%T on a stream for fetching", m)
 		}
-		c, ok := n.admission.admits(p, ask.Proof)
+		c, ok := n.admission.admits(place.peer, ask.Proof)
 		if !ok {
 			return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
+		}
+		if err := place.proved(); err != nil {
+			return err
 		}
 		if err := n.answerFetch(ctx, w, c.id, ask); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -61,7 +60,7 @@ const (
 // constructor takes in every transport there is, among them WebRTC: a third of the
 // program, most of which an idle node would keep in memory. There is no relay, no
 // DHT, no hole punching, no metrics registry.
-func newHost(key ident.Key, listen []string) (host.Host, error) {
+func newHost(key ident.Key, listen []string) (*ownHost, error) {
 	addrs, err := listenAddrs(listen)
 	if err != nil {
 		return nil, err
@@ -74,12 +73,6 @@ func newHost(key ident.Key, listen []string) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	for _, a := range addrs {
-		if err := p.swarm.Listen(a); err != nil {
-			p.close()
-			return nil, fault.Unavailable.Errorf("listen on %s: %w: choose another address, or stop what uses it", a, err)
-		}
-	}
 	h, err := basichost.NewHost(p.swarm, &basichost.HostOpts{
 		EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true,
 	})
@@ -87,8 +80,7 @@ func newHost(key ident.Key, listen []string) (host.Host, error) {
 		p.close()
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	h.Start()
-	return &ownHost{h, p.quic}, nil
+	return &ownHost{h, p, addrs}, nil
 }
 
 const userAgent = "pando"
@@ -96,12 +88,25 @@ const userAgent = "pando"
 // ownHost is a host together with what it does not close itself.
 type ownHost struct {
 	*basichost.BasicHost
-	quic *quicreuse.ConnManager
+	parts parts
+	addrs []ma.Multiaddr
 }
 
+// listen lets others in.
+func (h *ownHost) listen() error {
+	for _, a := range h.addrs {
+		if err := h.parts.swarm.Listen(a); err != nil {
+			return fault.Unavailable.Errorf("listen on %s: %w: choose another address, or stop what uses it", a, err)
+		}
+	}
+	h.Start()
+	return nil
+}
+
+// Close ends the connections first: the host tells each peer that its protocols
+// are gone, and would wait for those that died.
 func (h *ownHost) Close() error {
-	err := h.BasicHost.Close()
-	return errors.Join(err, h.quic.Close())
+	return errors.Join(h.parts.swarm.Close(), h.BasicHost.Close(), h.parts.quic.Close())
 }
 
 // parts are what a host is made of.
@@ -114,6 +119,11 @@ type parts struct {
 }
 
 func newParts(seed []byte) (p parts, err error) {
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
 	private, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
 	if err != nil {
 		return p, err
@@ -204,10 +214,18 @@ func newQUIC(seed []byte, limits network.ResourceManager) (*quicreuse.ConnManage
 
 // close releases parts of which no host was made.
 func (p *parts) close() {
-	p.swarm.Close()
-	p.conns.Close()
-	p.quic.Close()
-	p.limits.Close()
+	if p.swarm != nil {
+		p.swarm.Close()
+	}
+	if p.conns != nil {
+		p.conns.Close()
+	}
+	if p.quic != nil {
+		p.quic.Close()
+	}
+	if p.limits != nil {
+		p.limits.Close()
+	}
 }
 
 // listenAddrs reads the addresses to listen on. Every TCP port takes WebSocket

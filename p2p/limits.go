@@ -78,6 +78,9 @@ const (
 	fetchesPerPeer  = 4
 	maxSessions     = 32
 	maxFetches      = 64
+	// maxStrangers is how many streams there may be besides, of peers that have proved
+	// nothing yet. The newest takes the place of the oldest.
+	maxStrangers = 16
 )
 
 // How long things may take. All are about progress: a long transfer that moves is never cut.
@@ -86,6 +89,9 @@ const (
 	frameTimeout = 30 * time.Second // for one frame to be read or written
 	ackTimeout   = 2 * time.Minute  // for everything on the way to be merged durably
 	probeTimeout = 5 * time.Second  // for a peer to answer a question about its status
+
+	// strangerTimeout is how long a peer may take to prove something, in all.
+	strangerTimeout = 10 * time.Second
 
 	antiEntropyEvery  = 60 * time.Second
 	antiEntropyJitter = 0.3
@@ -130,8 +136,10 @@ const (
 	// maxWants bounds the documents known to be incomplete. Behind more, comparing
 	// trees finds them again; the overflow is counted.
 	maxWants = 1 << 16
-	// maxKnownPeers bounds the peers remembered over restarts besides the trusted ones.
+	// maxKnownPeers bounds the peers remembered over restarts besides the trusted ones:
+	// the longest unseen goes first, and each after forgetAfter.
 	maxKnownPeers = 1024
+	forgetAfter   = 30 * 24 * time.Hour
 	maxAddrs      = 16  // addresses remembered of one peer, and carried in a ticket
 	maxAddrBytes  = 512 // one of them: DNS names are at most 255
 	maxName       = 256 // bytes of a collection's name

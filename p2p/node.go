@@ -91,6 +91,10 @@ type Node struct {
 	noticed atomic.Int64  // how many collections there were at the last look
 	grew    chan struct{} // there are more
 
+	// noting is held while notes are written that others may change: what is written
+	// last is what holds. Taken before mu.
+	noting sync.Mutex
+
 	mu          sync.Mutex // guards what follows
 	closed      bool
 	companions  map[peer.ID]*companion
@@ -99,7 +103,8 @@ type Node struct {
 	banned      map[peer.ID]time.Time
 	replicators map[peer.ID]*replicator
 	serving     map[peer.ID]streams
-	served      streams // of all peers
+	served      streams // of all peers, without strangers
+	strangers   []*seat // the oldest first
 }
 
 // Start makes the database a peer. It returns when the node listens; it does not
@@ -121,6 +126,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	var own *ownHost
 	if n.host == nil {
 		listen := c.Listen
 		if listen == nil {
@@ -129,20 +135,20 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		if c.Key.IsZero() {
 			c.Key = db.Identity()
 		}
-		if n.host, err = newHost(c.Key, listen); err != nil {
+		if own, err = newHost(c.Key, listen); err != nil {
 			return nil, err
 		}
-		n.ownsHost = true
+		n.host, n.ownsHost = own, true
 	}
 	n.ctx, n.stop = context.WithCancelCause(context.Background())
-	if err := n.start(named, c); err != nil {
+	if err := n.start(named, c, own); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
 }
 
-func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
+func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) {
 	n.notes = notes{n.replica}
 	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {
 		return err
@@ -158,6 +164,11 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	}
 	if n.known, err = n.notes.peers(); err != nil {
 		return err
+	}
+	for p, k := range n.known {
+		if k.trusted {
+			n.host.ConnManager().Protect(p, connTag)
+		}
 	}
 	for _, p := range named {
 		if err := n.trust(p); err != nil {
@@ -179,6 +190,11 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	if err := n.startGossip(); err != nil {
 		return err
 	}
+	if own != nil { // not sooner: who connects is told of the protocols at once
+		if err := own.listen(); err != nil {
+			return err
+		}
+	}
 	for _, p := range n.host.Network().Peers() { // of a host that was there before
 		n.arrived(p)
 	}
@@ -189,6 +205,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	n.spawn(n.takeIn)
 	n.spawn(n.fetchWants)
 	n.spawn(n.flushCursors)
+	n.spawn(n.sweep)
 	if err := n.startReplicators(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -85,27 +86,94 @@ func (n *Node) trust(p peer.AddrInfo) error { return n.remember(p, true) }
 // remember keeps a peer's addresses over restarts.
 func (n *Node) remember(p peer.AddrInfo, trusted bool) error {
 	if p.ID == n.host.ID() {
-		return fault.Invalid.Errorf("peer %s is this node itself: name another", p.ID)
+		return errSelf(p.ID)
 	}
 	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
+	n.noting.Lock()
+	defer n.noting.Unlock()
 	n.mu.Lock()
 	k, known := n.known[p.ID]
-	if !known && !trusted && len(n.known) >= maxKnownPeers {
-		n.mu.Unlock()
-		return nil
-	}
+	n.mu.Unlock()
 	k.trusted = k.trusted || trusted
 	k.seen = time.Now()
+	k.addrs = slices.Clone(k.addrs)
 	for _, a := range p.Addrs {
 		if !slices.ContainsFunc(k.addrs, a.Equal) {
 			k.addrs = append([]ma.Multiaddr{a}, k.addrs...)
 		}
 	}
 	k.addrs = k.addrs[:min(len(k.addrs), maxAddrs)]
+	if !known && !trusted && !n.makeRoom() {
+		return nil
+	}
+	// Trusted when it is written, and not before: what does not last must not begin.
+	if err := n.notes.putPeer(p.ID, k); err != nil {
+		return err
+	}
+	n.mu.Lock()
 	n.known[p.ID] = k
 	n.mu.Unlock()
+	if k.trusted {
+		n.host.ConnManager().Protect(p.ID, connTag)
+	}
 	n.dial.set(0)
-	return n.notes.putPeer(p.ID, k)
+	return nil
+}
+
+// connTag marks connections to the connection manager, which closes others first
+// when there are too many.
+const connTag = "pando"
+
+// memberValue is what a connection with a member is worth to it; what gossip gives
+// to its neighbours is less.
+const memberValue = 100
+
+// proved notes that a connected peer is a member of a collection.
+func (n *Node) proved(p peer.ID, c claim) error {
+	n.host.ConnManager().TagPeer(p, connTag, memberValue)
+	return n.admission.proved(p, c)
+}
+
+// makeRoom forgets the peer that was not seen for longest, if there are too many,
+// and reports whether there is room. Those named and those connected stay.
+// n.noting is held.
+func (n *Node) makeRoom() bool {
+	n.mu.Lock()
+	var oldest peer.ID
+	others := 0
+	for p, k := range n.known {
+		if k.trusted {
+			continue
+		}
+		others++
+		if n.companions[p] == nil && (oldest == "" || k.seen.Before(n.known[oldest].seen)) {
+			oldest = p
+		}
+	}
+	n.mu.Unlock()
+	if others < maxKnownPeers {
+		return true
+	}
+	if oldest == "" {
+		return false
+	}
+	n.unlearn(oldest)
+	return true
+}
+
+// unlearn drops all that is remembered of a peer. n.noting is held.
+func (n *Node) unlearn(p peer.ID) error {
+	n.mu.Lock()
+	delete(n.known, p)
+	delete(n.dialing, p)
+	n.mu.Unlock()
+	n.host.ConnManager().Unprotect(p, connTag)
+	n.host.Peerstore().ClearAddrs(p)
+	return n.notes.deletePeer(p)
+}
+
+func errSelf(p peer.ID) error {
+	return fault.Invalid.Errorf("peer %s is this node itself: name another", p)
 }
 
 func (n *Node) trusted(p peer.ID) bool {
@@ -115,17 +183,21 @@ func (n *Node) trusted(p peer.ID) bool {
 }
 
 // Connect connects to a peer at a multiaddr, trusts it from now on, and compares
-// collections with it.
+// collections with it. If it cannot be reached, nothing has changed.
 func (n *Node) Connect(ctx context.Context, addr string) error {
 	infos, err := parsePeers([]string{addr})
 	if err != nil {
 		return err
 	}
-	if err := n.trust(infos[0]); err != nil {
-		return err
+	if infos[0].ID == n.host.ID() {
+		return errSelf(infos[0].ID)
 	}
 	n.pardon(infos[0].ID)
 	if err := n.connect(ctx, infos[0]); err != nil {
+		return err
+	}
+	// Only now: what was mistyped is not trusted for ever.
+	if err := n.trust(infos[0]); err != nil {
 		return err
 	}
 	if c, err := n.companion(infos[0].ID); err == nil {
@@ -187,17 +259,17 @@ func (n *Node) Forget(id string) error {
 	if err != nil {
 		return fault.Invalid.Errorf("peer id %q: %w: copy it from the list of peers", id, err)
 	}
+	n.noting.Lock()
+	defer n.noting.Unlock()
 	n.mu.Lock()
 	_, ok := n.known[p]
-	delete(n.known, p)
-	delete(n.dialing, p)
 	n.mu.Unlock()
 	if !ok {
 		return fault.NotFound.Errorf("peer %s is not known", p)
 	}
-	n.host.Peerstore().ClearAddrs(p)
+	err = n.unlearn(p)
 	n.host.Network().ClosePeer(p) // whatever fails there, it is gone for this node
-	return n.notes.deletePeer(p)
+	return err
 }
 
 var connectionEvents = []any{
@@ -271,6 +343,7 @@ func (n *Node) left(p peer.ID) {
 	n.mu.Unlock()
 	c.stop()
 	n.admission.forget(p)
+	n.host.ConnManager().UntagPeer(p, connTag)
 	n.log.Debug("peer disconnected", "peer", p)
 	n.dial.set(0)
 }
@@ -392,9 +465,11 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 		return
 	}
 	addrs := n.host.Peerstore().Addrs(p)
+	slices.SortFunc(addrs, ma.Multiaddr.Compare) // or another part of many is remembered each time
+	addrs = addrs[:min(len(addrs), maxAddrs)]
 	moved := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !slices.ContainsFunc(known.addrs, a.Equal) })
 	if moved || time.Since(known.seen) > time.Hour {
-		n.remember(peer.AddrInfo{ID: p, Addrs: addrs[:min(len(addrs), maxAddrs)]}, false) // a peer not remembered is found again as it was found now
+		n.remember(peer.AddrInfo{ID: p, Addrs: addrs}, false) // a peer not remembered is found again as it was found now
 	}
 }
 
@@ -420,6 +495,43 @@ func (n *Node) isBanned(p peer.ID) bool {
 	return ok
 }
 
+const sweepEvery = time.Minute
+
+// sweep drops what was kept of peers that are gone.
+func (n *Node) sweep(ctx context.Context) {
+	for wait(ctx, sweepEvery) {
+		n.sweepOnce(time.Now())
+	}
+}
+
+func (n *Node) sweepOnce(now time.Time) {
+	n.noting.Lock()
+	defer n.noting.Unlock()
+	here, known := map[peer.ID]bool{}, map[peer.ID]bool{}
+	var gone []peer.ID
+	n.mu.Lock()
+	maps.DeleteFunc(n.banned, func(_ peer.ID, until time.Time) bool { return now.After(until) })
+	for _, p := range n.host.Network().Peers() {
+		here[p], known[p] = true, true
+	}
+	for p, k := range n.known {
+		if !k.trusted && !here[p] && now.Sub(k.seen) > forgetAfter {
+			gone = append(gone, p)
+		} else {
+			known[p] = true
+		}
+	}
+	for p := range n.replicators {
+		known[p] = true
+	}
+	n.mu.Unlock()
+	for _, p := range gone {
+		n.unlearn(p) // what stays behind is dropped after the next start
+	}
+	n.admission.keepOnly(here)
+	n.cursors.keepOnly(known)
+}
+
 func (n *Node) pardon(p peer.ID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -430,22 +542,16 @@ func (n *Node) pardon(p peer.ID) {
 // between two dials: there are few, and somebody waits for them.
 const redialNamed = 20 * time.Second
 
-// maxDials is how many peers are dialed at once.
+// maxDials is how many peers are dialed at once: named ones, and as many others.
 const maxDials = 8
 
 // keepConnected dials the peers that should be connected and are not.
 func (n *Node) keepConnected(ctx context.Context) {
-	slots := make(chan struct{}, maxDials)
 	n.dial.set(0)
 	for n.dial.wait(ctx) {
 		due, next := n.dialable(time.Now())
 		for _, p := range due {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			if !n.spawn(func(ctx context.Context) { defer func() { <-slots }(); n.redial(ctx, p) }) {
+			if !n.spawn(func(ctx context.Context) { n.redial(ctx, p) }) {
 				return
 			}
 		}
@@ -455,7 +561,9 @@ func (n *Node) keepConnected(ctx context.Context) {
 	}
 }
 
-// dialable returns the peers to dial now, and in how long there is another.
+// dialable returns the peers to dial now, and in how long there is another. Those
+// that the operator named have places of their own: of the others, many may be
+// gone for good. What finds no place is looked at again when one is free.
 func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -475,13 +583,31 @@ func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration)
 		switch {
 		case a.running:
 		case left <= 0:
-			a.running = true
 			due = append(due, peer.AddrInfo{ID: p, Addrs: k.addrs})
 		case next == 0 || left < next:
 			next = left
 		}
 	}
-	slices.SortFunc(due, func(a, b peer.AddrInfo) int { return cmpID(a.ID, b.ID) })
+	slices.SortFunc(due, func(a, b peer.AddrInfo) int {
+		if c := n.known[b.ID].seen.Compare(n.known[a.ID].seen); c != 0 {
+			return c // the last seen first
+		}
+		return cmpID(a.ID, b.ID)
+	})
+	free := map[bool]int{true: maxDials, false: maxDials}
+	for p, a := range n.dialing {
+		if a.running {
+			free[n.known[p].trusted]--
+		}
+	}
+	due = slices.DeleteFunc(due, func(p peer.AddrInfo) bool {
+		trusted := n.known[p.ID].trusted
+		free[trusted]--
+		return free[trusted] < 0
+	})
+	for _, p := range due {
+		n.dialing[p.ID].running = true
+	}
 	return due, next
 }
 
@@ -497,7 +623,8 @@ func (n *Node) redial(ctx context.Context, p peer.AddrInfo) {
 		return // connected meanwhile, or forgotten
 	}
 	a.running = false
-	if err != nil {
+	n.dial.set(0)                                // there is a free place
+	if err != nil || n.companions[p.ID] == nil { // which connects, and hangs up at once
 		n.dialAgain(p.ID, false)
 	}
 }

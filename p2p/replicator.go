@@ -120,15 +120,19 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 		return err
 	}
 	info := infos[0]
+	n.mu.Lock()
+	full := n.replicators[info.ID] == nil && len(n.replicators) >= maxReplicators
+	n.mu.Unlock()
+	if full {
+		return fault.TooLarge.Errorf("replicator: there are %d already: remove one", maxReplicators)
+	}
 	if err := n.trust(info); err != nil {
 		return err
 	}
+	n.noting.Lock()
+	defer n.noting.Unlock()
 	n.mu.Lock()
 	r := n.replicators[info.ID]
-	if r == nil && len(n.replicators) >= maxReplicators {
-		n.mu.Unlock()
-		return fault.TooLarge.Errorf("replicator: there are %d already: remove one", maxReplicators)
-	}
 	fresh := r == nil
 	if fresh {
 		r = &replicator{peer: info.ID, addrs: info.Addrs, collections: ids}
@@ -166,6 +170,8 @@ func (n *Node) RemoveReplicator(_ context.Context, id string, collections []stri
 	if err != nil {
 		return err
 	}
+	n.noting.Lock()
+	defer n.noting.Unlock()
 	n.mu.Lock()
 	r := n.replicators[p]
 	if r == nil {
@@ -293,6 +299,8 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		}
 		seq = min(seq, v.Seq)
 	}
+	n.noting.Lock()
+	defer n.noting.Unlock()
 	n.mu.Lock()
 	r.mine, r.lastAck = mine, time.Now()
 	moved := r.seq != seq

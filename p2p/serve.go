@@ -14,16 +14,12 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
-func (n *Node) handleSync(s network.Stream) {
-	n.handle(s, n.admitSession, n.serveSync)
-}
+func (n *Node) handleSync(s network.Stream) { n.handle(s, aSession, n.serveSync) }
 
-func (n *Node) handleFetch(s network.Stream) {
-	n.handle(s, n.admitFetch, n.serveFetch)
-}
+func (n *Node) handleFetch(s network.Stream) { n.handle(s, aFetch, n.serveFetch) }
 
 // handle serves one stream, in the goroutine that the host made for it.
-func (n *Node) handle(s network.Stream, admit func(peer.ID, int) bool, serve func(context.Context, *wire, peer.ID) error) {
+func (n *Node) handle(s network.Stream, kind kindOfStream, serve func(context.Context, *wire, *seat) error) {
 	if !n.enter() {
 		s.Reset() // the node is closing: there is nobody to tell
 		return
@@ -38,21 +34,24 @@ func (n *Node) handle(s network.Stream, admit func(peer.ID, int) bool, serve fun
 	n.arrived(p) // identification may be under way still
 	w := newWire(s, &n.traffic)
 	defer context.AfterFunc(n.ctx, w.abort)()
-	if !admit(p, +1) {
+	place := n.seat(p, kind, w)
+	if place == nil {
 		n.count.Refused.Add(1)
-		w.send(&refuse{Code: refusedBusy, Text: "too many streams at once", After: busyFor})
+		w.send(tooMany)
 		s.Close()
 		return
 	}
-	defer admit(p, -1)
+	defer place.leave()
 	n.count.Served.Add(1)
-	err := serve(n.ctx, w, p)
+	err := serve(n.ctx, w, place)
 	if err == nil {
 		s.Close()
 		return
 	}
 	n.conclude(w, p, err)
 }
+
+var tooMany = &refuse{Code: refusedBusy, Text: "too many streams at once", After: busyFor}
 
 // conclude answers an error where an answer helps, and ends the stream.
 func (n *Node) conclude(w *wire, p peer.ID, err error) {
@@ -79,23 +78,97 @@ func (n *Node) conclude(w *wire, p peer.ID, err error) {
 	w.s.Close()
 }
 
-// streams is how many streams are served, of one peer or of all.
-type streams struct{ sessions, fetches int }
+// kindOfStream is a protocol that this node serves.
+type kindOfStream int
 
-// admitSession counts a session that begins (+1) or ended (-1), and reports
-// whether it may. A peer that opens too many gets an answer instead of a place, so
-// that one peer never starves the others.
-func (n *Node) admitSession(p peer.ID, d int) bool {
+const (
+	aSession kindOfStream = iota
+	aFetch
+)
+
+// streams is how many streams are served, by kind, of one peer or of all.
+type streams [2]int
+
+var (
+	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer}
+	maxStreams     = streams{maxSessions, maxFetches}
+)
+
+// seat is the place that a served stream takes. A peer that opens too many gets an
+// answer instead of a place, so that one peer never starves the others.
+//
+// Strangers, who have proved nothing since they are connected, have few places of
+// their own, which the newest takes from the oldest, and nobody keeps for long: a
+// member proves itself in its first message, at once.
+type seat struct {
+	n        *Node
+	peer     peer.ID
+	kind     kindOfStream
+	w        *wire
+	deadline *time.Timer // of a stranger
+}
+
+// seat gives a stream a place, or nil if there is none.
+func (n *Node) seat(p peer.ID, kind kindOfStream, w *wire) *seat {
+	stranger := !n.trusted(p) && !n.admission.knows(p)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	own := n.serving[p]
-	if d > 0 && (n.served.sessions >= maxSessions || own.sessions >= sessionsPerPeer) {
-		return false
+	if own[kind] >= streamsPerPeer[kind] || !stranger && n.served[kind] >= maxStreams[kind] {
+		return nil
 	}
-	n.served.sessions += d
-	own.sessions += d
-	n.noteServing(p, own)
-	return true
+	s := &seat{n: n, peer: p, kind: kind, w: w}
+	if stranger {
+		if len(n.strangers) >= maxStrangers {
+			n.strangers[0].w.abort()
+			n.strangers = n.strangers[1:]
+		}
+		n.strangers = append(slices.Clip(n.strangers), s)
+		s.deadline = time.AfterFunc(strangerTimeout, w.abort)
+	} else {
+		n.served[kind]++
+	}
+	own[kind]++
+	n.serving[p] = own
+	return s
+}
+
+// proved gives a stream a place among those of members.
+func (s *seat) proved() error {
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	if s.deadline == nil {
+		return nil
+	}
+	if s.n.served[s.kind] >= maxStreams[s.kind] {
+		return tooMany
+	}
+	s.n.served[s.kind]++
+	s.deadline.Stop()
+	s.deadline = nil
+	s.n.strangers = slices.DeleteFunc(s.n.strangers, func(o *seat) bool { return o == s })
+	return nil
+}
+
+// leave gives the place back.
+func (s *seat) leave() {
+	s.n.mu.Lock()
+	if s.deadline != nil {
+		s.deadline.Stop()
+		s.n.strangers = slices.DeleteFunc(s.n.strangers, func(o *seat) bool { return o == s })
+	} else {
+		s.n.served[s.kind]--
+	}
+	own := s.n.serving[s.peer]
+	if own[s.kind]--; own == (streams{}) {
+		delete(s.n.serving, s.peer)
+	} else {
+		s.n.serving[s.peer] = own
+	}
+	s.n.mu.Unlock()
+	if s.n.host.Network().Connectedness(s.peer) != network.Connected {
+		s.n.admission.forget(s.peer) // left has done so already, or it never arrived
+	}
 }
 
 // serves reports whether a session of a peer is being served that may lead to
@@ -124,35 +197,13 @@ func (n *Node) crosses(p peer.ID) bool {
 	return c != nil && c.running && (c.joining || n.host.ID() < p)
 }
 
-func (n *Node) admitFetch(p peer.ID, d int) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	own := n.serving[p]
-	if d > 0 && (n.served.fetches >= maxFetches || own.fetches >= fetchesPerPeer) {
-		return false
-	}
-	n.served.fetches += d
-	own.fetches += d
-	n.noteServing(p, own)
-	return true
-}
-
-// noteServing notes what is served to a peer, also to one that is no companion.
-// n.mu is held.
-func (n *Node) noteServing(p peer.ID, own streams) {
-	if own == (streams{}) {
-		delete(n.serving, p)
-	} else {
-		n.serving[p] = own
-	}
-}
-
 // service is the side of a session that answers.
 type service struct {
 	n      *Node
 	ctx    context.Context
 	w      *wire
 	peer   peer.ID
+	seat   *seat
 	theirs *hello
 	mine   *greeting
 	their  map[dag.CollectionID]card
@@ -160,8 +211,9 @@ type service struct {
 	asking *companion // that it is noted with; nil: it proved nothing yet
 }
 
-func (n *Node) serveSync(ctx context.Context, w *wire, p peer.ID) error {
-	s := &service{n: n, ctx: ctx, w: w, peer: p}
+func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) error {
+	p := place.peer
+	s := &service{n: n, ctx: ctx, w: w, peer: p, seat: place}
 	defer func() {
 		if s.asking != nil {
 			n.asking(s.asking, -1)
@@ -238,12 +290,17 @@ func (s *service) greet(theirs *hello) error {
 		if !ok || slices.Contains(common[c.id], c.secret) {
 			continue
 		}
-		if err := s.n.admission.proved(s.peer, c); err != nil {
+		if err := s.n.proved(s.peer, c); err != nil {
 			return err
 		}
 		claims = append(claims, c)
 		common[c.id] = append(common[c.id], c.secret)
 		s.their[c.id] = s.n.lifted(s.peer, e, c, theirs.Nonce)
+	}
+	if len(claims) > 0 {
+		if err := s.seat.proved(); err != nil {
+			return err
+		}
 	}
 	var err error
 	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims); err != nil {

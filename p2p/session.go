@@ -243,7 +243,7 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		if !ok || !asked {
 			continue
 		}
-		if err := s.n.admission.proved(s.peer, c); err != nil {
+		if err := s.n.proved(s.peer, c); err != nil {
 			return nil, err
 		}
 		common[c.id] = append(common[c.id], c.secret)
