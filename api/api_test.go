@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
@@ -254,6 +256,10 @@ func TestTransactions(t *testing.T) {
 		if status, body := n.send(t, "POST", "/api/v0/graphql", `{"query": "{ User { age } }"}`, header, "seven"); status != 400 {
 			t.Errorf("%s that is no number: %d %s", header, status, body)
 		}
+		// Whoever sends the header means to work in a transaction.
+		if status, body := n.send(t, "POST", "/api/v0/graphql", `{"query": "{ User { age } }"}`, header, ""); status != 400 {
+			t.Errorf("%s that is empty: %d %s", header, status, body)
+		}
 	}
 }
 
@@ -351,5 +357,67 @@ func TestFailedImportIsReportedWhileTheClientSends(t *testing.T) {
 	}
 	if got := query(t, n.Client, `{ User { name } }`); got != `{"User":[]}` {
 		t.Errorf("the failed imports left %s", got)
+	}
+}
+
+func TestWrongBodiesAreDescribedInTheWordsOfJSON(t *testing.T) {
+	t.Parallel()
+	n := withUsers(t)
+	for body, want := range map[string]string{
+		`[]`:            "body: it is a JSON array, want an object",
+		`{"query": 7}`:  `body: \"query\" is a JSON number, want a string`,
+		`{"query": {}}`: `body: \"query\" is a JSON object, want a string`,
+		``:              "body: it is empty, want JSON",
+	} {
+		status, got := n.send(t, "POST", "/api/v0/graphql", body)
+		if status != 400 || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s, want 400 and %s", body, status, got, want)
+		}
+	}
+}
+
+func TestAClientWaitsForANodeThatIsStarting(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close() // from now on, connections are refused
+	impatient, err := api.NewClient(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := impatient.Collections(t.Context()); !errors.Is(err, fault.Unavailable) {
+		t.Fatalf("nobody listens: %v, want Unavailable", err)
+	}
+	c, err := api.NewClient(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Wait(time.Minute)
+	db, err := pando.Open(t.Context(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	server := api.NewServer(api.Config{DB: db})
+	served := make(chan error, 1)
+	go func() {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			served <- err
+			return
+		}
+		served <- server.Serve(l)
+	}()
+	if _, err := c.Collections(t.Context()); err != nil {
+		t.Errorf("a node that starts meanwhile: %v", err)
+	}
+	if err := server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

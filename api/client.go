@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -36,6 +37,31 @@ func NewClient(address string) (*Client, error) {
 	t.MaxIdleConnsPerHost = 64 // many goroutines may share one client
 	return &Client{base: u.Scheme + "://" + u.Host, http: &http.Client{Transport: t}}, nil
 }
+
+// Wait makes the client try again, for that long, to reach a node that refuses
+// connections: one that is just starting. It must be called before the first request.
+func (c *Client) Wait(patience time.Duration) {
+	t := c.http.Transport.(*http.Transport)
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		end := time.Now().Add(patience)
+		for {
+			conn, err := dial(ctx, network, addr)
+			if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(end) {
+				return conn, err
+			}
+			select {
+			case <-time.After(redial):
+			case <-ctx.Done():
+				return nil, err
+			}
+		}
+	}
+}
+
+// redial is the pause between attempts to reach a node that is starting: short
+// against the time that a start takes.
+const redial = 25 * time.Millisecond
 
 // Within returns a client whose requests run in an explicit transaction.
 func (c *Client) Within(tx uint64) *Client {

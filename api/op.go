@@ -159,7 +159,30 @@ func badJSON(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fault.Invalid.Errorf("body: it is empty, want JSON")
 	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		where := "it"
+		if wrong.Field != "" {
+			where = strconv.Quote(wrong.Field)
+		}
+		return fault.Invalid.Errorf("body: %s is a JSON %s, want %s", where, wrong.Value, jsonName(wrong.Type))
+	}
 	return fault.Invalid.Errorf("body: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// jsonName returns what JSON calls values of a Go type.
+func jsonName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	}
+	return "a number"
 }
 
 // setText sets a string, bool, int or unsigned field; an absent text leaves it zero.

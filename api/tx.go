@@ -148,10 +148,11 @@ func (t *transactions) close() {
 // read; what is no number is refused, for the request must not run outside.
 func txOf(r *http.Request) (uint64, error) {
 	for _, name := range []string{headerTx, headerLegacyTx} {
-		text := r.Header.Get(name)
-		if text == "" {
+		given := r.Header.Values(name)
+		if len(given) == 0 {
 			continue
 		}
+		text := given[0]
 		id, err := strconv.ParseUint(text, 10, 64)
 		if err != nil || id == 0 {
 			return 0, fault.Invalid.Errorf("header %s: %q is no transaction id", name, text)

@@ -59,6 +59,9 @@ type bench struct {
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
+	if b.span <= 0 || b.documents < 1 {
+		return fault.Invalid.Errorf("--span %v, --documents %d: both must be more than nothing", b.span, b.documents)
+	}
 	if b.documents < 1000 {
 		return fault.Invalid.Errorf("--documents %d: want at least 1000", b.documents)
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
@@ -108,7 +109,17 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 }
 
 // client returns a client of the node at --url.
-func (c *command) client() (*api.Client, error) { return api.NewClient(c.url) }
+func (c *command) client() (*api.Client, error) {
+	node, err := api.NewClient(c.url)
+	if err == nil {
+		node.Wait(patience)
+	}
+	return node, err
+}
+
+// patience is how long a command waits for a node that was started just before it,
+// as in a script. A start takes a fraction of a second.
+const patience = 2 * time.Second
 
 // logger writes to standard error: standard output belongs to results.
 func (c *command) logger() (*slog.Logger, error) {

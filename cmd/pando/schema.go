@@ -88,6 +88,10 @@ func (c *command) open(name string) (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, fileFault(err)
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		f.Close()
+		return nil, nil, fault.Invalid.Errorf("%s is a directory: name a file, or - for standard input", name)
+	}
 	return f, func() { f.Close() }, nil
 }
 
