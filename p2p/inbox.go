@@ -29,9 +29,20 @@ type inbox struct {
 type letter struct {
 	from    peer.ID // who told last
 	commits []told  // in the order of arrival
-	bytes   int
-	heads   []dag.CID // of commits that came, or were pushed out, without payload
+	bytes   int     // of their envelopes
+	heads   []head  // of commits that came, or were pushed out, without payload
 }
+
+type head struct {
+	commit dag.CID
+	height uint64
+}
+
+// What a letter and a head in it take besides, about.
+const (
+	letterBytes = 192
+	headBytes   = 48
+)
 
 func newInbox() *inbox {
 	return &inbox{filled: make(chan struct{}, 1), docs: map[wantKey]*letter{}}
@@ -45,15 +56,18 @@ func (b *inbox) put(id dag.CollectionID, from peer.ID, all []told) (lost int) {
 		k := wantKey{id, t.commit.Doc}
 		l := b.docs[k]
 		if l == nil {
-			if len(b.docs) >= inboxDocuments || b.bytes+len(t.envelope) > inboxBytes {
+			if len(b.docs) >= inboxDocuments || b.bytes+letterBytes+max(len(t.envelope), headBytes) > inboxBytes {
 				lost++
 				continue
 			}
 			l = &letter{}
 			b.docs[k] = l
+			b.bytes += letterBytes
 		}
 		l.from = from
-		b.add(l, t)
+		if !b.add(l, t) {
+			lost++
+		}
 	}
 	if len(b.docs) > 0 {
 		select {
@@ -64,35 +78,52 @@ func (b *inbox) put(id dag.CollectionID, from peer.ID, all []told) (lost int) {
 	return lost
 }
 
-func (b *inbox) add(l *letter, t told) {
+// add reports false if something did not fit.
+func (b *inbox) add(l *letter, t told) bool {
+	size := len(t.envelope)
 	if t.envelope == nil {
-		l.keepHead(t.commit)
-		return
+		return b.keepHead(l, t.commit)
 	}
-	if l.bytes+len(t.envelope) > inboxPerDoc || b.bytes+len(t.envelope) > inboxBytes {
+	fits := true
+	if l.bytes+size > inboxPerDoc || b.bytes+size > inboxBytes {
 		// The newer replace the older, whose payloads are fetched instead: they are
 		// ancestors, mostly, of what is kept.
-		for _, old := range l.commits {
-			l.keepHead(old.commit)
-		}
 		b.bytes -= l.bytes
+		for _, old := range l.commits {
+			fits = b.keepHead(l, old.commit) && fits
+		}
 		l.commits, l.bytes = nil, 0
+		if b.bytes+size > inboxBytes {
+			return b.keepHead(l, t.commit) && fits
+		}
 	}
 	l.commits = append(l.commits, t)
-	l.bytes += len(t.envelope)
-	b.bytes += len(t.envelope)
+	l.bytes += size
+	b.bytes += size
+	return fits
 }
 
-// keepHead notes a commit to be fetched, the highest ones if there are many.
-func (l *letter) keepHead(c *dag.Commit) {
-	for _, p := range c.Parents {
-		if i := slices.Index(l.heads, p); i >= 0 {
-			l.heads = slices.Delete(l.heads, i, i+1)
+// keepHead notes a commit to be fetched, in place of its parents. If there are too
+// many, the highest stay, and it reports false.
+func (b *inbox) keepHead(l *letter, c *dag.Commit) bool {
+	before := len(l.heads)
+	l.heads = slices.DeleteFunc(l.heads, func(h head) bool { return slices.Contains(c.Parents, h.commit) })
+	b.bytes -= headBytes * (before - len(l.heads))
+	next := head{c.CID, c.Height}
+	if slices.Contains(l.heads, next) {
+		return true
+	}
+	if len(l.heads) < maxHeads && b.bytes+headBytes <= inboxBytes {
+		l.heads = append(l.heads, next)
+		b.bytes += headBytes
+		return true
+	}
+	for i, h := range l.heads {
+		if h.height < next.height {
+			l.heads[i], next = next, h // in the end, next is the lowest
 		}
 	}
-	if !slices.Contains(l.heads, c.CID) && len(l.heads) < maxHeads {
-		l.heads = append(l.heads, c.CID)
-	}
+	return false
 }
 
 // take empties the inbox.
@@ -145,7 +176,11 @@ func (n *Node) mergeLetters(ctx context.Context, id dag.CollectionID, letters ma
 	for doc, l := range letters {
 		from[doc] = l.from
 		all = append(all, l.commits...)
-		if heads, err := n.lacking(ctx, l.heads); err == nil && len(heads) > 0 {
+		var heads []dag.CID
+		for _, h := range l.heads {
+			heads = append(heads, h.commit)
+		}
+		if heads, err := n.lacking(ctx, heads); err == nil && len(heads) > 0 {
 			lacks(doc, heads)
 		}
 	}

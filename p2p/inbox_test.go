@@ -1,0 +1,67 @@
+package p2p
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// What is announced fills the inbox up to its bounds and not beyond, with payloads
+// or without, and what finds no place is counted.
+func TestTheInboxHoldsNoMoreThanItShould(t *testing.T) {
+	id := dag.CollectionID{1}
+	commit := func(doc, n int, parents ...dag.CID) *dag.Commit {
+		return &dag.Commit{Doc: dag.DocID{byte(doc), byte(doc >> 8)}, CID: dag.CID{byte(n), byte(n >> 8), byte(doc), byte(doc >> 8)},
+			Height: uint64(n + 1), Parents: parents}
+	}
+	held := func(b *inbox) (all int) {
+		for _, l := range b.docs {
+			all += letterBytes + headBytes*len(l.heads)
+			for _, c := range l.commits {
+				all += len(c.envelope)
+			}
+		}
+		return all
+	}
+	check := func(b *inbox, lost int) {
+		t.Helper()
+		if got := held(b); got != b.bytes || got > inboxBytes || lost == 0 {
+			t.Errorf("%d bytes are held and %d counted of %d allowed, %d lost", got, b.bytes, inboxBytes, lost)
+		}
+		if b.take(); b.bytes != 0 {
+			t.Errorf("%d bytes in an empty inbox", b.bytes)
+		}
+	}
+
+	b, lost := newInbox(), 0
+	for doc := range inboxDocuments + 10 { // headers only
+		for n := range maxHeads {
+			lost += b.put(id, "p", []told{{commit: commit(doc, n)}})
+		}
+	}
+	check(b, lost)
+
+	lost = 0
+	for n := range 40 { // documents that are refilled again and again
+		for doc := range 200 {
+			lost += b.put(id, "p", []told{{commit: commit(doc, n), envelope: make([]byte, 30<<10)}})
+		}
+	}
+	check(b, lost)
+}
+
+func TestTheHighestHeadsStay(t *testing.T) {
+	b, l := newInbox(), &letter{}
+	for n := range 2 * maxHeads {
+		b.keepHead(l, &dag.Commit{CID: dag.CID{byte(n), byte(n >> 8)}, Height: uint64(n + 1)})
+	}
+	if len(l.heads) != maxHeads || slices.ContainsFunc(l.heads, func(h head) bool { return h.height <= maxHeads }) {
+		t.Errorf("%d heads stay, %+v among them, want the %d highest", len(l.heads), l.heads[0], maxHeads)
+	}
+	last := l.heads[len(l.heads)-1]
+	b.keepHead(l, &dag.Commit{CID: dag.CID{0, 0, 1}, Height: 9999, Parents: []dag.CID{last.commit}})
+	if slices.Contains(l.heads, last) {
+		t.Error("a parent stays beside its child")
+	}
+}
