@@ -21,7 +21,6 @@ type sender struct {
 	w       *wire
 	pack    pack
 	commits uint64
-	sent    func(commits int) // progress; may be nil
 }
 
 func (s *sender) add(envelope []byte) error {
@@ -49,9 +48,6 @@ func (s *sender) flush() error {
 		return err
 	}
 	s.commits += uint64(s.pack.commits)
-	if s.sent != nil {
-		s.sent(s.pack.commits)
-	}
 	s.pack = pack{packed: s.pack.packed[:0]}
 	return nil
 }
@@ -72,8 +68,14 @@ type copied struct {
 	envelope []byte
 }
 
-// pageBytes is how much is read at once: what a receiver may have unapplied.
-const pageBytes = maxUnapplied
+const (
+	// pageBytes is how much is read at once: it is held for as long as a member takes
+	// to read it, and there may be a hundred.
+	pageBytes = 1 << 20
+	// maxPageBytes is how far pages grow for one document, since each begins with a
+	// look at all of its history that is left.
+	maxPageBytes = 4 << 20
+)
 
 // page reads commits until limit bytes are reached; more tells whether there was more.
 func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more bool, err error) {
@@ -93,8 +95,8 @@ func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more b
 
 // sendDocument sends what w asks for of one document.
 func (n *Node) sendDocument(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want) error {
-	for {
-		part, more, err := page(n.replica.Pack(ctx, id, []pando.Want{w}), pageBytes)
+	for size := pageBytes; ; size = min(2*size, maxPageBytes) {
+		part, more, err := page(n.replica.Pack(ctx, id, []pando.Want{w}), size)
 		if err != nil {
 			return err
 		}
@@ -264,7 +266,7 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 	defer func() {
 		close(stop)
 		if !done {
-			w.abort() // or the reader would wait for the peer
+			w.s.CloseRead() // or the reader would wait for the peer, who may yet be told why
 		}
 		reader.Wait()
 	}()

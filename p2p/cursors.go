@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -24,7 +25,27 @@ type cursors struct {
 
 func newCursors(n notes) (*cursors, error) {
 	at, err := n.cursors()
-	return &cursors{notes: n, at: at, dirty: map[string]bool{}}, err
+	if err != nil {
+		return nil, err
+	}
+	c := &cursors{notes: n, at: at, dirty: map[string]bool{}}
+	return c, c.renew()
+}
+
+// renew drops all cursors if the feed of this node began anew: a rebuild may have
+// stepped over commits that the cursors say are here, and peers would rely on it.
+func (c *cursors) renew() error {
+	now := c.notes.replica.Epoch()
+	was, _, err := c.notes.replica.Get([]byte(noteEpoch))
+	if err != nil || bytes.Equal(was, now[:]) {
+		return err
+	}
+	m := map[string][]byte{noteEpoch: now[:]}
+	for key := range c.at {
+		m[key] = nil
+	}
+	clear(c.at)
+	return c.notes.put(m)
 }
 
 func (c *cursors) get(p peer.ID, id dag.CollectionID) cursor {

@@ -32,6 +32,7 @@ func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
 func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
 func (s *script) Close() error                     { return nil }
 func (s *script) Reset() error                     { return nil }
+func (s *script) CloseRead() error                 { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 

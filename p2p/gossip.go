@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -341,7 +343,7 @@ func (n *Node) announce(ctx context.Context) {
 	var feed sync.WaitGroup
 	feed.Go(func() {
 		defer close(made)
-		n.readFeed(ctx, made)
+		n.readFeed(ctx, n.replica.Changes, made)
 	})
 	defer feed.Wait()
 	for {
@@ -379,29 +381,55 @@ type announcement struct {
 func (a announcement) size() int { return min(len(a.envelope), inlineBytes) }
 
 // readFeed follows the feed from now on: what happened before is found by
-// comparing roots when a peer connects.
-func (n *Node) readFeed(ctx context.Context, made chan<- announcement) {
-	for c, err := range n.replica.Changes(ctx, n.db.Seq()) {
-		if err != nil {
-			if ctx.Err() == nil {
-				n.log.Warn("changes are not announced any more: peers find them by comparing", "error", err)
+// comparing roots when a peer connects. What cannot be read is tried again, and
+// after some times left to comparing too.
+func (n *Node) readFeed(ctx context.Context, changes func(context.Context, uint64) iter.Seq2[pando.Change, error], made chan<- announcement) {
+	after := n.db.Seq()
+	for failures := 1; ; failures++ {
+		for c, err := range changes(ctx, after) {
+			if ctx.Err() != nil || errors.Is(err, fault.Closed) {
+				return
 			}
+			if err != nil {
+				n.log.Warn("changes cannot be announced: trying again", "after", after, "error", err)
+				break
+			}
+			after, failures = c.Seq, 0
+			if !n.tell(ctx, c, made) {
+				return
+			}
+		}
+		if !wait(ctx, backoff(failures)) {
 			return
 		}
-		n.pokeReplicators()
-		if c.Origin != "" {
-			continue
+		if failures >= maxFeedFailures {
+			after = n.db.Seq()
+			n.spread("")
 		}
-		envelope, err := n.replica.Block(ctx, c.Commit)
-		if err != nil {
-			n.log.Debug("a change was not announced", "commit", c.Commit, "error", err)
-			continue
-		}
-		select {
-		case made <- announcement{c.Collection, envelope}:
-		case <-ctx.Done():
-			return
-		}
+	}
+}
+
+// maxFeedFailures is after how many attempts what cannot be read of the feed is
+// stepped over.
+const maxFeedFailures = 4
+
+// tell hands a change to whoever tells others of it. It reports false when the
+// node closes.
+func (n *Node) tell(ctx context.Context, c pando.Change, made chan<- announcement) bool {
+	n.pokeReplicators()
+	if c.Origin != "" {
+		return true
+	}
+	envelope, err := n.replica.Block(ctx, c.Commit)
+	if err != nil {
+		n.log.Debug("a change was not announced", "commit", c.Commit, "error", err)
+		return true
+	}
+	select {
+	case made <- announcement{c.Collection, envelope}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

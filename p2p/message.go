@@ -531,7 +531,6 @@ const (
 	refusedBusy      = 2 // too many at once: again after the time given
 	refusedInvalid   = 3 // the request breaks the protocol
 	refusedFailed    = 4 // this side has a problem of its own
-	refusedStale     = 5 // the cursor or token asked for means nothing here
 	refusedVersion   = 6 // the two speak different versions of the protocol
 )
 

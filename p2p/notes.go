@@ -22,6 +22,7 @@ const (
 	noteSecret     = "p2p/secret/"     // ‖ collection: [secret…], sorted
 	notePeer       = "p2p/peer/"       // ‖ peer: [trusted, last seen, [address…]]
 	noteCursor     = "p2p/cursor/"     // ‖ collection ‖ peer: [epoch, seq, resume token / null]
+	noteEpoch      = "p2p/epoch"       // of this node's feed when the cursors were written
 	noteWant       = "p2p/want/"       // ‖ collection ‖ docID: see wants.go
 	noteReplicator = "p2p/replicator/" // ‖ peer: see replicator.go
 )

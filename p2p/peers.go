@@ -252,7 +252,8 @@ func (n *Node) speaks(ctx context.Context, p peer.ID) (bool, error) {
 	}
 }
 
-// Forget ends the trust in a peer and the connection with it. Collections whose
+// Forget ends the trust in a peer, unless there is a replicator to it, and the
+// connection with it. Collections whose
 // secrets it was given it still knows.
 func (n *Node) Forget(id string) error {
 	p, err := peer.Decode(id)
@@ -262,6 +263,10 @@ func (n *Node) Forget(id string) error {
 	n.noting.Lock()
 	defer n.noting.Unlock()
 	n.mu.Lock()
+	if n.replicators[p] != nil {
+		n.mu.Unlock()
+		return fault.Invalid.Errorf("peer %s is replicated to: remove the replicator first, or it is connected again", p)
+	}
 	_, ok := n.known[p]
 	n.mu.Unlock()
 	if !ok {

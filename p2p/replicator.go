@@ -109,7 +109,8 @@ func (n *Node) startReplicator(r *replicator) {
 
 // AddReplicator pushes every change of some collections, named, or of all if none
 // is, to a peer from now on, and first what the peer lacks. The peer is trusted by
-// this; it has to admit this node in turn. Added again, the collections add up.
+// this; it has to admit this node in turn. Added again, collections and addresses
+// add up.
 func (n *Node) AddReplicator(ctx context.Context, addr string, collections []string) error {
 	infos, err := parsePeers([]string{addr})
 	if err != nil {
@@ -144,7 +145,13 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 			slices.SortFunc(r.collections, dag.CollectionID.Compare)
 			r.collections = slices.Compact(r.collections)
 		}
-		r.seq = 0 // for the collections that are new
+		for _, a := range info.Addrs { // the newest in front
+			if !slices.ContainsFunc(r.addrs, a.Equal) {
+				r.addrs = append([]ma.Multiaddr{a}, r.addrs...)
+			}
+		}
+		r.addrs = r.addrs[:min(len(r.addrs), maxAddrs)]
+		r.seq = 0 // until what is new is acknowledged too
 	}
 	note := r.encode()
 	n.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -63,18 +64,22 @@ func (n *Node) conclude(w *wire, p peer.ID, err error) {
 		n.punish(p, err)
 		return
 	case errors.As(err, &refused):
-	case errors.Is(err, fault.Unavailable):
-		w.abort() // the stream itself is broken, or this node is closing
+	case n.ctx.Err() != nil:
+		w.abort() // this node is closing
 		return
 	default:
-		n.log.Warn("cannot serve a peer", "peer", p, "error", err)
+		level := slog.LevelWarn
+		if errors.Is(err, fault.Unavailable) {
+			level = slog.LevelDebug // mostly it is the stream that is broken; if not, the peer should know
+		}
+		n.log.Log(n.ctx, level, "cannot serve a peer", "peer", p, "error", err)
 		refused = &refuse{Code: refusedFailed, Text: "this node has a problem of its own", After: retryFirst}
 	}
-	n.count.Refused.Add(1)
 	if w.send(refused) != nil {
 		w.abort()
 		return
 	}
+	n.count.Refused.Add(1)
 	w.s.Close()
 }
 

@@ -16,6 +16,7 @@ import (
 type stream interface {
 	io.ReadWriteCloser
 	Reset() error
+	CloseRead() error
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 }
