@@ -172,15 +172,24 @@ func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 func (a *admission) try(p peer.ID, secrets map[dag.CollectionID]secret) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.trials[p] = secrets
+	all := maps.Clone(a.trials[p])
+	if all == nil {
+		all = map[dag.CollectionID]secret{}
+	}
+	maps.Copy(all, secrets)
+	a.trials[p] = all
 	delete(a.proofs, p)
 }
 
 // endTrial takes back what try showed and the peer did not prove.
-func (a *admission) endTrial(p peer.ID) {
+func (a *admission) endTrial(p peer.ID, secrets map[dag.CollectionID]secret) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.trials, p)
+	all := maps.Clone(a.trials[p])
+	maps.DeleteFunc(all, func(id dag.CollectionID, s secret) bool { return secrets[id] == s })
+	if a.trials[p] = all; len(all) == 0 {
+		delete(a.trials, p)
+	}
 	delete(a.proofs, p)
 }
 
@@ -284,11 +293,11 @@ func (a *admission) forget(p peer.ID) {
 }
 
 // keepOnly forgets all peers but some.
-func (a *admission) keepOnly(here map[peer.ID]bool) {
+func (a *admission) keepOnly(here func(peer.ID) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.proofs, func(p peer.ID, _ *proofs) bool { return !here[p] })
-	maps.DeleteFunc(a.members, func(p peer.ID, _ map[dag.CollectionID]shown) bool { return !here[p] })
+	maps.DeleteFunc(a.proofs, func(p peer.ID, _ *proofs) bool { return !here(p) })
+	maps.DeleteFunc(a.members, func(p peer.ID, _ map[dag.CollectionID]shown) bool { return !here(p) })
 }
 
 // admits returns the collection that a proof of a peer is for.

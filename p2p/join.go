@@ -108,7 +108,7 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 		names[c.ID], secrets[c.ID], only[c.ID] = c.Name, c.secret, true
 	}
 	n.admission.try(info.ID, secrets)
-	defer n.admission.endTrial(info.ID)
+	defer n.admission.endTrial(info.ID, secrets)
 	e := errand{only: only, joining: true}
 	if progress != nil {
 		e.progress = func(p Progress) {

@@ -139,6 +139,32 @@ func TestAddressesSayWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A node that only answered remembers who asked: after a restart it may be
+// elsewhere, and nobody else could find the other.
+func TestARestartedServerFindsItsMembers(t *testing.T) {
+	dir := t.TempDir()
+	a := openDB(t, dir)
+	addSchema(t, a, schemaText)
+	na := startNode(t, a, Config{})
+	ticket, err := na.Share(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := openDB(t, "")
+	nb := startNode(t, b, Config{})
+	if _, err := nb.Join(t.Context(), ticket, nil); err != nil {
+		t.Fatal(err)
+	}
+	na.Close()
+	a.Close()
+	createUsers(t, b, "missed", 3)
+	a = openDB(t, dir)
+	na = startNode(t, a, Config{}) // on other ports
+	ma := &member{w: &world{t: t}, db: a, node: na}
+	mb := &member{w: &world{t: t}, db: b, node: nb}
+	converge(t, 10*time.Second, ma, mb)
+}
+
 func BenchmarkJoin(b *testing.B) {
 	const documents = 20_000
 	a := openDB(b, b.TempDir())

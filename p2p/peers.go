@@ -512,15 +512,16 @@ func (n *Node) sweep(ctx context.Context) {
 func (n *Node) sweepOnce(now time.Time) {
 	n.noting.Lock()
 	defer n.noting.Unlock()
-	here, known := map[peer.ID]bool{}, map[peer.ID]bool{}
+	here := func(p peer.ID) bool { return n.host.Network().Connectedness(p) == network.Connected }
+	known := map[peer.ID]bool{}
 	var gone []peer.ID
 	n.mu.Lock()
 	maps.DeleteFunc(n.banned, func(_ peer.ID, until time.Time) bool { return now.After(until) })
 	for _, p := range n.host.Network().Peers() {
-		here[p], known[p] = true, true
+		known[p] = true
 	}
 	for p, k := range n.known {
-		if !k.trusted && !here[p] && now.Sub(k.seen) > forgetAfter {
+		if !k.trusted && !known[p] && now.Sub(k.seen) > forgetAfter {
 			gone = append(gone, p)
 		} else {
 			known[p] = true

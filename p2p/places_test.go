@@ -109,6 +109,8 @@ func TestNothingIsKeptOfStrangers(t *testing.T) {
 		}
 		b.stop()
 		time.Sleep(2 * sweepEvery)
+		a.node.cursors.mu.Lock()
+		defer a.node.cursors.mu.Unlock()
 		if n := len(a.node.cursors.at); n != 0 {
 			t.Errorf("%d cursors of nobody", n)
 		}

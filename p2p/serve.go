@@ -116,6 +116,12 @@ type seat struct {
 // seat gives a stream a place, or nil if there is none.
 func (n *Node) seat(p peer.ID, kind kindOfStream, w *wire) *seat {
 	stranger := !n.trusted(p) && !n.admission.knows(p)
+	var oldest *seat
+	defer func() {
+		if oldest != nil { // which may take its time, if its connection is stuck
+			oldest.w.abort()
+		}
+	}()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	own := n.serving[p]
@@ -125,8 +131,7 @@ func (n *Node) seat(p peer.ID, kind kindOfStream, w *wire) *seat {
 	s := &seat{n: n, peer: p, kind: kind, w: w}
 	if stranger {
 		if len(n.strangers) >= maxStrangers {
-			n.strangers[0].w.abort()
-			n.strangers = n.strangers[1:]
+			oldest, n.strangers = n.strangers[0], n.strangers[1:]
 		}
 		n.strangers = append(slices.Clip(n.strangers), s)
 		s.deadline = time.AfterFunc(strangerTimeout, w.abort)
