@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/radix"
@@ -139,6 +140,12 @@ func (r *Replica) blocks(ctx context.Context, fn func(*store.Tx, func(Block, err
 // the peer.
 func (r *Replica) Merge(ctx context.Context, coll CollectionID, envelopes [][]byte, origin string) (Merged, error) {
 	return r.db.store.Merge(ctx, coll, envelopes, origin)
+}
+
+// MergeCommits is Merge of commits that were opened already. What was verified
+// then, as a commit can prove, is not verified again.
+func (r *Replica) MergeCommits(ctx context.Context, coll CollectionID, commits []*dag.Commit, origin string) (Merged, error) {
+	return r.db.store.MergeCommits(ctx, coll, commits, origin)
 }
 
 // Log yields the feed after a cursor up to now.

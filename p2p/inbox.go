@@ -212,11 +212,11 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 		if run < 0 {
 			run = len(part)
 		}
-		envelopes := make([][]byte, run)
+		commits := make([]*dag.Commit, run)
 		for i, t := range part[:run] {
-			envelopes[i] = t.envelope
+			commits[i] = t.commit // whose signature was verified on arrival
 		}
-		m, err := n.replica.Merge(ctx, id, envelopes, origin.String())
+		m, err := n.replica.MergeCommits(ctx, id, commits, origin.String())
 		n.count.Merged.Add(uint64(m.Applied))
 		for doc, cids := range m.Missing {
 			missing[doc] = append(missing[doc], cids...)

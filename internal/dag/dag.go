@@ -113,6 +113,7 @@ type Commit struct {
 
 	header   []byte // whose hash is CID
 	envelope []byte // nil until signed
+	verified []byte // the mark of when Verify found the signature right
 }
 
 // Envelope returns the bytes in which the commit is stored and travels, nil if it

@@ -1,6 +1,7 @@
 package dag
 
 import (
+	"bytes"
 	"runtime"
 	"slices"
 	"sync"
@@ -54,8 +55,29 @@ func verifyChunk(cs []*Commit, offset int) []int {
 		b.Add(c.Author.Signer(), signedMessage(c.CID), c.Sig)
 	}
 	bad := b.Verify()
+	next := 0
+	for i, c := range cs {
+		if next < len(bad) && bad[next] == i {
+			next++
+			continue
+		}
+		c.verified = c.mark()
+	}
 	for i := range bad {
 		bad[i] += offset
 	}
 	return bad
+}
+
+// Verified reports that Verify has found this commit's signature right. Only it can
+// say so, and of exactly this commit: one that was changed since is not verified.
+func (c *Commit) Verified() bool {
+	return c.verified != nil && bytes.Equal(c.verified, c.mark())
+}
+
+// mark is all that a signature depends on.
+func (c *Commit) mark() []byte {
+	signer := c.Author.Signer()
+	b := make([]byte, 0, len(c.CID)+len(signer)+len(c.Sig))
+	return append(append(append(b, c.CID[:]...), signer...), c.Sig...)
 }

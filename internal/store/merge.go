@@ -42,8 +42,22 @@ func (e *InvalidCommit) Unwrap() error { return e.Err }
 // rule ends the merge with *InvalidCommit; the commits before it stay applied.
 //
 // The envelopes must not change until Merge returns.
-func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, envelopes [][]byte, origin string) (m Merged, err error) {
+func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, envelopes [][]byte, origin string) (Merged, error) {
 	cs, invalid := open(envelopes)
+	return s.mergeOpened(ctx, coll, cs, invalid, origin)
+}
+
+// MergeCommits is Merge of commits that are open already. A signature that
+// dag.Verify has found right is not verified again.
+func (s *Store) MergeCommits(ctx context.Context, coll dag.CollectionID, commits []*dag.Commit, origin string) (Merged, error) {
+	cs := make([]received, len(commits))
+	for i, c := range commits {
+		cs[i] = received{c, i, c.Delegated()}
+	}
+	return s.mergeOpened(ctx, coll, cs, nil, origin)
+}
+
+func (s *Store) mergeOpened(ctx context.Context, coll dag.CollectionID, cs []received, invalid *InvalidCommit, origin string) (m Merged, err error) {
 	if bad, err := s.verify(cs); err != nil {
 		return m, err
 	} else if bad >= 0 {
@@ -118,7 +132,7 @@ func (s *Store) verify(cs []received) (bad int, err error) {
 	var unknown []*dag.Commit
 	var places []int
 	for i, c := range cs {
-		if c.later {
+		if c.later || c.Verified() {
 			continue
 		}
 		_, known, err := snap.Get(indexKey(c.CID))

@@ -225,6 +225,45 @@ func TestInvalidCommitEndsTheMerge(t *testing.T) {
 	}
 }
 
+// Commits that are open are merged like any, whether their signatures were verified
+// before or not. What was verified is nothing else.
+func TestOpenCommitsAreVerifiedOnce(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	page := n.coll("Page")
+	bob := keyOf("bob")
+	opened := func(title string) *dag.Commit {
+		t.Helper()
+		c, err := dag.Open(rootOf(t, page, bob, testStart, "title", title).Envelope())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	unseen, seen, bent, forged := opened("unseen"), opened("seen"), opened("bent"), opened("forged")
+	forged.Sig = bytes.Clone(forged.Sig)
+	forged.Sig[3] ^= 1
+	if bad := dag.Verify([]*dag.Commit{seen, bent, forged}); !slices.Equal(bad, []int{2}) {
+		t.Fatalf("commits %v are refused, want the third", bad)
+	}
+	bent.Sig = bytes.Clone(bent.Sig)
+	bent.Sig[3] ^= 1
+	for c, want := range map[*dag.Commit]bool{unseen: false, seen: true, bent: false, forged: false} {
+		if got := c.Verified(); got != want {
+			t.Errorf("%s verified: %v, want %v", c.CID, got, want)
+		}
+	}
+	if m, err := n.MergeCommits(t.Context(), page.ID, []*dag.Commit{unseen, seen}, "peer"); err != nil || m.Applied != 2 {
+		t.Errorf("merge gives %+v, %v, want both applied", m, err)
+	}
+	for _, c := range []*dag.Commit{bent, forged} {
+		if _, err := n.MergeCommits(t.Context(), page.ID, []*dag.Commit{c}, "peer"); !errors.Is(err, fault.Invalid) {
+			t.Errorf("merge of a forged commit gives %v, want Invalid", err)
+		}
+	}
+	wantSound(t, n)
+}
+
 func TestCommitsOfTheFutureWait(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
