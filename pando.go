@@ -18,6 +18,7 @@ package pando
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -25,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -96,6 +98,8 @@ type Options struct {
 	CacheBytes int64
 	// Limits bound what one GraphQL request may cost.
 	Limits Limits
+	// ReadOnly opens a database that exists, and writes nothing.
+	ReadOnly bool
 	// Logger hears of what goes on; nil is silence.
 	Logger *slog.Logger
 	// Now is the clock; nil is the system's.
@@ -140,7 +144,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger}
+	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger, ReadOnly: o.ReadOnly}
 	self := o.Identity
 	data := filepath.Join(dir, dataDir)
 	if dir == "" {
@@ -152,12 +156,12 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 			}
 		}
 	} else {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fault.Unavailable.Errorf("open database: %w", err)
+		if err := makeDirectory(dir, o.ReadOnly); err != nil {
+			return nil, fmt.Errorf("open database: %w", err)
 		}
 		if self.IsZero() {
 			var err error
-			if self, err = ident.LoadOrCreateKey(filepath.Join(dir, keyFile)); err != nil {
+			if self, err = nodeIdentity(dir, o); err != nil {
 				return nil, fmt.Errorf("identity of the node: %w", err)
 			}
 		}
@@ -168,6 +172,42 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	}
 	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits}, open: map[*Tx]struct{}{}}
 	return &DB{sh, self}, nil
+}
+
+// makeDirectory makes the directory of a database, unless it is there.
+func makeDirectory(dir string, readOnly bool) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir(), errors.Is(err, syscall.ENOTDIR):
+		return fault.Invalid.Errorf("%s is a file, or below one: name a directory", dir)
+	case err == nil:
+		return nil
+	case readOnly && errors.Is(err, os.ErrNotExist):
+		return fault.NotFound.Errorf("there is no directory %s", dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fault.Unavailable.Errorf("cannot make the directory; check its owner and the disk: %w", err)
+	}
+	return nil
+}
+
+// nodeIdentity returns the key in a database's directory, made if there is none. One
+// made beside data is told of: to peers the node is another than before.
+func nodeIdentity(dir string, o *Options) (Identity, error) {
+	path := filepath.Join(dir, keyFile)
+	self, err := ident.LoadKey(path)
+	if !errors.Is(err, fault.NotFound) {
+		return self, err
+	}
+	if o.ReadOnly {
+		return Identity{}, nil // nothing will be signed
+	}
+	_, noData := os.Stat(filepath.Join(dir, dataDir))
+	if self, err = ident.LoadOrCreateKey(path); err == nil && noData == nil && o.Logger != nil {
+		o.Logger.Warn("the key file was missing, so the node has a new identity, which peers do not know: restore the file if there is a copy",
+			"file", path, "did", self.DID())
+	}
+	return self, err
 }
 
 // Close ends explicit transactions, waits for the others, and closes the
@@ -257,5 +297,8 @@ func (db *DB) Check(ctx context.Context, report func(Problem)) error {
 // Rebuild makes the database in a directory anew from its commits; see Check for
 // whether that is needed. It must not be open. It can be interrupted at any time.
 func Rebuild(ctx context.Context, dir string, report func(Problem)) (Rebuilt, error) {
+	if err := makeDirectory(dir, true); err != nil {
+		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+	}
 	return store.Rebuild(ctx, filepath.Join(dir, dataDir), store.Options{}, report)
 }

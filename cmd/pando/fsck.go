@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/pandodb/pando"
@@ -23,12 +22,11 @@ Of damaged files it names the blocks, and goes no further.
 With --rebuild everything that is derived is made anew from the commits. What was whole
 comes out the same, byte for byte. Damaged commits are left out and unreadable blocks
 stepped over; what was lost comes back from a peer that has it, with the next sync. It
-may be interrupted at any time.`,
+may be interrupted at any time. If the files cannot even be opened, what is whole in them
+is gathered. A check writes nothing; a rebuild needs as much free space as the node has
+data.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if info, err := os.Stat(c.rootdir); err != nil || !info.IsDir() {
-				return fault.NotFound.Errorf("there is no directory %s: name the node's with --rootdir", c.rootdir)
-			}
 			if rebuild {
 				return c.rebuild(cmd.Context())
 			}
@@ -44,7 +42,7 @@ func (c *command) check(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := pando.Open(ctx, c.rootdir, &pando.Options{Logger: log})
+	db, err := pando.Open(ctx, c.rootdir, &pando.Options{Logger: log, ReadOnly: true})
 	if err != nil {
 		return err
 	}

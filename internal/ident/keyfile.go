@@ -3,11 +3,11 @@ package ident
 import (
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -47,7 +47,10 @@ func LoadKey(path string) (Key, error) {
 		return Key{}, fault.NotFound.Errorf("key file %s does not exist", path)
 	}
 	if err != nil {
-		return Key{}, fmt.Errorf("key file: %w", err)
+		return Key{}, fileError(path, err)
+	}
+	if info.IsDir() {
+		return Key{}, fault.Invalid.Errorf("key file %s is a directory: move it away, and put the key file in its place if there is one", path)
 	}
 	if !info.Mode().IsRegular() {
 		return Key{}, fault.Invalid.Errorf("key file %s is not a file: name a file", path)
@@ -60,7 +63,7 @@ func LoadKey(path string) (Key, error) {
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return Key{}, fmt.Errorf("key file: %w", err)
+		return Key{}, fileError(path, err)
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil || block.Type != pemType {
@@ -81,11 +84,11 @@ func SaveKey(path string, k Key) error {
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("key file: %w", err)
+		return fileError(path, err)
 	}
 	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("key file: %w", err)
+		return fileError(path, err)
 	}
 	defer os.Remove(tmp.Name())
 	err = pem.Encode(tmp, &pem.Block{Type: pemType, Headers: map[string]string{"DID": string(k.DID())}, Bytes: k.Marshal()})
@@ -93,15 +96,30 @@ func SaveKey(path string, k Key) error {
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("key file %s: %w", path, err)
+		return fileError(path, err)
 	}
 	// A link, unlike a rename, fails if another process was first.
 	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
 		return fault.Exists.Errorf("key file %s exists already: move it away first", path)
 	} else if err != nil {
-		return fmt.Errorf("key file: %w", err)
+		return fileError(path, err)
 	}
 	return syncDir(dir)
+}
+
+// fileError is what the operating system says of a key file.
+func fileError(path string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return fault.Invalid.Errorf("key file %s is below a file: name another directory", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Denied.Errorf("key file: %w: run as its owner", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fault.Unavailable.Errorf("key file: the disk is full: %w: free some space", err)
+	case errors.Is(err, syscall.EROFS):
+		return fault.Unavailable.Errorf("key file: %w: choose a directory that can be written", err)
+	}
+	return fault.Unavailable.Errorf("key file: %w", err)
 }
 
 // syncDir makes the new name survive a power loss.
@@ -111,7 +129,7 @@ func syncDir(dir string) error {
 	}
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("key file: %w", err)
+		return fileError(dir, err)
 	}
 	return errors.Join(d.Sync(), d.Close())
 }

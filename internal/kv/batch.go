@@ -92,6 +92,22 @@ type Pending struct {
 	batch *Batch
 }
 
+// WaitForRoom returns when there is room for a batch, or why there is none. Apply
+// waits too; who holds a lock over Apply calls this before taking it. Only if others
+// fill the room meanwhile is there a wait left.
+func (db *DB) WaitForRoom() error {
+	if err := db.enter(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	defer db.leave()
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	if err := db.room.wait(db.engine); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
 // Apply makes the writes of b visible to snapshots taken from now on. They are
 // durable, with all that were applied before, once Wait has returned nil; many
 // waiters share one write to disk. Until then a power loss may take the batch

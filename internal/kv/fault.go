@@ -27,6 +27,8 @@ func classify(err error) error {
 		return fault.Unavailable.Errorf("the disk is full; free some space: %w", plain(err))
 	case errors.Is(err, pebble.ErrClosed):
 		return fault.Closed.Errorf("the database is closed")
+	case errors.Is(err, pebble.ErrReadOnly):
+		return fault.Denied.Errorf("the database is open for reading only")
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Unavailable.Errorf("no right to use the files; run as their owner: %w", plain(err))
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
@@ -35,14 +37,17 @@ func classify(err error) error {
 	return plain(err)
 }
 
+// mend is what to do about damage.
+const mend = "run 'pando fsck --rebuild', then sync with a peer"
+
 // opening is classify for what goes wrong while a database is opened: a file
 // that does not exist then should.
 func opening(err error) error {
 	if errors.Is(err, fs.ErrNotExist) && fault.Of(err) == nil {
 		if name := fileIn(err); name != "" {
-			return fault.Corrupt.Errorf("file %s is missing; restore a backup, or sync a new directory from a peer", name)
+			return fault.Corrupt.Errorf("file %s is missing; %s", name, mend)
 		}
-		return fault.Corrupt.Errorf("a file is missing; restore a backup, or sync a new directory from a peer: %w", plain(err))
+		return fault.Corrupt.Errorf("a file is missing; %s: %w", mend, plain(err))
 	}
 	return classify(err)
 }
@@ -50,13 +55,13 @@ func opening(err error) error {
 // corrupt says which file is damaged, and which keys are in it, when known.
 func corrupt(err error) error {
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-		return fault.Corrupt.Errorf("file %s is damaged (it holds keys %x to %x): %w",
-			filepath.Base(info.Path), info.Bounds.Start, info.Bounds.End.Key, plain(err))
+		return fault.Corrupt.Errorf("file %s is damaged (it holds keys %x to %x): %w; %s",
+			filepath.Base(info.Path), info.Bounds.Start, info.Bounds.End.Key, plain(err), mend)
 	}
 	if name := fileIn(err); strings.HasPrefix(name, "MANIFEST") {
-		return fault.Corrupt.Errorf("file %s is damaged; restore a backup, or sync a new directory from a peer", name)
+		return fault.Corrupt.Errorf("file %s is damaged; %s", name, mend)
 	}
-	return fault.Corrupt.Errorf("the files are damaged: %w", plain(err))
+	return fault.Corrupt.Errorf("the files are damaged: %w; %s", plain(err), mend)
 }
 
 // plain is an error of the engine as a line that a person reads.

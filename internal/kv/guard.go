@@ -1,7 +1,9 @@
 package kv
 
 import (
+	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,10 +25,14 @@ import (
 //
 // Failures to write tables are different: the data is safe in the log. The
 // engine is told, and tries again; the guard only slows it down.
+//
+// While the engine opens, any failure to write ends the attempt: the engine would
+// try again for ever. The files freeze, which is what the next attempt finds.
 type guardFS struct {
 	vfs.FS
-	armed   atomic.Bool           // open has succeeded; before, all errors are told
+	armed   atomic.Bool           // open has succeeded
 	frozen  atomic.Pointer[error] // why nothing is written any more
+	stopped chan struct{}         // closed when frozen while opening
 	tables  atomic.Pointer[error] // why the last table could not be written
 	retry   time.Duration
 	closing chan struct{}
@@ -39,11 +45,19 @@ type guardFS struct {
 const retryTables = time.Second
 
 func newGuardFS(inner vfs.FS, onError func(error)) *guardFS {
-	return &guardFS{FS: inner, retry: retryTables, closing: make(chan struct{}), onError: onError}
+	return &guardFS{FS: inner, retry: retryTables, stopped: make(chan struct{}), closing: make(chan struct{}), onError: onError}
 }
 
 // arm is called when the database is open.
 func (g *guardFS) arm() { g.armed.Store(true) }
+
+// opening notes a failure to write while the engine opens, and passes it on.
+func (g *guardFS) opening(err error) error {
+	if err != nil && !g.armed.Load() {
+		g.freeze(err)
+	}
+	return err
+}
 
 // close lets go of what waits for better times.
 func (g *guardFS) close() { g.once.Do(func() { close(g.closing) }) }
@@ -65,8 +79,22 @@ func (g *guardFS) stuck() error {
 }
 
 func (g *guardFS) freeze(err error) {
-	if g.frozen.CompareAndSwap(nil, &err) {
-		g.onError(err)
+	if !g.frozen.CompareAndSwap(nil, &err) {
+		return
+	}
+	if !g.armed.Load() {
+		close(g.stopped)
+		return // Open tells
+	}
+	g.onError(err)
+}
+
+// die freezes the files where the engine expects the process to end. While it
+// opens, the goroutine ends: nobody waits for it.
+func (g *guardFS) die(err error) {
+	g.freeze(err)
+	if !g.armed.Load() {
+		runtime.Goexit()
 	}
 }
 
@@ -77,6 +105,7 @@ func (g *guardFS) hide(err error) bool {
 		g.freeze(err)
 		return true
 	}
+	g.opening(err)
 	return false
 }
 
@@ -143,6 +172,10 @@ func (g *guardFS) Rename(from, to string) error {
 	return g.FS.Rename(from, to)
 }
 
+// Lock does nothing: the database holds the lock, and may let go of an engine that
+// does not.
+func (g *guardFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
 func (g *guardFS) Unwrap() vfs.FS { return g.FS }
 
 // mayWriteTable waits while it is of no use to try.
@@ -163,6 +196,7 @@ func (g *guardFS) mayWriteTable() error {
 // tableWritten notes how the last step of writing a table went.
 func (g *guardFS) tableWritten(err error, complete bool) {
 	switch {
+	case g.opening(err) != nil && !g.armed.Load():
 	case err != nil:
 		if g.tables.Swap(&err) == nil {
 			g.onError(err)
@@ -179,6 +213,9 @@ type tableFile struct {
 }
 
 func (f *tableFile) Write(p []byte) (int, error) {
+	if err := f.g.frozen.Load(); err != nil {
+		return 0, *err
+	}
 	n, err := f.File.Write(p)
 	f.g.tableWritten(err, false)
 	return n, err

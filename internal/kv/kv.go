@@ -9,20 +9,17 @@
 package kv
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -56,6 +53,7 @@ type Options struct {
 	CacheBytes   int64        // how much of the tables to keep in memory; 0 is 64 MiB
 	ReserveBytes int64        // how much of the disk to leave free; 0 is 32 MiB, less is none
 	Logger       *slog.Logger // what the engine does, at debug level; nil is silence
+	ReadOnly     bool         // write nothing; for looking at what is there
 }
 
 // DB is an open database. Its methods may be used from many goroutines at once.
@@ -64,7 +62,7 @@ type DB struct {
 	dir    string
 	fs     *guardFS
 	room   *room
-	lock   *pebble.Lock
+	lock   io.Closer
 
 	writing sync.Mutex // held while a batch is applied: first it is made sure that the engine can
 
@@ -74,87 +72,10 @@ type DB struct {
 	idle   sync.Cond // users fell to 0; with mu
 }
 
-// Open opens the database in dir, creating both when absent. While it is open,
-// nobody else can open it: that is Unavailable. Damage that is found at once is
-// Corrupt, named by file; damage inside tables is found when they are read.
-func Open(dir string, o Options) (*DB, error) {
-	inner, disk := o.FS, o.FS == nil
-	if disk {
-		inner = vfs.Default
-		abs, err := filepath.Abs(dir)
-		if err != nil {
-			return nil, fault.Invalid.Errorf("open database %q: %w", dir, err)
-		}
-		dir = abs
-	}
-	if err := inner.MkdirAll(dir, 0o700); err != nil {
-		return nil, fault.Unavailable.Errorf("open database: create directory %q: %w", dir, err)
-	}
-	lock, err := lockDirectory(dir, inner)
-	if err != nil {
-		return nil, err
-	}
-	db := &DB{dir: dir, lock: lock}
-	db.idle.L = &db.mu
-	log := logger{to: o.Logger}
-	db.fs = newGuardFS(inner, func(err error) {
-		log.Errorf("writing failed: %v", err)
-		db.room.moved()
-	})
-	log.fatal = db.fs.freeze
-	db.room = newRoom(dir, db.fs, o.ReserveBytes)
-	cache := pebble.NewCache(cmp.Or(max(o.CacheBytes, 0), defaultCacheBytes))
-	defer cache.Unref() // the engine holds its own reference
-	db.engine, err = openEngine(dir, db.engineOptions(cache, log))
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("open database %q: %w", dir, opening(err))
-	}
-	db.fs.arm()
-	return db, nil
-}
-
-// openEngine opens the engine, which panics on some damaged files.
-func openEngine(dir string, o *pebble.Options) (engine *pebble.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fault.Corrupt.Errorf("the files cannot be read: %w", plain(fmt.Errorf("%v", r)))
-		}
-	}()
-	was, err := pebble.Peek(dir, o.FS)
-	if err != nil {
-		return nil, err
-	}
-	engine, err = pebble.Open(dir, o)
-	if err == nil && was.FormatMajorVersion < formatVersion {
-		// The engine begins a log before it changes to the format that we asked
-		// for, and the old one cannot tell damage from a write cut short: begin
-		// another.
-		if err = engine.Flush(); err != nil {
-			err = errors.Join(err, engine.Close())
-		}
-	}
-	return engine, err
-}
-
-// lockDirectory keeps other processes, and other parts of this one, out of dir.
-func lockDirectory(dir string, files vfs.FS) (*pebble.Lock, error) {
-	lock, err := pebble.LockDirectory(dir, files)
-	if err == nil {
-		return lock, nil
-	}
-	// Failing to make the lock file is told from failing to lock it by the path.
-	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return nil, fault.Unavailable.Errorf("open database: cannot write in directory %q; check its owner and the disk: %w", dir, err)
-	}
-	return nil, fault.Unavailable.Errorf("open database: another pando node uses directory %q; stop it, or choose another directory: %w", dir, err)
-}
-
 func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
 	o := &pebble.Options{
 		Cache:                       cache,
 		FS:                          db.fs,
-		Lock:                        db.lock,
 		Logger:                      log,
 		FormatMajorVersion:          formatVersion,
 		MemTableSize:                memTableBytes,

@@ -112,14 +112,14 @@ func TestOnlyOneNodeUsesADirectory(t *testing.T) {
 	}
 }
 
-func TestDirectoryThatCannotBeWrittenIsNamed(t *testing.T) {
+func TestDirectoryBelowAFileIsNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := kv.Open(filepath.Join(file, "db"), kv.Options{})
-	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), file) {
-		t.Fatalf("open below a file gives %v, want Unavailable with the path", err)
+	if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), file) {
+		t.Fatalf("open below a file gives %v, want Invalid with the path", err)
 	}
 }
 

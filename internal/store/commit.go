@@ -138,6 +138,10 @@ func (tx *Tx) publish() (receipt, error) {
 		b.Set(collectionPrefix(tableCount, n), counts[n].append(nil))
 	}
 
+	// Before mu is taken: who begins a transaction does not wait for the disk.
+	if err := s.kv.WaitForRoom(); err != nil {
+		return receipt{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sync, err := s.kv.Apply(b)

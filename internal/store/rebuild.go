@@ -35,11 +35,18 @@ func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (
 	if fs == nil {
 		fs = kv.Disk()
 	}
-	if err := settle(fs, dir); err != nil {
+	if err := wantDatabase(fs, dir); err != nil {
 		return r, err
 	}
-	if ok, err := exists(fs, dir); err != nil || !ok {
-		return r, errors.Join(err, fault.NotFound.Errorf("rebuild: there is no database in %s", dir))
+	// Until the end: a node that started between the two steps of the swap would
+	// open what is about to be removed.
+	swapping, err := lockSwap(fs, dir)
+	if err != nil {
+		return r, err
+	}
+	defer swapping.Close()
+	if err := settle(fs, dir); err != nil {
+		return r, err
 	}
 	fresh := dir + suffixFresh
 	if err := fs.RemoveAll(fresh); err != nil {
@@ -50,6 +57,21 @@ func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (
 	}
 	return r, swap(fs, dir)
 }
+
+// wantDatabase gives NotFound unless there is a directory, or one that is about to
+// take its place.
+func wantDatabase(fs kv.FS, dir string) error {
+	for _, d := range []string{dir, dir + suffixReady} {
+		if ok, err := exists(fs, d); ok || err != nil {
+			return err
+		}
+	}
+	return fault.NotFound.Errorf("rebuild: there is no database in %s", dir)
+}
+
+// lockSwap keeps the directory from being opened while a rebuild replaces it, which
+// the lock inside of it cannot. The lock is a file beside it.
+func lockSwap(fs kv.FS, dir string) (io.Closer, error) { return kv.Lock(dir+".lock", fs) }
 
 const (
 	suffixFresh = ".fresh" // being made
@@ -104,7 +126,7 @@ func rename(fs kv.FS, from, to string) error {
 }
 
 func rebuildInto(ctx context.Context, fs kv.FS, from, to string, o Options, report func(Problem)) (r Rebuilt, err error) {
-	old, err := kv.Open(from, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
+	old, err := kv.Open(from, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger, ReadOnly: true})
 	if err != nil {
 		return r, err
 	}

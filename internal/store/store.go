@@ -35,17 +35,19 @@ type Options struct {
 	Now        func() time.Time // nil: time.Now
 	Rand       io.Reader        // nil: crypto/rand
 	Logger     *slog.Logger     // nil: silent
+	ReadOnly   bool             // write nothing, and open only what exists
 }
 
 // Store is an open database directory.
 type Store struct {
-	kv    *kv.DB
-	now   func() time.Time
-	rand  io.Reader
-	log   *slog.Logger
-	epoch [16]byte
-	set   atomic.Pointer[Set]
-	gate  gate // transactions and readers under way
+	kv       *kv.DB
+	now      func() time.Time
+	rand     io.Reader
+	log      *slog.Logger
+	readOnly bool
+	epoch    [16]byte
+	set      atomic.Pointer[Set]
+	gate     gate // transactions and readers under way
 
 	// writer serialises commits, and a transaction that reruns after a conflict.
 	writer  sync.Mutex
@@ -81,15 +83,12 @@ func Open(dir string, o Options) (*Store, error) {
 	if fs == nil {
 		fs = kv.Disk()
 	}
-	if err := settle(fs, dir); err != nil {
-		return nil, err
-	}
-	db, err := kv.Open(dir, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
+	db, err := openSettled(fs, dir, o)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		kv: db, now: o.Now, rand: o.Rand, log: o.Logger,
+		kv: db, now: o.Now, rand: o.Rand, log: o.Logger, readOnly: o.ReadOnly,
 		active:  map[*Tx]uint64{},
 		touched: map[short][]touch{},
 		origins: map[string]uint64{},
@@ -105,6 +104,30 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// openSettled opens the key space, after finishing a rebuild that was interrupted.
+func openSettled(fs kv.FS, dir string, o Options) (*kv.DB, error) {
+	ko := kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger, ReadOnly: o.ReadOnly}
+	ready, err := exists(fs, dir+suffixReady)
+	if err != nil {
+		return nil, err
+	}
+	if o.ReadOnly {
+		if ready {
+			return kv.Open(dir+suffixReady, ko) // made, and not yet in its place
+		}
+		return kv.Open(dir, ko)
+	}
+	swapping, err := lockSwap(fs, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer swapping.Close()
+	if err := settle(fs, dir); err != nil {
+		return nil, err
+	}
+	return kv.Open(dir, ko)
+}
+
 // load reads what is kept in memory, and marks a new directory.
 func (s *Store) load() error {
 	snap := s.kv.Snapshot()
@@ -112,6 +135,9 @@ func (s *Store) load() error {
 	v, ok, err := snap.Get(globalKey(globalFormat))
 	if err != nil {
 		return err
+	}
+	if !ok && s.readOnly {
+		return fault.NotFound.Errorf("there is no database in the directory")
 	}
 	if !ok {
 		for e, err := range snap.Scan(nil, nil) {
