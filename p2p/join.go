@@ -178,6 +178,9 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 		if err != nil {
 			return fmt.Errorf("join: collection %s: %w", c.Name, err)
 		}
+		if !v.Equal && n.later.any(sharing{t.Peer, c.ID}) {
+			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: some changes cannot be taken yet: %s", c.Name, v.Mine, v.Theirs, earlyHint)
+		}
 		if !v.Equal {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errBehind)
 		}

@@ -159,6 +159,9 @@ func (l *later) rests(s sharing, mine, theirs rootSum) bool {
 	return now.Before(p.until) && p.mine == mine && p.theirs == theirs
 }
 
+// earlyHint is what to do about commits that come too early.
+const earlyHint = "they are from the future, or of a newer version: set the clocks of both machines right, and update both"
+
 // postpone notes the commits of a pack that came too early. It returns how many of
 // them do not even tell of which document they are.
 func (n *Node) postpone(s sharing, envelopes [][]byte, early []dag.CID) (nameless int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,6 +139,7 @@ func TestWhoIsCutOffDoesNotStorm(t *testing.T) {
 		b.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { conns.Add(1) }})
 		a.node.punish(b.id(), errors.New("a test"))
 		time.Sleep(quarantine - 10*time.Second)
+		t.Logf("%d connections in ten minutes", conns.Load())
 		if n := conns.Load(); n < 1 || n > 60 {
 			t.Errorf("%d connections in ten minutes to a node that accepts none, want a few", n)
 		}
@@ -311,6 +313,13 @@ func TestCommitsFromTheFutureWaitQuietly(t *testing.T) {
 			}
 			if n := after.Mismatches + b.node.Counters().Mismatches; n > 0 {
 				t.Errorf("%d mismatches, want none: it is known what differs", n)
+			}
+			ticket, err := b.node.Share(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.node.Join(t.Context(), ticket, nil); err == nil || !strings.Contains(err.Error(), "clocks") {
+				t.Errorf("a join that cannot end says %v, want that the clocks are off", err)
 			}
 			createUsers(t, a.db, "now", 10)
 			eventually(t, 5*time.Second, func() (bool, string) { return documents(t, b) == 2010, "what is not early waits too" })

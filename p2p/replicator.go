@@ -301,6 +301,9 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		if v == nil {
 			return fault.Denied.Errorf("the peer does not admit this node to collection %s: %s", c.Name, admissionHint)
 		}
+		if !v.Equal && !v.Acked && n.later.refuses(sharing{r.peer, c.ID}) {
+			return fault.Unavailable.Errorf("the peer cannot take all of collection %s yet: %s", c.Name, earlyHint)
+		}
 		if !v.Equal && !v.Acked {
 			return fault.Unavailable.Errorf("the peer has not acknowledged all of collection %s yet", c.Name)
 		}
