@@ -28,7 +28,7 @@ func TestWantsAddedDuringATryStay(t *testing.T) {
 	missing := func(b byte) map[dag.DocID][]dag.CID { return map[dag.DocID][]dag.CID{doc: {{b}}} }
 	w.add(id, missing(1), "p")
 	w.add(id, missing(2), "p") // while the first is asked for
-	w.tried(question{"p", id}, missing(1), nil)
+	w.tried(sharing{"p", id}, missing(1), nil)
 	if open, _ := w.size(); open != 1 {
 		t.Errorf("%d documents are wanted, want 1", open)
 	}
@@ -39,7 +39,7 @@ func TestWantsAddedDuringATryStay(t *testing.T) {
 	if v := again.open[wantKey{id, doc}]; v == nil || len(v.commits) != 1 || v.commits[0] != (dag.CID{2}) {
 		t.Errorf("after a restart %+v is wanted, want the second commit", v)
 	}
-	w.tried(question{"p", id}, missing(2), nil)
+	w.tried(sharing{"p", id}, missing(2), nil)
 	if again, err = newWants(w.notes); err != nil || len(again.open) != 0 {
 		t.Errorf("%d documents are wanted after all came, %v", len(again.open), err)
 	}

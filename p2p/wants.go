@@ -184,12 +184,6 @@ func (w *wants) due(now time.Time) (due []wantKey, next time.Duration, expired i
 	return due, next, expired
 }
 
-// question is what one peer is asked for at once.
-type question struct {
-	peer       peer.ID
-	collection dag.CollectionID
-}
-
 // fetchWants asks for what is wanted. A peer that does not answer holds up nobody
 // but what it is asked for.
 func (n *Node) fetchWants(ctx context.Context) {
@@ -217,17 +211,17 @@ func (n *Node) fetchWants(ctx context.Context) {
 }
 
 // questions decides whom to ask for what: for each document the next peer in turn.
-func (n *Node) questions(due []wantKey) map[question]map[dag.DocID][]dag.CID {
+func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 	n.wants.mu.Lock()
 	defer n.wants.mu.Unlock()
-	out := map[question]map[dag.DocID][]dag.CID{}
+	out := map[sharing]map[dag.DocID][]dag.CID{}
 	for _, k := range due {
 		v := n.wants.open[k]
 		if v == nil {
 			continue // given up meanwhile
 		}
 		p, _ := n.nextPeer(k.collection, v.asked) // none: what came by other ways is noticed
-		q := question{p, k.collection}
+		q := sharing{p, k.collection}
 		if out[q] == nil {
 			out[q] = map[dag.DocID][]dag.CID{}
 		}
@@ -238,7 +232,7 @@ func (n *Node) questions(due []wantKey) map[question]map[dag.DocID][]dag.CID {
 }
 
 // tryWants asks one peer for what some documents lack.
-func (n *Node) tryWants(ctx context.Context, q question, asked map[dag.DocID][]dag.CID) {
+func (n *Node) tryWants(ctx context.Context, q sharing, asked map[dag.DocID][]dag.CID) {
 	left := n.leftOf(ctx, asked)
 	if q.peer != "" && len(left) > 0 {
 		err := n.fetchCommits(ctx, q.peer, q.collection, left)
@@ -267,7 +261,7 @@ func (n *Node) leftOf(ctx context.Context, commits map[dag.DocID][]dag.CID) map[
 }
 
 // tried notes how an attempt ended. Commits that were added during it stay.
-func (w *wants) tried(q question, asked, left map[dag.DocID][]dag.CID) {
+func (w *wants) tried(q sharing, asked, left map[dag.DocID][]dag.CID) {
 	w.mu.Lock()
 	now := time.Now()
 	delays := map[int]time.Duration{} // by tries: what was asked for together stays so
@@ -307,12 +301,12 @@ func (w *wants) tried(q question, asked, left map[dag.DocID][]dag.CID) {
 }
 
 // notBefore puts off what came and cannot be applied yet.
-func (w *wants) notBefore(q question, left map[dag.DocID][]dag.CID, l *later) {
+func (w *wants) notBefore(q sharing, left map[dag.DocID][]dag.CID, l *later) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for doc := range left {
 		v := w.open[wantKey{q.collection, doc}]
-		if due := l.until(sharing{q.peer, q.collection}, doc); v != nil && due.After(v.next) {
+		if due := l.until(q, doc); v != nil && due.After(v.next) {
 			v.next = due
 		}
 	}
