@@ -47,6 +47,14 @@ func (s *Server) connect(ctx context.Context, in connectRequest) (none, error) {
 	return none{}, n.Connect(ctx, in.Body.Addr)
 }
 
+func (s *Server) forget(_ context.Context, in forgetRequest) (none, error) {
+	n, err := s.network()
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, n.Forget(in.Body.ID)
+}
+
 func (s *Server) replicators(context.Context, none) ([]Replicator, error) {
 	n, err := s.network()
 	if err != nil {

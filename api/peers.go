@@ -76,7 +76,7 @@ type PeerStatus struct {
 	ID          string           `json:"id"`
 	Addrs       []string         `json:"addrs,omitempty"`
 	Connected   bool             `json:"connected"`
-	Trusted     bool             `json:"trusted"` // named by the operator of this node
+	Trusted     bool             `json:"trusted"` // named by the operator of this node, for every collection
 	Millis      float64          `json:"roundTripMilliseconds,omitempty"`
 	Collections []PeerCollection `json:"collections"`
 	Problem     string           `json:"problem,omitempty"` // of the last session
@@ -124,9 +124,14 @@ type connectRequest struct {
 	} `body:"json"`
 }
 
+type forgetRequest struct {
+	Body PeerInfo `body:"json"`
+}
+
 var (
 	opInfo             = op[none, PeerInfo]{"GET /p2p/info", (*Server).info}
 	opPeers            = op[none, []PeerInfo]{"GET /p2p/peers", (*Server).peers}
+	opForget           = op[forgetRequest, none]{"DELETE /p2p/peers", (*Server).forget}
 	opConnect          = op[connectRequest, none]{"POST /p2p/connect", (*Server).connect}
 	opReplicators      = op[none, []Replicator]{"GET /p2p/replicators", (*Server).replicators}
 	opAddReplicator    = op[replicatorChange, none]{"POST /p2p/replicators", (*Server).addReplicator}
@@ -142,7 +147,7 @@ var (
 var operations = []operation{
 	opAddSchema, opSchemas, opCollections,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
-	opInfo, opPeers, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
+	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,
 }
 
@@ -206,6 +211,12 @@ func (c *Client) Connect(ctx context.Context, addr string) error {
 	var in connectRequest
 	in.Body.Addr = addr
 	_, err := opConnect.call(ctx, c, in)
+	return err
+}
+
+// Forget ends the trust in a peer, and the connection with it.
+func (c *Client) Forget(ctx context.Context, id string) error {
+	_, err := opForget.call(ctx, c, forgetRequest{PeerInfo{ID: id}})
 	return err
 }
 

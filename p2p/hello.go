@@ -221,9 +221,8 @@ func (n *Node) followAndTell() {
 }
 
 // offersFor returns what to give to a peer that has proved some secrets: the others
-// of the same collections, and all other collections if the operator named it.
+// of the same collections, and the other collections that the operator named it for.
 func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret) ([]offer, error) {
-	trusted := n.trusted(p)
 	var out []offer
 	size := 0
 	for _, id := range ring.ids {
@@ -232,7 +231,7 @@ func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common m
 			if s, ok := n.admission.member(p, id); ok && s.settled == ring {
 				continue
 			}
-		} else if !trusted {
+		} else if !n.trusted(p, id) {
 			continue
 		} else {
 			var err error
@@ -261,13 +260,13 @@ func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common m
 }
 
 // adoptOffers takes secrets from a peer, and reports whether anything changed: of
-// collections that it proved to share and, if the operator named it, of others,
-// with the collections.
+// collections that it proved to share and, as far as the operator named it, of
+// others, with the collections.
 func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool {
-	trusted := n.trusted(p)
-	var secrets []claim
+	secrets := map[bool][]claim{} // by whether the peer is trusted with the collection
 	var versions [][]byte
 	for _, o := range offers {
+		trusted := n.trusted(p, o.Collection)
 		if _, ok := n.admission.member(p, o.Collection); !ok && !trusted {
 			continue
 		}
@@ -278,21 +277,22 @@ func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool 
 			}
 			versions = append(versions, o.Versions...)
 		}
-		secrets = append(secrets, claim{o.Collection, o.Secret})
+		secrets[trusted] = append(secrets[trusted], claim{o.Collection, o.Secret})
 	}
 	if len(versions) > 0 {
 		if err := n.addSchema(ctx, p, versions); err != nil {
 			n.log.Warn("collections of a peer cannot be added", "peer", p, "error", err)
 		}
 	}
-	secrets = slices.DeleteFunc(secrets, func(c claim) bool { return !n.has(c.id) }) // what was refused
-	most := maxHandedOn
-	if trusted {
-		most = maxSecrets
-	}
-	changed, err := n.admission.adopt(secrets, most)
-	if err != nil {
-		n.log.Warn("join secrets cannot be stored", "error", err)
+	changed := false
+	for trusted, most := range map[bool]int{true: maxSecrets, false: maxHandedOn} {
+		// Without those of collections that were refused.
+		kept := slices.DeleteFunc(secrets[trusted], func(c claim) bool { return !n.has(c.id) })
+		news, err := n.admission.adopt(kept, most)
+		if err != nil {
+			n.log.Warn("join secrets cannot be stored", "error", err)
+		}
+		changed = changed || news
 	}
 	return changed
 }

@@ -80,7 +80,7 @@ func parsePeer(s string) (ma.Multiaddr, error) {
 	return a, nil
 }
 
-// trust remembers that the operator named a peer.
+// trust remembers that the operator named a peer for every collection.
 func (n *Node) trust(p peer.AddrInfo) error { return n.remember(p, true) }
 
 // remember keeps a peer's addresses over restarts.
@@ -176,10 +176,20 @@ func errSelf(p peer.ID) error {
 	return fault.Invalid.Errorf("peer %s is this node itself: name another", p)
 }
 
-func (n *Node) trusted(p peer.ID) bool {
+// named reports whether the operator named a peer, be it for one collection.
+func (n *Node) named(p peer.ID) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.known[p].trusted
+	return n.known[p].trusted || n.replicators[p] != nil
+}
+
+// trusted reports whether the operator named a peer for a collection: for all, or
+// by a replicator, which trusts with what it pushes and as long as it is there.
+func (n *Node) trusted(p peer.ID, id dag.CollectionID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.replicators[p]
+	return n.known[p].trusted || r != nil && (len(r.collections) == 0 || slices.Contains(r.collections, id))
 }
 
 // Connect connects to a peer at a multiaddr, trusts it from now on, and compares
@@ -268,9 +278,10 @@ func (n *Node) Forget(id string) error {
 		return fault.Invalid.Errorf("peer %s is replicated to: remove the replicator first, or it is connected again", p)
 	}
 	_, ok := n.known[p]
+	ok = ok || n.companions[p] != nil
 	n.mu.Unlock()
 	if !ok {
-		return fault.NotFound.Errorf("peer %s is not known", p)
+		return fault.NotFound.Errorf("peer %s is not known: it has no trust to take back", p)
 	}
 	err = n.unlearn(p)
 	n.host.Network().ClosePeer(p) // whatever fails there, it is gone for this node

@@ -124,14 +124,14 @@ func TestAFailedConnectTrustsNobody(t *testing.T) {
 		if err := a.node.Connect(t.Context(), b.addr()); err == nil {
 			t.Error("connected to nobody")
 		}
-		if len(a.node.Peers()) > 0 || a.node.trusted(b.id()) {
+		if len(a.node.Peers()) > 0 || a.node.named(b.id()) {
 			t.Error("a peer that could not be reached is trusted")
 		}
 		for i := range maxReplicators {
 			a.node.replicators[peer.ID(fmt.Sprint(i))] = &replicator{due: newAlarm()}
 		}
-		if err := a.node.AddReplicator(t.Context(), b.addr(), nil); err == nil || a.node.trusted(b.id()) {
-			t.Errorf("a replicator too many: got %v, and its peer is trusted: %v", err, a.node.trusted(b.id()))
+		if err := a.node.AddReplicator(t.Context(), b.addr(), nil); err == nil || a.node.named(b.id()) {
+			t.Errorf("a replicator too many: got %v, and its peer is trusted: %v", err, a.node.named(b.id()))
 		}
 		clear(a.node.replicators)
 	})

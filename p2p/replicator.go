@@ -46,6 +46,8 @@ const (
 	pushDelay = 20 * time.Millisecond
 	// maxReplicators bounds the peers that are pushed to.
 	maxReplicators = 256
+	// replicatorTag keeps connections from being closed when there are too many.
+	replicatorTag = "pando-replicator"
 )
 
 func (r *replicator) encode() []byte {
@@ -101,6 +103,7 @@ func (n *Node) startReplicator(r *replicator) {
 	n.mu.Lock()
 	n.replicators[r.peer] = r
 	n.mu.Unlock()
+	n.host.ConnManager().Protect(r.peer, replicatorTag)
 	r.due.set(0)
 	if !n.spawn(func(context.Context) { n.replicate(ctx, r) }) {
 		stop()
@@ -108,9 +111,9 @@ func (n *Node) startReplicator(r *replicator) {
 }
 
 // AddReplicator pushes every change of some collections, named, or of all if none
-// is, to a peer from now on, and first what the peer lacks. The peer is trusted by
-// this; it has to admit this node in turn. Added again, collections and addresses
-// add up.
+// is, to a peer from now on, and first what the peer lacks. The peer is trusted
+// with these collections, and with no others, until the replicator is removed; it
+// has to admit this node in turn. Added again, collections and addresses add up.
 func (n *Node) AddReplicator(ctx context.Context, addr string, collections []string) error {
 	infos, err := parsePeers([]string{addr})
 	if err != nil {
@@ -121,14 +124,15 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 		return err
 	}
 	info := infos[0]
+	if info.ID == n.host.ID() {
+		return errSelf(info.ID)
+	}
+	n.pardon(info.ID)
 	n.mu.Lock()
 	full := n.replicators[info.ID] == nil && len(n.replicators) >= maxReplicators
 	n.mu.Unlock()
 	if full {
 		return fault.TooLarge.Errorf("replicator: there are %d already: remove one", maxReplicators)
-	}
-	if err := n.trust(info); err != nil {
-		return err
 	}
 	n.noting.Lock()
 	defer n.noting.Unlock()
@@ -167,7 +171,8 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 }
 
 // RemoveReplicator stops pushing some collections to a peer, or all if none is
-// named. What the peer has it keeps.
+// named, and trusting it with them. What the peer was given, documents and join
+// secrets, it keeps.
 func (n *Node) RemoveReplicator(_ context.Context, id string, collections []string) error {
 	p, err := peer.Decode(id)
 	if err != nil {
@@ -198,6 +203,7 @@ func (n *Node) RemoveReplicator(_ context.Context, id string, collections []stri
 	}
 	n.mu.Unlock()
 	if note == nil {
+		n.host.ConnManager().Unprotect(p, replicatorTag)
 		r.stop()
 	}
 	return n.notes.put(map[string][]byte{noteReplicator + string(p): note})
@@ -260,7 +266,7 @@ func (n *Node) replicate(ctx context.Context, r *replicator) {
 		n.log.Debug("replication failed", "peer", r.peer, "error", err)
 		// Whatever is made meanwhile waits for the same attempt.
 		failures++
-		if !wait(ctx, backoff(failures)) {
+		if !wait(ctx, min(backoff(failures), jitter(redialNamed, 0.5))) {
 			return
 		}
 		r.due.set(0)

@@ -115,7 +115,7 @@ type seat struct {
 
 // seat gives a stream a place, or nil if there is none.
 func (n *Node) seat(p peer.ID, kind kindOfStream, w *wire) *seat {
-	stranger := !n.trusted(p) && !n.admission.knows(p)
+	stranger := !n.named(p) && !n.admission.knows(p)
 	var oldest *seat
 	defer func() {
 		if oldest != nil { // which may take its time, if its connection is stuck

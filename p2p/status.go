@@ -41,7 +41,7 @@ type PeerStatus struct {
 	ID          string
 	Addrs       []string
 	Connected   bool
-	Trusted     bool // named by the operator
+	Trusted     bool // named by the operator, for every collection
 	RTT         time.Duration
 	Collections []PeerCollection // by name
 	Problem     string           // of the last session; "" if it went well
@@ -69,11 +69,18 @@ func (n *Node) Peers() []PeerStatus {
 	for p := range n.companions {
 		ids[p] = true
 	}
+	for p := range n.replicators {
+		ids[p] = true
+	}
 	var all []PeerStatus
 	for p := range ids {
 		k, c := n.known[p], n.companions[p]
 		s := PeerStatus{ID: p.String(), Connected: c != nil, Trusted: k.trusted}
 		addrs := k.addrs
+		if r := n.replicators[p]; r != nil {
+			s.Trusted = s.Trusted || len(r.collections) == 0
+			addrs = append(slices.Clone(addrs), r.addrs...)
+		}
 		if c != nil {
 			for _, conn := range n.host.Network().ConnsToPeer(p) {
 				addrs = append(slices.Clone(addrs), conn.RemoteMultiaddr())

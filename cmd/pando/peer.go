@@ -14,11 +14,23 @@ func (c *command) peerCommand() *cobra.Command {
 	info := &cobra.Command{Use: "info", Short: "Print the peer id and the addresses of the node", Args: noArgs, RunE: c.peerInfo}
 	list := &cobra.Command{Use: "list", Short: "List the peers that the node is connected to", Args: noArgs, RunE: c.peerList}
 	connect := &cobra.Command{
-		Use: "connect MULTIADDR", Short: "Connect to a peer, and remember it",
+		Use: "connect MULTIADDR", Short: "Connect to a peer, and trust it with every collection",
+		Long: `Connect to a peer, stay connected with it, and trust it with every collection, also those
+to come. It has to admit this node in turn: by the same command there, or by a ticket. To
+share some collections only, use share or replicator add. A peer that cannot be reached is
+not remembered.`,
 		Example: "  pando peer connect /ip4/192.0.2.7/tcp/9171/p2p/12D3KooW…",
 		Args:    exactly("MULTIADDR"), RunE: c.peerConnect,
 	}
-	return group("peer", "See the node on the network, and connect to others", info, list, connect)
+	forget := &cobra.Command{
+		Use: "forget PEERID", Short: "Take back the trust in a peer, and disconnect it",
+		Long: `Take back the trust in a peer, and disconnect it. What it was given, documents and join
+secrets, it keeps: it can still sync the collections that it has. A peer that the node was
+started with, by --peers, is trusted again after the next start.`,
+		Example: "  pando peer forget 12D3KooW…",
+		Args:    exactly("PEERID"), RunE: c.peerForget,
+	}
+	return group("peer", "See the node on the network, and connect to others", info, list, connect, forget)
 }
 
 func (c *command) peerInfo(cmd *cobra.Command, _ []string) error {
@@ -74,14 +86,39 @@ func (c *command) peerConnect(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+func (c *command) peerForget(cmd *cobra.Command, args []string) error {
+	id := args[0]
+	if strings.Contains(id, "/") {
+		var err error
+		if id, _, err = splitAddr(id); err != nil {
+			return err
+		}
+	}
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	if err := node.Forget(cmd.Context(), id); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "forgotten", id)
+	return nil
+}
+
 func (c *command) replicatorCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use: "add MULTIADDR [COLLECTION …]", Short: "Push every change of collections, or of all of them, to a peer",
+		Long: `Push every change of the named collections, or of all of them and those to come, to a
+peer. The peer is trusted with these collections and no others, until the replicator is
+removed. It has to admit this node: by peer connect there, or because one joined with a
+ticket of the other.`,
 		Args: atLeast("MULTIADDR"), RunE: c.replicatorAdd,
 	}
 	list := &cobra.Command{Use: "list", Short: "List the replicators, and how far each has come", Args: noArgs, RunE: c.replicatorList}
 	remove := &cobra.Command{
-		Use: "remove PEER [COLLECTION …]", Short: "Stop to push to a peer",
+		Use: "remove PEER [COLLECTION …]", Short: "Stop to push to a peer, and to trust it with what was pushed",
+		Long: `Stop to push the named collections, or all of them, to a peer, and to trust it with them.
+What it was given, documents and join secrets, it keeps.`,
 		Args: atLeast("PEER"), RunE: c.replicatorRemove,
 	}
 	return group("replicator", "Push changes to peers that need not ask", add, list, remove)

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) {
 //	crash-writing NAME       16 clients create users one by one; kill -9 the node under them
 //	kept NAME                every document that was acknowledged before a crash is there
 //	converged NAME NAME      wait until both hold the same documents
+//	acknowledged NAME        wait until the peers that the node pushes to have everything
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
 //	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
@@ -65,6 +68,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"end":             cmdEnd,
 		"crash":           cmdCrash,
 		"converged":       cmdConverged,
+		"acknowledged":    cmdAcknowledged,
 		"records":         cmdRecords,
 		"exits":           cmdExits,
 		"crash-importing": cmdCrashImporting,
@@ -189,6 +193,25 @@ func cmdConverged(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s and %s differ after %v\n%s\n%s", a.name, b.name, convergeTimeout, a.log.last(), b.log.last())
+		}
+		time.Sleep(demoPoll)
+	}
+}
+
+func cmdAcknowledged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: acknowledged NAME")
+	}
+	n := clusterOf(ts).node(ts, args[0])
+	deadline := time.Now().Add(convergeTimeout)
+	for {
+		all, err := n.client.Replicators(context.Background())
+		ts.Check(err)
+		if !slices.ContainsFunc(all, func(r api.Replicator) bool { return r.Behind > 0 || r.Problem != "" }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s is behind after %v: %+v\n%s", n.name, convergeTimeout, all, n.log.last())
 		}
 		time.Sleep(demoPoll)
 	}
