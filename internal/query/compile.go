@@ -110,7 +110,7 @@ func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
 	if w.filter, _, err = c.in.argument(f.Field, "filter"); err != nil {
 		return w, err
 	}
-	if w.cond, err = c.filter(g, w.filter, 0); err != nil {
+	if w.cond, err = c.filter(scope{collection: g}, w.filter); err != nil {
 		return w, argumentError(f, "filter", err)
 	}
 	if w.ids, w.restricted, err = c.targets(f); err != nil {
@@ -152,7 +152,7 @@ func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, e
 		l.from = w.window(c.matching(g, w))
 	} else {
 		if w.restricted { // few enough to be tested one by one
-			w.cond = allOf(append([]predicate{hasID(w.ids)}, present(w.cond)...))
+			w.cond = allOf(idIn(idSet(w.ids), true), w.cond)
 		}
 		to.filter, to.text = w.cond, text(w.filter)
 		l.from = w.window(&children{to})
@@ -170,10 +170,7 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 	if w.restricted {
 		from = newLookup(g, w.ids, c.deleted)
 	}
-	if w.cond != nil {
-		from = &where{from, w.cond, text(w.filter)}
-	}
-	return from
+	return chosen(from, w.cond, text(w.filter))
 }
 
 // window returns the rows in order, as many as are wanted.
@@ -189,18 +186,6 @@ func (w wanted) window(from operator) operator {
 		from = &slice{from, w.offset, w.limit}
 	}
 	return from
-}
-
-func present(p predicate) []predicate {
-	if p == nil {
-		return nil
-	}
-	return []predicate{p}
-}
-
-func hasID(ids []dag.DocID) predicate {
-	set := idSet(ids)
-	return func(_ *run, r *row) bool { return r != nil && set[r.ID] }
 }
 
 func argumentError(f *selected, name string, err error) error {
@@ -338,7 +323,7 @@ func (c *compiler) relatedOne(g *collection, f *field, s *selected) (column, *re
 	if err != nil {
 		return column{}, nil, err
 	}
-	cond, err := c.filter(to.target, filter, 0)
+	cond, err := c.filter(scope{collection: to.target}, filter)
 	if err != nil {
 		return column{}, nil, argumentError(s, "filter", err)
 	}
@@ -353,7 +338,7 @@ func (c *compiler) relatedOne(g *collection, f *field, s *selected) (column, *re
 	}
 	write := func(x *run, r *row) error {
 		related := x.one(to, r)
-		if related != nil && cond != nil && !cond(x, related) {
+		if related != nil && (cond.truth == never || cond.truth == depends && !cond.holds(x, related)) {
 			related = nil
 		}
 		if x.err != nil {

@@ -8,23 +8,32 @@ import (
 	"github.com/pandodb/pando/internal/value"
 )
 
-// test is a condition on one value; nil holds always. Tests are called once a
+// test is a condition on one value, or a constant. Tests are called once a
 // document and allocate nothing.
-type test func(v value.Value) bool
+type test struct {
+	truth
+	holds func(v value.Value) bool // set if it depends on the value
+}
+
+func on(holds func(v value.Value) bool) test { return test{depends, holds} }
 
 // both joins two conditions.
 func both(a, b test) test {
 	switch {
-	case a == nil:
-		return b
-	case b == nil:
+	case a.truth == never || b.truth == always:
 		return a
+	case b.truth == never || a.truth == always:
+		return b
 	}
-	return func(v value.Value) bool { return a(v) && b(v) }
+	return on(func(v value.Value) bool { return a.holds(v) && b.holds(v) })
 }
 
-func isNull(v value.Value) bool { return v.IsNull() }
-func never(value.Value) bool    { return false }
+// of tells whether the test holds for v.
+func (t test) of(v value.Value) bool {
+	return t.truth == always || t.truth == depends && t.holds(v)
+}
+
+func isNull() test { return on(value.Value.IsNull) }
 
 // block compiles the conditions on a field of type t: {_gt: 1, _lt: 9}. Null
 // means {_eq: null}.
@@ -33,16 +42,16 @@ func block(t value.Type, v value.Value) (test, error) {
 		return jsonBlock(v)
 	}
 	if v.IsNull() {
-		return isNull, nil
+		return isNull(), nil
 	}
 	if v.Kind() != value.Map {
-		return nil, fault.Invalid.Errorf("expected an object of operators, got %s", describe(v))
+		return test{}, fault.Invalid.Errorf("expected an object of operators, got %s", describe(v))
 	}
 	var all test
 	for name, operand := range v.Members() {
 		one, err := compare(t, name, operand)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return test{}, fmt.Errorf("%s: %w", name, err)
 		}
 		all = both(all, one)
 	}
@@ -53,15 +62,14 @@ func compare(t value.Type, name string, operand value.Value) (test, error) {
 	if t.IsList() {
 		return quantifier(name, operand, func(v value.Value) (test, error) { return block(t.Scalar(), v) })
 	}
-	operand, err := fit(t, operand)
-	if err != nil {
-		return nil, err
+	if t == value.TypeRef {
+		operand = fit(operand)
 	}
 	switch name {
 	case "_eq":
-		return equal(operand), nil
+		return same(t, operand), nil
 	case "_ne":
-		return negate(equal(operand)), nil
+		return negate(same(t, operand)), nil
 	case "_gt", "_ge", "_lt", "_le":
 		return ordering(name, operand), nil
 	case "_in", "_nin":
@@ -69,41 +77,53 @@ func compare(t value.Type, name string, operand value.Value) (test, error) {
 	case "_like", "_nlike", "_ilike", "_nilike":
 		return like(t, name, operand)
 	}
-	return nil, fault.Invalid.Errorf("there is no such operator for %s", t)
+	return test{}, fault.Invalid.Errorf("there is no such operator for %s", t)
 }
 
 // fit turns the text of docIDs into what a relation holds. Text that is no docID
-// stays text, which equals none.
-func fit(t value.Type, v value.Value) (value.Value, error) {
-	if t != value.TypeRef {
-		return v, nil
-	}
+// stays text, which equals none; a list loses it.
+func fit(v value.Value) value.Value {
 	switch v.Kind() {
 	case value.String:
 		if id, err := value.ParseRef(v.Text()); err == nil {
-			return value.OfRef(id), nil
+			return value.OfRef(id)
 		}
 	case value.List:
-		list := make([]value.Value, len(v.List()))
-		for i, e := range v.List() {
-			list[i], _ = fit(t, e)
+		list := make([]value.Value, 0, v.Len())
+		for _, e := range v.List() {
+			if e = fit(e); e.Kind() != value.String {
+				list = append(list, e)
+			}
 		}
-		return value.OfList(list), nil
+		return value.OfList(list)
 	}
-	return v, nil
+	return v
 }
 
-func negate(t test) test { return func(v value.Value) bool { return !t(v) } }
+func negate(t test) test {
+	if t.truth != depends {
+		return test{truth: t.truth.not()}
+	}
+	return on(func(v value.Value) bool { return !t.holds(v) })
+}
+
+// same is equal for values of type t.
+func same(t value.Type, x value.Value) test {
+	if t == value.TypeRef && x.Kind() == value.String {
+		return test{truth: never}
+	}
+	return equal(x)
+}
 
 func equal(x value.Value) test {
 	switch x.Kind() {
 	case value.Null:
-		return isNull
+		return isNull()
 	case value.String:
 		s := x.Text()
-		return func(v value.Value) bool { return v.Kind() == value.String && v.Text() == s }
+		return on(func(v value.Value) bool { return v.Kind() == value.String && v.Text() == s })
 	}
-	return func(v value.Value) bool { return value.Equal(v, x) }
+	return on(func(v value.Value) bool { return value.Equal(v, x) })
 }
 
 // ordering compares with an operand. Null is below every value as an operand, but
@@ -112,23 +132,23 @@ func ordering(name string, x value.Value) test {
 	if x.IsNull() {
 		switch name {
 		case "_gt":
-			return negate(isNull)
+			return negate(isNull())
 		case "_ge":
-			return nil
+			return test{}
 		case "_le":
-			return isNull
+			return isNull()
 		}
-		return never
+		return test{truth: never}
 	}
 	switch name {
 	case "_gt":
-		return func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) > 0 }
+		return on(func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) > 0 })
 	case "_ge":
-		return func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) >= 0 }
+		return on(func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) >= 0 })
 	case "_lt":
-		return func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) < 0 }
+		return on(func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) < 0 })
 	}
-	return func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) <= 0 }
+	return on(func(v value.Value) bool { return comparable(v, x) && value.Compare(v, x) <= 0 })
 }
 
 // comparable reports whether two values are of one sort: in a field of type JSON a
@@ -142,7 +162,7 @@ const manyElements = 8
 
 func membership(name string, operand value.Value) (test, error) {
 	if operand.Kind() != value.List {
-		return nil, fault.Invalid.Errorf("expected a list, got %s", describe(operand))
+		return test{}, fault.Invalid.Errorf("expected a list, got %s", describe(operand))
 	}
 	in := memberOf(operand.List())
 	if name == "_nin" {
@@ -152,21 +172,24 @@ func membership(name string, operand value.Value) (test, error) {
 }
 
 func memberOf(list []value.Value) test {
-	if len(list) >= manyElements {
-		return memberOfTable(list)
+	switch {
+	case len(list) == 0:
+		return test{truth: never}
+	case len(list) >= manyElements:
+		return on(memberOfTable(list))
 	}
-	return func(v value.Value) bool {
+	return on(func(v value.Value) bool {
 		for _, e := range list {
 			if value.Equal(v, e) {
 				return true
 			}
 		}
 		return false
-	}
+	})
 }
 
 // memberOfTable looks values up by their key, which is the same for equal values.
-func memberOfTable(list []value.Value) test {
+func memberOfTable(list []value.Value) func(value.Value) bool {
 	table := make(map[string]bool, len(list))
 	for _, e := range list {
 		table[string(e.AppendKey(nil))] = true
@@ -179,7 +202,7 @@ func memberOfTable(list []value.Value) test {
 
 func like(t value.Type, name string, operand value.Value) (test, error) {
 	if operand.Kind() != value.String {
-		return nil, fault.Invalid.Errorf("expected a pattern, got %s", describe(operand))
+		return test{}, fault.Invalid.Errorf("expected a pattern, got %s", describe(operand))
 	}
 	fold := name == "_ilike" || name == "_nilike"
 	p := newPattern(operand.Text(), fold || t == value.TypeBlob)
@@ -190,9 +213,9 @@ func like(t value.Type, name string, operand value.Value) (test, error) {
 		}
 	}
 	if name == "_nlike" || name == "_nilike" {
-		return negate(matches), nil
+		return negate(on(matches)), nil
 	}
-	return matches, nil
+	return on(matches), nil
 }
 
 // quantifier compiles _any, _all and _none over the elements of a list; anything
@@ -201,14 +224,17 @@ func quantifier(name string, operand value.Value, compile func(value.Value) (tes
 	switch name {
 	case "_any", "_all", "_none":
 	default:
-		return nil, fault.Invalid.Errorf("there is no such operator for lists: use _any, _all or _none")
+		return test{}, fault.Invalid.Errorf("there is no such operator for lists: use _any, _all or _none")
 	}
 	if operand.IsNull() {
-		return nil, fault.Invalid.Errorf("expected conditions on the elements, got null")
+		return test{}, fault.Invalid.Errorf("expected conditions on the elements, got null")
 	}
 	one, err := compile(operand)
 	if err != nil {
-		return nil, err
+		return test{}, err
+	}
+	if name == "_any" && one.truth == never {
+		return one, nil
 	}
 	found, result := true, true // what an element must be to decide, and for what
 	switch name {
@@ -217,15 +243,15 @@ func quantifier(name string, operand value.Value, compile func(value.Value) (tes
 	case "_none":
 		found, result = true, false
 	}
-	return func(v value.Value) bool {
+	return on(func(v value.Value) bool {
 		if v.Kind() != value.List {
 			return false
 		}
 		for _, e := range v.List() {
-			if (one == nil || one(e)) == found {
+			if one.of(e) == found {
 				return result
 			}
 		}
 		return !result
-	}, nil
+	}), nil
 }

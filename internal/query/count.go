@@ -44,14 +44,14 @@ func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
 	var w wanted
 	var err error
 	w.filter, _ = v.Get("filter")
-	if w.cond, err = c.filter(g, w.filter, 0); err != nil {
+	if w.cond, err = c.filter(scope{collection: g}, w.filter); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
 	w.ids, w.restricted = docIDs(w.filter)
 	limit, _ := v.Get("limit")
 	offset, _ := v.Get("offset")
 	w.limit, w.offset = windowOf(limit, offset)
-	if w.cond == nil && w.limit == 0 && w.offset == 0 {
+	if w.cond.truth == always && w.limit == 0 && w.offset == 0 {
 		return nil, nil
 	}
 	return w.window(c.matching(g, w)), nil

@@ -8,119 +8,120 @@ import (
 	"github.com/pandodb/pando/internal/value"
 )
 
-// predicate is a condition on a document; nil holds always. The row is nil where
-// a relation leads nowhere: all its fields are null then. A failure to read
-// related documents is left in the run.
-type predicate func(x *run, r *row) bool
+// predicate is a condition on a document. The row is nil where a relation leads
+// nowhere: all its fields are null then. A failure to read related documents is
+// left in the run.
+type predicate = condition[*run, *row]
 
-// filter compiles a filter over documents of g.
-func (c *compiler) filter(g *collection, v value.Value, depth int) (predicate, error) {
-	if depth > maxConditionDepth {
-		return nil, fault.TooLarge.Errorf("conditions nest deeper than %d", maxConditionDepth)
+// scope is where a part of a filter stands.
+type scope struct {
+	*collection      // whose documents it is over
+	maybe       bool // a relation leads there, so there may be no document
+	depth       int
+}
+
+// filter compiles a filter over documents.
+func (c *compiler) filter(s scope, v value.Value) (predicate, error) {
+	if s.depth++; s.depth > maxConditionDepth {
+		return predicate{}, fault.TooLarge.Errorf("conditions nest deeper than %d", maxConditionDepth)
 	}
 	if v.IsNull() {
-		return nil, nil
+		return predicate{}, nil
 	}
 	var all []predicate
 	for name, operand := range v.Members() {
-		one, err := c.member(g, name, operand, depth+1)
+		one, err := c.member(s, name, operand)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return predicate{}, fmt.Errorf("%s: %w", name, err)
 		}
-		if one != nil {
-			all = append(all, one)
-		}
+		all = append(all, one)
 	}
-	return allOf(all), nil
-}
-
-func allOf(ps []predicate) predicate {
-	switch len(ps) {
-	case 0:
-		return nil
-	case 1:
-		return ps[0]
-	}
-	return func(x *run, r *row) bool {
-		for _, p := range ps {
-			if !p(x, r) {
-				return false
-			}
-		}
-		return true
-	}
+	return allOf(all...), nil
 }
 
 // member compiles one member of a filter.
-func (c *compiler) member(g *collection, name string, operand value.Value, depth int) (predicate, error) {
+func (c *compiler) member(s scope, name string, operand value.Value) (predicate, error) {
 	if err := c.spend(1); err != nil {
-		return nil, err
+		return predicate{}, err
 	}
 	switch name {
 	case "_and", "_or":
-		return c.junction(g, name, operand, depth)
+		return c.junction(s, name, operand)
 	case "_not":
 		if operand.IsNull() {
-			return nil, nil
+			return predicate{}, nil
 		}
-		p, err := c.filter(g, operand, depth)
-		return func(x *run, r *row) bool { return p != nil && !p(x, r) }, err
+		p, err := c.filter(s, operand)
+		return not(p), err
 	}
-	f := g.byName[name]
+	f := s.byName[name]
 	switch f.role {
 	case roleOne:
-		return c.overOne(g, f, operand, depth)
+		return c.overOne(s, f, operand)
 	case roleMany:
-		return c.overMany(g, f, operand, depth)
+		return c.overMany(s, f, operand)
 	}
 	t, err := block(f.conditionType(), operand)
-	if err != nil || t == nil {
-		return nil, err
+	if err != nil || t.truth != depends {
+		return predicate{truth: t.truth}, err
 	}
+	holds := t.holds
 	switch f.role {
 	case roleValue: // the common case, without a call between
 		id, kind := f.ID, f.Kind()
-		return func(_ *run, r *row) bool {
+		return when(func(_ *run, r *row) bool {
 			if r == nil {
-				return t(value.Value{})
+				return holds(value.Value{})
 			}
 			v, _ := r.State.Value(id, kind)
-			return t(v)
-		}, nil
+			return holds(v)
+		}), nil
 	case roleDocID:
-		holds := onID(operand)
-		return func(_ *run, r *row) bool {
-			if r == nil {
-				return t(value.Value{})
-			}
-			return holds(r.ID)
-		}, nil
+		return onID(s, operand, holds), nil
 	}
-	read := c.reader(g, f)
-	return func(x *run, r *row) bool { return t(read(x, r)) }, nil
+	read := c.reader(s.collection, f)
+	return when(func(x *run, r *row) bool { return holds(read(x, r)) }), nil
 }
 
-// onID compiles the conditions on _docID, which block has checked and which is
-// never null, so that no value is made of each docID.
-func onID(v value.Value) func(dag.DocID) bool {
-	var all []func(dag.DocID) bool
+// onID compiles the conditions on _docID so that no value is made of each docID.
+// It is null only where there is no document.
+func onID(s scope, v value.Value, ofNull func(value.Value) bool) predicate {
+	p := predicate{}
+	if v.IsNull() {
+		p.truth = never
+	}
 	for name, operand := range v.Members() {
 		operands := operand.List()
 		if name == "_eq" || name == "_ne" {
 			operands = []value.Value{operand}
 		}
-		ids := idSet(parseIDs(operands))
-		wanted := name == "_eq" || name == "_in"
-		all = append(all, func(id dag.DocID) bool { return ids[id] == wanted })
+		p = allOf(p, idIn(idSet(parseIDs(operands)), name == "_eq" || name == "_in"))
 	}
-	return func(id dag.DocID) bool {
-		for _, holds := range all {
-			if !holds(id) {
-				return false
-			}
+	if !s.maybe {
+		return p
+	}
+	of := p.truth == always
+	return when(func(x *run, r *row) bool {
+		switch {
+		case r == nil:
+			return ofNull(value.Value{})
+		case p.truth != depends:
+			return of
 		}
-		return !v.IsNull()
+		return p.holds(x, r)
+	})
+}
+
+// idIn holds for the documents that are in a set, or for those that are not.
+func idIn(ids map[dag.DocID]bool, wanted bool) predicate {
+	if len(ids) == 0 {
+		p := predicate{truth: always}
+		if wanted {
+			p.truth = never
+		}
+		return p
 	}
+	return when(func(_ *run, r *row) bool { return ids[r.ID] == wanted })
 }
 
 func idSet(ids []dag.DocID) map[dag.DocID]bool {
@@ -138,67 +139,54 @@ func (f *field) conditionType() value.Type {
 	return value.TypeRef
 }
 
-func (c *compiler) junction(g *collection, name string, operand value.Value, depth int) (predicate, error) {
+func (c *compiler) junction(s scope, name string, operand value.Value) (predicate, error) {
 	if operand.IsNull() {
-		return nil, nil
+		return predicate{}, nil
 	}
-	var ps []predicate
+	ps := make([]predicate, operand.Len())
 	for i, o := range operand.List() {
-		p, err := c.filter(g, o, depth)
-		if err != nil {
-			return nil, fmt.Errorf("element %d: %w", i, err)
-		}
-		if p == nil && name == "_or" {
-			return nil, nil // one that always holds
-		}
-		if p != nil {
-			ps = append(ps, p)
+		var err error
+		if ps[i], err = c.filter(s, o); err != nil {
+			return predicate{}, fmt.Errorf("element %d: %w", i, err)
 		}
 	}
 	if name == "_and" {
-		return allOf(ps), nil
+		return allOf(ps...), nil
 	}
-	return func(x *run, r *row) bool {
-		for _, p := range ps {
-			if p(x, r) {
-				return true
-			}
-		}
-		return false
-	}, nil
+	return anyOf(ps...), nil
 }
 
 // overOne compiles a condition on the related document. Null means that there is
 // none.
-func (c *compiler) overOne(g *collection, f *field, operand value.Value, depth int) (predicate, error) {
-	to := c.relation(g, f)
+func (c *compiler) overOne(s scope, f *field, operand value.Value) (predicate, error) {
+	to := c.relation(s.collection, f)
 	if operand.IsNull() {
-		return func(x *run, r *row) bool { return x.one(to, r) == nil }, nil
+		return when(func(x *run, r *row) bool { return x.one(to, r) == nil }), nil
 	}
-	p, err := c.filter(to.target, operand, depth)
-	if err != nil || p == nil {
-		return nil, err
+	p, err := c.filter(scope{to.target, true, s.depth}, operand)
+	if err != nil || p.truth != depends {
+		return p, err
 	}
-	return func(x *run, r *row) bool {
+	return when(func(x *run, r *row) bool {
 		related := x.one(to, r)
-		return x.err == nil && p(x, related)
-	}, nil
+		return x.err == nil && p.holds(x, related)
+	}), nil
 }
 
 // overMany compiles a condition that at least one related document must meet. The
 // documents that have one are found with a single pass over the related
 // collection.
-func (c *compiler) overMany(g *collection, f *field, operand value.Value, depth int) (predicate, error) {
-	to := c.relation(g, f)
+func (c *compiler) overMany(s scope, f *field, operand value.Value) (predicate, error) {
+	to := c.relation(s.collection, f)
 	if operand.IsNull() {
-		return func(x *run, r *row) bool { return r == nil || !x.hasAny(to, r) }, nil
+		return when(func(x *run, r *row) bool { return r == nil || !x.hasAny(to, r) }), nil
 	}
-	p, err := c.filter(to.target, operand, depth)
-	if err != nil {
-		return nil, err
+	p, err := c.filter(scope{to.target, false, s.depth}, operand)
+	if err != nil || p.truth == never {
+		return p, err
 	}
 	to.filter = p
-	return func(x *run, r *row) bool { return r != nil && x.hasAny(to, r) }, nil
+	return when(func(x *run, r *row) bool { return r != nil && x.hasAny(to, r) }), nil
 }
 
 // docIDs returns the docIDs that a filter restricts documents to, if it does: the

@@ -13,22 +13,27 @@ import (
 // nothing. Missing differs from null in one place: it is not unequal to a value.
 
 // jsonTest is a condition on what is at the end of a path.
-type jsonTest func(v value.Value, missing bool) bool
+type jsonTest = condition[value.Value, bool]
 
 // jsonBlock compiles the condition on a field of type JSON.
 func jsonBlock(v value.Value) (test, error) {
 	t, err := jsonCondition(v, 0)
-	if err != nil || t == nil {
-		return nil, err
+	return present(t), err
+}
+
+// present is a test of values that are there.
+func present(t jsonTest) test {
+	if t.truth != depends {
+		return test{truth: t.truth}
 	}
-	return func(v value.Value) bool { return t(v, false) }, nil
+	return on(func(v value.Value) bool { return t.holds(v, false) })
 }
 
 // jsonCondition compiles an object of operators and path steps; any other value
 // is what the datum must equal.
 func jsonCondition(v value.Value, depth int) (jsonTest, error) {
 	if depth > maxConditionDepth {
-		return nil, fault.TooLarge.Errorf("conditions nest deeper than %d", maxConditionDepth)
+		return jsonTest{}, fault.TooLarge.Errorf("conditions nest deeper than %d", maxConditionDepth)
 	}
 	if v.Kind() != value.Map {
 		return plain(equal(v), v.IsNull()), nil
@@ -43,53 +48,57 @@ func jsonCondition(v value.Value, depth int) (jsonTest, error) {
 			one, err = jsonStep(name, operand, depth+1)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return jsonTest{}, fmt.Errorf("%s: %w", name, err)
 		}
-		if one != nil {
-			all = append(all, one)
-		}
+		all = append(all, one)
 	}
-	switch len(all) {
-	case 0:
-		return nil, nil
-	case 1:
-		return all[0], nil
-	}
-	return func(v value.Value, missing bool) bool {
-		for _, t := range all {
-			if !t(v, missing) {
-				return false
-			}
-		}
-		return true
-	}, nil
+	return allOf(all...), nil
 }
 
 // plain is a test for which a missing value counts as decided.
 func plain(t test, missing bool) jsonTest {
-	return func(v value.Value, m bool) bool {
+	if t.truth == always && missing || t.truth == never && !missing {
+		return jsonTest{truth: t.truth}
+	}
+	return when(func(v value.Value, m bool) bool {
 		if m {
 			return missing
 		}
-		return t == nil || t(v)
-	}
+		return t.of(v)
+	})
 }
 
 func jsonStep(name string, operand value.Value, depth int) (jsonTest, error) {
 	sub, err := jsonCondition(operand, depth)
-	if err != nil || sub == nil {
-		return nil, err
+	if err != nil || sub.truth == never || asksNothing(operand) {
+		return sub, err
 	}
-	return func(v value.Value, missing bool) bool {
+	return when(func(v value.Value, missing bool) bool {
 		switch {
 		case missing || v.IsNull():
-			return sub(value.Value{}, missing)
+			return sub.truth == always || sub.holds(value.Value{}, missing)
 		case v.Kind() != value.Map:
 			return false
 		}
 		m, ok := v.Get(name)
-		return sub(m, !ok)
-	}, nil
+		return sub.truth == always || sub.holds(m, !ok)
+	}), nil
+}
+
+// asksNothing reports whether a condition on JSON has no operators, as when their
+// operands are variables that are not given. It holds always, whereas a path to
+// any operator must be one that exists.
+func asksNothing(v value.Value) bool {
+	if v.Kind() != value.Map {
+		return false
+	}
+	for name, m := range v.Members() {
+		junction := name == "_and" || name == "_or"
+		if junction && !m.IsNull() || !junction && (strings.HasPrefix(name, "_") || !asksNothing(m)) {
+			return false
+		}
+	}
+	return true
 }
 
 func jsonOperator(name string, operand value.Value, depth int) (jsonTest, error) {
@@ -102,34 +111,31 @@ func jsonOperator(name string, operand value.Value, depth int) (jsonTest, error)
 		return plain(ordering(name, operand), operand.IsNull() && (name == "_ge" || name == "_le")), nil
 	case "_in", "_nin":
 		t, err := membership(name, operand)
-		if err != nil {
-			return nil, err
+		if err != nil || t.truth != depends {
+			return jsonTest{truth: t.truth}, err
 		}
-		return func(v value.Value, _ bool) bool { return t(v) }, nil
+		return when(func(v value.Value, _ bool) bool { return t.holds(v) }), nil
 	case "_like", "_nlike", "_ilike", "_nilike":
 		t, err := like(value.TypeString, name, operand)
 		return plain(t, strings.HasPrefix(name, "_n")), err
 	case "_any", "_all", "_none":
 		t, err := quantifier(name, operand, func(v value.Value) (test, error) {
 			one, err := jsonCondition(v, depth)
-			if err != nil || one == nil {
-				return nil, err
-			}
-			return func(v value.Value) bool { return one(v, false) }, nil
+			return present(one), err
 		})
 		return plain(t, false), err
 	case "_and", "_or":
 		return jsonJunction(name, operand, depth)
 	case "_not":
 		sub, err := jsonCondition(operand, depth)
-		return func(v value.Value, missing bool) bool { return sub != nil && !sub(v, missing) }, err
+		return not(sub), err
 	}
-	return nil, fault.Invalid.Errorf("unknown operator")
+	return jsonTest{}, fault.Invalid.Errorf("unknown operator")
 }
 
 func jsonJunction(name string, operand value.Value, depth int) (jsonTest, error) {
 	if operand.IsNull() {
-		return nil, nil
+		return jsonTest{}, nil
 	}
 	list := []value.Value{operand}
 	if operand.Kind() == value.List {
@@ -139,17 +145,12 @@ func jsonJunction(name string, operand value.Value, depth int) (jsonTest, error)
 	for i, o := range list {
 		sub, err := jsonCondition(o, depth)
 		if err != nil {
-			return nil, fmt.Errorf("element %d: %w", i, err)
+			return jsonTest{}, fmt.Errorf("element %d: %w", i, err)
 		}
 		subs[i] = sub
 	}
-	decisive := name == "_or"
-	return func(v value.Value, missing bool) bool {
-		for _, t := range subs {
-			if (t == nil || t(v, missing)) == decisive {
-				return decisive
-			}
-		}
-		return !decisive
-	}, nil
+	if name == "_or" {
+		return anyOf(subs...), nil
+	}
+	return allOf(subs...), nil
 }

@@ -120,7 +120,7 @@ func (c *compiler) affected(g *collection, f *selected) (operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !w.restricted && w.cond == nil && !all.Bool() {
+	if !w.restricted && w.cond.truth == always && !all.Bool() {
 		return nil, wrongf(f.Position, "%s names neither docID nor a filter that excludes anything: it would change every document; add all: true if that is meant", f.Name)
 	}
 	return c.matching(g, w), nil

@@ -18,7 +18,7 @@ type relation struct {
 	near bool // this side does
 	ref  crdt.FieldID
 	kind crdt.Kind
-	// filter is on the documents that are grouped or looked for; nil: all.
+	// filter is on the documents that are grouped or looked for.
 	filter predicate
 	text   string
 	far    []*relation // relations that the selection on the far side follows
@@ -77,10 +77,7 @@ type grouping struct {
 // sources yields the documents that may be on the far end of the relation.
 func (to *relation) sources(x *run) iter.Seq2[*row, error] {
 	var from operator = &scan{to.target, to.deleted}
-	if to.filter != nil {
-		from = &where{from: from, cond: to.filter}
-	}
-	return from.rows(x, nil)
+	return chosen(from, to.filter, to.text).rows(x, nil)
 }
 
 // grouped returns the documents of the far side by what they refer to. They are

@@ -161,10 +161,28 @@ func (x *run) get(g *collection, id dag.DocID, deleted bool) (*row, error) {
 	return &row{d}, nil
 }
 
+// chosen returns the rows that meet a condition.
+func chosen(from operator, cond predicate, text string) operator {
+	switch cond.truth {
+	case always:
+		return from
+	case never:
+		return nothing{}
+	}
+	return &where{from, cond.holds, text}
+}
+
+// nothing yields no rows.
+type nothing struct{}
+
+func (nothing) input() operator                        { return nil }
+func (nothing) describe() string                       { return "nothing" }
+func (nothing) rows(*run, *row) iter.Seq2[*row, error] { return func(func(*row, error) bool) {} }
+
 // where yields the rows that meet a condition.
 type where struct {
 	from operator
-	cond predicate
+	cond func(*run, *row) bool
 	text string
 }
 
