@@ -141,7 +141,7 @@ func commitTypes() []*ast.Definition {
 func commitRoots() ast.FieldList {
 	return ast.FieldList{
 		defined("commits", listOf("Commit"), "Commits, newest first within a document.",
-			argument("docID", named("ID"), "Only commits of this document."),
+			argument("docID", typeDocID, "Only commits of this document."),
 			argument("cid", named("ID"), "Only this commit; with depth, its ancestors too."),
 			argument("fieldName", named("String"), "Only commits that changed this field."),
 			argument("depth", named("Int"), "How many levels from the heads, or from cid."),
@@ -149,7 +149,7 @@ func commitRoots() ast.FieldList {
 			argument("limit", named("Int"), ""),
 			argument("offset", named("Int"), "")),
 		defined("latestCommits", listOf("Commit"), "The heads of a document.",
-			argument("docID", nonNull("ID"), ""),
+			argument("docID", typeOfOneDocID, ""),
 			argument("fieldName", named("String"), "Only commits that changed this field.")),
 	}
 }

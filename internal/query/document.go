@@ -2,17 +2,19 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"github.com/vektah/gqlparser/v2/lexer"
 	"github.com/vektah/gqlparser/v2/parser"
 	"github.com/vektah/gqlparser/v2/validator"
-	"github.com/vektah/gqlparser/v2/validator/rules"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
 )
 
 // document is a parsed text that fits the schema. It is never changed.
@@ -33,13 +35,13 @@ func (s *Schema) document(text string) (*document, error) {
 	}
 	tree, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: text}, s.limits.Tokens)
 	if err != nil {
-		return nil, unparsed(err, s.limits.Tokens)
+		return nil, unparsed(text, err, s.limits.Tokens)
 	}
 	if err := s.limits.check(tree); err != nil {
 		return nil, err
 	}
 	if es := s.validate(text, tree); len(es) > 0 {
-		return nil, refused(Validate, mended(es))
+		return nil, refused(Validate, es)
 	}
 	d := &document{text: strings.Clone(text), ast: tree}
 	s.cache.put(d)
@@ -51,7 +53,7 @@ func tooLarge(format string, args ...any) error {
 	return Errors{&Error{Message: err.Error(), Stage: Validate, Err: err}}
 }
 
-func unparsed(err error, tokens int) error {
+func unparsed(text string, err error, tokens int) error {
 	var g *gqlerror.Error
 	if !errors.As(err, &g) {
 		g = gqlerror.Wrap(err)
@@ -59,27 +61,13 @@ func unparsed(err error, tokens int) error {
 	if strings.HasPrefix(g.Message, "exceeded token limit") {
 		return tooLarge("the request text has more than %d tokens: put bulk contents into variables", tokens)
 	}
+	if strings.Contains(g.Message, lexer.Invalid.String()) || strings.HasPrefix(g.Message, "Cannot parse") {
+		if why := schema.Unreadable(text); why != nil {
+			g = why
+		}
+	}
 	return refused(Parse, gqlerror.List{g})
 }
-
-// The rules of the GraphQL specification: with a suggestion for what is misspelled,
-// and without, because looking for one compares a name with all others.
-var (
-	helpfulRules = sync.OnceValue(rules.NewDefaultRules)
-	plainRules   = sync.OnceValue(func() *rules.Rules {
-		r := rules.NewDefaultRules()
-		for _, plain := range []validator.Rule{
-			rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
-			rules.KnownArgumentNamesRuleWithoutSuggestions,
-			rules.KnownTypeNamesRuleWithoutSuggestions,
-			rules.ScalarLeafsRuleWithoutSuggestions,
-			rules.ValuesOfCorrectTypeRuleWithoutSuggestions,
-		} {
-			r.ReplaceRule(strings.TrimSuffix(plain.Name, "WithoutSuggestions"), plain.RuleFunc)
-		}
-		return r
-	})
-)
 
 // validate checks a document against the schema. Only what looks like the mistake
 // of a person gets suggestions.
@@ -89,7 +77,7 @@ func (s *Schema) validate(text string, tree *ast.QueryDocument) gqlerror.List {
 	if len(es) == 0 || len(es) > maxErrors || longestWord(text) > longest {
 		return es
 	}
-	return validator.ValidateWithRules(s.ast, tree, helpfulRules())
+	return s.withoutHidden(validator.ValidateWithRules(s.ast, tree, helpfulRules()))
 }
 
 func longestWord(text string) int {
@@ -106,25 +94,6 @@ func longestWord(text string) int {
 	return most
 }
 
-// mended corrects what the library says of integers: ours have 64 bits. One that
-// is beyond them is reported once, not again for every object around it.
-func mended(es gqlerror.List) gqlerror.List {
-	const beyond = "non 32-bit signed integer"
-	var out gqlerror.List
-	number := "" // the last that was beyond
-	for _, e := range es {
-		if number != "" && strings.HasPrefix(e.Message, "Expected value of type") && strings.Contains(e.Message, number) {
-			continue
-		}
-		if before, after, ok := strings.Cut(e.Message, beyond); ok {
-			number = strings.TrimPrefix(after, " value: ")
-			e.Message = before + "non 64-bit signed integer" + after
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
 // check measures a document before anything walks it more than once.
 func (l Limits) check(d *ast.QueryDocument) error {
 	if len(d.Fragments) > maxFragments {
@@ -137,7 +106,7 @@ func (l Limits) check(d *ast.QueryDocument) error {
 			return tooLarge("the request has more than %d variables: use a list or an input object as one", maxVariables)
 		}
 		for _, v := range op.VariableDefinitions {
-			m.literal(v.DefaultValue, 1)
+			m.literal("$"+v.Variable, v.DefaultValue, 1)
 			m.directives(v.Directives)
 		}
 		m.directives(op.Directives)
@@ -171,7 +140,7 @@ func (m *measure) selections(sel ast.SelectionSet, depth int) {
 		switch s := s.(type) {
 		case *ast.Field:
 			for _, a := range s.Arguments {
-				m.literal(a.Value, 1)
+				m.literal(a.Name, a.Value, 1)
 			}
 			m.directives(s.Directives)
 			m.selections(s.SelectionSet, depth+1)
@@ -187,20 +156,40 @@ func (m *measure) selections(sel ast.SelectionSet, depth int) {
 func (m *measure) directives(ds ast.DirectiveList) {
 	for _, d := range ds {
 		for _, a := range d.Arguments {
-			m.literal(a.Value, 1)
+			m.literal(a.Name, a.Value, 1)
 		}
 	}
 }
 
-func (m *measure) literal(v *ast.Value, depth int) {
+// literal measures a literal that is given for a name: an argument or a member.
+func (m *measure) literal(name string, v *ast.Value, depth int) {
 	if v == nil || m.err != nil {
 		return
+	}
+	if v.Kind == ast.IntValue || v.Kind == ast.FloatValue {
+		m.number(name, v)
 	}
 	if len(v.Children) > 0 && depth > maxLiteralDepth {
 		m.err = tooLarge("lists and objects nest deeper than %d in the request: nest them less", maxLiteralDepth)
 	}
 	for _, c := range v.Children {
-		m.literal(c.Value, depth+1)
+		of := name
+		if v.Kind == ast.ObjectValue {
+			of = c.Name
+		}
+		m.literal(of, c.Value, depth+1)
+	}
+}
+
+// number refuses what no type holds: the rules would only say that the value
+// around it is wrong.
+func (m *measure) number(name string, v *ast.Value) {
+	x, err := value.ParseNumber(v.Raw)
+	if v.Kind == ast.IntValue && x.Kind() != value.Int {
+		err = fault.Invalid.Errorf("the integer %.40s does not fit 64 bits: where text or a float will do, write it in quotes or with .0", v.Raw)
+	}
+	if err != nil {
+		m.err = wrong(v.Position, fmt.Errorf("%s: %w", name, err))
 	}
 }
 

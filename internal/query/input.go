@@ -22,16 +22,9 @@ type inputs struct {
 // that the operation does not declare are ignored, as the specification says.
 func variables(schema *ast.Schema, op *ast.OperationDefinition, raw json.RawMessage) (inputs, error) {
 	in := inputs{schema, map[string]value.Value{}}
-	var given value.Value
-	if len(raw) > 0 {
-		v, err := value.ParseJSON(raw)
-		if err != nil {
-			return in, wrongf(nil, "variables: %w", err)
-		}
-		if !v.IsNull() && v.Kind() != value.Map {
-			return in, wrongf(nil, "variables: expected a JSON object, got %s", describe(v))
-		}
-		given = v
+	given, err := given(raw)
+	if err != nil {
+		return in, err
 	}
 	for _, def := range op.VariableDefinitions {
 		if err := in.variable(def, given); err != nil {
@@ -39,6 +32,21 @@ func variables(schema *ast.Schema, op *ast.OperationDefinition, raw json.RawMess
 		}
 	}
 	return in, nil
+}
+
+// given reads the variables of a request.
+func given(raw json.RawMessage) (value.Value, error) {
+	if len(raw) == 0 {
+		return value.Value{}, nil
+	}
+	v, err := value.ParseJSONNested(raw, maxVariableDepth)
+	if err != nil {
+		return v, wrongf(nil, "variables: %w", err)
+	}
+	if !v.IsNull() && v.Kind() != value.Map {
+		return v, wrongf(nil, "variables: expected a JSON object, got %s", describe(v))
+	}
+	return v, nil
 }
 
 func (in inputs) variable(def *ast.VariableDefinition, given value.Value) error {
@@ -95,6 +103,13 @@ func (in inputs) literal(t *ast.Type, v *ast.Value) (value.Value, error) {
 		}
 		if ok && t.Elem != nil && !x.IsNull() && x.Kind() != value.List {
 			x = value.OfList([]value.Value{x})
+		}
+		if t.Elem != nil && t.Elem.NonNull {
+			for i, e := range x.List() {
+				if e.IsNull() {
+					return x, fault.Invalid.Errorf("element %d of $%s: expected %s, got null", i, v.Raw, t.Elem)
+				}
+			}
 		}
 		return x, nil
 	case ast.NullValue:
@@ -206,13 +221,8 @@ func (in inputs) free(v *ast.Value) (value.Value, error) {
 	switch v.Kind {
 	case ast.Variable:
 		return in.vars[v.Raw], nil
-	case ast.IntValue:
-		if n, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
-			return value.OfInt(n), nil
-		}
-		return number(v.Raw)
-	case ast.FloatValue:
-		return number(v.Raw)
+	case ast.IntValue, ast.FloatValue:
+		return value.ParseNumber(v.Raw)
 	case ast.StringValue, ast.BlockValue, ast.EnumValue:
 		return value.OfString(v.Raw), nil
 	case ast.BooleanValue:
@@ -222,7 +232,7 @@ func (in inputs) free(v *ast.Value) (value.Value, error) {
 		for i, c := range v.Children {
 			x, err := in.free(c.Value)
 			if err != nil {
-				return x, err
+				return x, fmt.Errorf("element %d: %w", i, err)
 			}
 			list[i] = x
 		}
@@ -235,21 +245,13 @@ func (in inputs) free(v *ast.Value) (value.Value, error) {
 			}
 			x, err := in.free(c.Value)
 			if err != nil {
-				return x, err
+				return x, fmt.Errorf("%s: %w", c.Name, err)
 			}
 			members[c.Name] = x
 		}
 		return value.OfMap(members), nil
 	}
 	return value.Value{}, nil
-}
-
-func number(text string) (value.Value, error) {
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return value.Value{}, fault.Invalid.Errorf("%s is beyond the range of a number in double precision", text)
-	}
-	return value.OfFloat(f), nil
 }
 
 // coerce returns what a value of a variable is as a t.

@@ -41,6 +41,9 @@ const (
 	// maxLiteralDepth is how deep lists and objects nest in the text: every level
 	// is looked at again from each level above it.
 	maxLiteralDepth = 32
+	// maxVariableDepth is the same for the variables of a request, of which there is
+	// one level more.
+	maxVariableDepth = maxLiteralDepth + 1
 	// maxConditionDepth bounds the nesting of a filter, in the text or in
 	// variables, so that building and running it needs a bounded stack.
 	maxConditionDepth = 64

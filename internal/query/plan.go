@@ -51,11 +51,9 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	constant := len(d.ast.Operations) == 1 && len(op.VariableDefinitions) == 0
 	if constant {
 		if p := d.plan.Load(); p != nil {
-			return p, nil
+			_, err := given(req.Variables) // none is asked for, yet they must be some
+			return p, err
 		}
-	}
-	if constant {
-		req.Variables = nil // none is asked for
 	}
 	in, err := variables(s.ast, op, req.Variables)
 	if err != nil {

@@ -147,7 +147,7 @@ func argument(name string, t *ast.Type, description string) *ast.ArgumentDefinit
 // The arguments that lists of documents share.
 func listArguments(filter, order string) ast.ArgumentDefinitionList {
 	return ast.ArgumentDefinitionList{
-		argument("docID", listOfNonNull("String"), "Only the documents with these docIDs."),
+		argument("docID", typeDocIDs, "Only the documents with these docIDs."),
 		argument("filter", named(filter), "Only the documents that match."),
 		argument("order", listOf(order), "Sort by these keys, each object one key; by docID if there are none."),
 		argument("limit", named("Int"), "At most so many; 0 means all."),
@@ -292,7 +292,7 @@ func (g *collection) roots() {
 	g.read = defined(g.Name, listOf(g.Name), "Documents of "+g.Name+".", args...)
 	g.count = argument(g.Name, named(countName(g.Name)), "")
 	targets := ast.ArgumentDefinitionList{
-		argument("docID", listOf("ID"), "Only the documents with these docIDs."),
+		argument("docID", typeTargets, "Only the documents with these docIDs."),
 		argument("filter", named(filter), "Only the documents that match."),
 	}
 	all := argument("all", named("Boolean"), "Required as true to change every document, with neither docID nor filter.")

@@ -2,7 +2,6 @@ package schema
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,13 +218,9 @@ func literal(v *ast.Value, isJSON bool, depth int) (value.Value, error) {
 		return value.OfBool(v.Raw == "true"), nil
 	case ast.StringValue, ast.BlockValue:
 		return value.OfString(v.Raw), nil
-	case ast.IntValue:
-		if i, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
-			return value.OfInt(i), nil
-		}
-		return float(v)
-	case ast.FloatValue:
-		return float(v)
+	case ast.IntValue, ast.FloatValue:
+		n, err := value.ParseNumber(v.Raw)
+		return n, atPos(v.Position, err)
 	case ast.EnumValue:
 		if isJSON {
 			return value.OfString(v.Raw), nil
@@ -260,14 +255,6 @@ func objectLiteral(v *ast.Value, isJSON bool, depth int) (value.Value, error) {
 		members[c.Name] = e
 	}
 	return value.OfMap(members), nil
-}
-
-func float(v *ast.Value) (value.Value, error) {
-	f, err := strconv.ParseFloat(v.Raw, 64)
-	if err != nil || math.IsInf(f, 0) {
-		return value.Value{}, errorAt(v.Position, "number %.40s is too large: a Float64 goes up to about 1.8e308", v.Raw)
-	}
-	return value.OfFloat(f), nil
 }
 
 func setSize(f *Field, def *ast.FieldDefinition) error {

@@ -137,7 +137,7 @@ func withoutEmptyBodies(sdl string) (string, error) {
 	for range maxTokens {
 		tok, err := lex.ReadToken()
 		if err != nil {
-			return "", err
+			return "", unreadable(sdl, tok, err)
 		}
 		if tok.Kind == lexer.EOF {
 			break
@@ -172,18 +172,13 @@ func withoutEmptyBodies(sdl string) (string, error) {
 }
 
 // declare takes the names, so that the types can refer to each other whatever
-// their order. Enums, unions, inputs, scalars, directive definitions and the
-// schema block say nothing about collections and are passed over, as the dialect
-// has it; a field that uses one of their names is refused later.
+// their order.
 func (s *submission) declare(doc *ast.SchemaDocument) error {
-	if len(doc.Extensions) > 0 {
-		return errorAt(doc.Extensions[0].Position, "extend %s: write all fields into the type itself", doc.Extensions[0].Name)
+	if err := checkDefinitions(doc); err != nil {
+		return err
 	}
 	for _, def := range doc.Definitions {
-		switch def.Kind {
-		case ast.Interface:
-			return errorAt(def.Position, "interface %s: embedded types belong to views, which this version does not have: declare a type", def.Name)
-		case ast.Object:
+		if def.Kind == ast.Object {
 			if err := s.declareType(def); err != nil {
 				return err
 			}
@@ -197,6 +192,38 @@ func (s *submission) declare(doc *ast.SchemaDocument) error {
 	for _, name := range slices.Sorted(maps.Keys(s.existing)) {
 		if owner, ok := generatedBy(name, func(n string) bool { return s.byName[n] != nil }); ok {
 			return errorAt(s.byName[owner].def.Position, "schema type already exists. Name: the collection %s has the name of a type generated for %s: rename the type", name, owner)
+		}
+	}
+	return nil
+}
+
+// insteadOf says what to do without the definitions that make no collection.
+var insteadOf = map[ast.DefinitionKind]string{
+	ast.Interface:   "embedded types belong to views, which this version does not have: declare a type",
+	ast.Enum:        "there are no enums: leave it out and declare the fields as String",
+	ast.Union:       "there are no unions: leave it out, and refer to one type or keep the docID in a field of type ID",
+	ast.InputObject: "input types are generated for every collection: leave it out",
+	ast.Scalar:      "there are no scalars but " + strings.Join(scalarNames, ", ") + ": leave it out and use one of these",
+}
+
+// checkDefinitions refuses definitions that would have no effect. Those of names
+// that the language has by itself, and of directives, may stand in a text: editors
+// need them.
+func checkDefinitions(doc *ast.SchemaDocument) error {
+	if len(doc.Extensions) > 0 {
+		return errorAt(doc.Extensions[0].Position, "extend %s: write all fields into the type itself", doc.Extensions[0].Name)
+	}
+	for _, block := range append(doc.Schema, doc.SchemaExtension...) {
+		return errorAt(block.Position, "schema: the root types are generated: leave the block out")
+	}
+	for _, def := range doc.Definitions {
+		if hint, ok := insteadOf[def.Kind]; ok && !isBuiltIn(def.Name) {
+			return errorAt(def.Position, "%s %s: %s", strings.TrimSuffix(strings.ToLower(string(def.Kind)), "_object"), def.Name, hint)
+		}
+	}
+	for _, dir := range doc.Directives {
+		if _, ok := directives[dir.Name]; !ok {
+			return errorAt(dir.Position, "directive @%s: there is no such directive: leave its definition out", dir.Name)
 		}
 	}
 	return nil
@@ -242,6 +269,9 @@ func (s *submission) fields(d *draft) error {
 	for _, def := range d.def.Fields {
 		if err := checkFieldName(def.Name); err != nil {
 			return atPos(def.Position, err)
+		}
+		if len(def.Arguments) > 0 {
+			return errorAt(def.Position, "field %s has arguments: fields of documents are stored, not computed: leave them out", def.Name)
 		}
 		if d.defs[def.Name] != nil {
 			return errorAt(def.Position, "duplicate field. Name: %s: remove one", def.Name)

@@ -2,7 +2,9 @@ package value
 
 import (
 	"bytes"
+	"fmt"
 	"math"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,29 +16,71 @@ import (
 
 // ParseJSON reads one JSON text. A number is an Int if it is whole and fits, in
 // whatever spelling (1.0 and 1e0 are the Int 1), else the nearest Float64.
-// Refused are numbers beyond the floats, keys that occur twice in one object,
-// halves of surrogate pairs, and more than MaxNesting levels.
-func ParseJSON(in []byte) (Value, error) {
-	p := parser{in: in}
+// Refused are numbers beyond the floats, integers that fit neither an Int nor
+// exactly a Float64, keys that occur twice in one object, halves of surrogate
+// pairs, and more than MaxNesting levels.
+func ParseJSON(in []byte) (Value, error) { return ParseJSONNested(in, MaxNesting) }
+
+// ParseJSONNested is ParseJSON for texts of more levels, inside which values are.
+// No value that is stored has more than MaxNesting.
+func ParseJSONNested(in []byte, levels int) (Value, error) {
+	p := parser{in: in, levels: levels}
 	if !utf8.Valid(in) {
 		p.fail("text is not valid UTF-8")
-		return Value{}, p.err
+		return Value{}, p.located()
 	}
-	v := p.value(MaxNesting)
+	v := p.value(levels)
 	if p.space(); p.err == nil && p.pos < len(in) {
 		p.fail("unexpected %s after the end of the value", p.here())
 	}
 	if p.err != nil {
-		return Value{}, p.err
+		return Value{}, p.located()
 	}
 	return v, nil
 }
 
+// ParseNumber reads a number, which text is by the grammar of JSON: as ParseJSON
+// does, but for one with a point or an exponent, which is always a Float64.
+func ParseNumber(text string) (Value, error) {
+	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return OfInt(i), nil
+	}
+	f, err := nearest(text, !strings.ContainsAny(text, ".eE"))
+	return OfFloat(f), err
+}
+
+// nearest returns the nearest float of a number. An integer must not lose digits
+// that somebody may have meant.
+func nearest(text string, integer bool) (float64, error) {
+	f, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil:
+		return 0, fault.Invalid.Errorf("the number %s is beyond the range of floats", quote(text))
+	case integer && !lossless(text, f):
+		return 0, fault.Invalid.Errorf("the integer %s fits neither 64 bits nor a float without loss: write it as a string", quote(text))
+	}
+	return f, nil
+}
+
+// lossless reports whether a float that was read from an integer is that integer,
+// or the one that the float is printed as.
+func lossless(text string, f float64) bool {
+	if strconv.FormatFloat(f, 'f', -1, 64) == text {
+		return true
+	}
+	var exact big.Int
+	big.NewFloat(f).Int(&exact)
+	return exact.String() == text
+}
+
 // parser goes through JSON text; after the first error it returns zeros.
 type parser struct {
-	in  []byte
-	pos int
-	err error
+	in     []byte
+	pos    int
+	levels int
+	err    error
+	place  string // of err: line and column
+	path   string // from the root to where err is, as far as it is known
 }
 
 func (p *parser) fail(format string, args ...any) {
@@ -46,8 +90,25 @@ func (p *parser) fail(format string, args ...any) {
 	read := p.in[:min(p.pos, len(p.in))]
 	line := 1 + bytes.Count(read, []byte("\n"))
 	column := 1 + utf8.RuneCount(read[1+bytes.LastIndexByte(read, '\n'):])
-	p.err = fault.Invalid.Errorf("JSON %d:%d: "+format, append([]any{line, column}, args...)...)
+	p.place = fmt.Sprintf("%d:%d", line, column)
+	p.err = fault.Invalid.Errorf(format, args...)
 	p.pos = len(p.in)
+}
+
+// within says, once something has failed, below which key or index it was.
+func (p *parser) within(step string) {
+	const enough = 200 // bytes of a path that a person reads
+	if p.err != nil && len(p.path) < enough {
+		p.path = step + p.path
+	}
+}
+
+// located returns the error with its place in the text and in the value.
+func (p *parser) located() error {
+	if path := strings.TrimPrefix(p.path, "."); path != "" {
+		return fault.Invalid.Errorf("JSON %s: %s: %w", p.place, path, p.err)
+	}
+	return fault.Invalid.Errorf("JSON %s: %w", p.place, p.err)
 }
 
 // here describes what stands at the current place.
@@ -87,7 +148,7 @@ func (p *parser) value(nesting int) Value {
 	case c == '-' || isDigit(c):
 		return p.number()
 	case (c == '[' || c == '{') && nesting == 0:
-		p.fail("lists and objects nested more than %d deep", MaxNesting)
+		p.fail("lists and objects nested more than %d deep", p.levels)
 	case c == '[':
 		return p.list(nesting - 1)
 	case c == '{':
@@ -121,6 +182,10 @@ func (p *parser) list(nesting int) Value {
 	}
 	for p.err == nil {
 		list = append(list, p.value(nesting))
+		if p.err != nil {
+			p.within("[" + strconv.Itoa(len(list)-1) + "]")
+			break
+		}
 		if p.end(']') {
 			return OfList(list)
 		}
@@ -147,6 +212,10 @@ func (p *parser) object(nesting int) Value {
 		}
 		p.pos++
 		list = append(list, p.value(nesting))
+		if p.err != nil {
+			p.within("." + shown(keys[len(keys)-1]))
+			break
+		}
 		if p.end('}') {
 			return p.unique(ofMembers(keys, list))
 		}
@@ -303,9 +372,9 @@ func (p *parser) number() Value {
 	if i, ok := wholeNumber(text[0] == '-', whole, fraction, exponent); ok {
 		return OfInt(i)
 	}
-	f, err := strconv.ParseFloat(text, 64)
+	f, err := nearest(text, len(fraction) == 0 && len(exponent) == 0)
 	if err != nil {
-		p.fail("the number %s is beyond the range of floats", quote(text))
+		p.fail("%w", err)
 	}
 	return OfFloat(f)
 }
@@ -350,6 +419,19 @@ func wholeNumber(negative bool, whole, fraction, exponent []byte) (i int64, ok b
 	text := string(sign) + string(trimmed) + strings.Repeat("0", shift)
 	i, err := strconv.ParseInt(text, 10, 64)
 	return i, err == nil
+}
+
+// shown is a key in a path: as it is if it looks like a name.
+func shown(key string) string {
+	for i := range len(key) {
+		if c := key[i]; c != '_' && !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return quote(key)
+		}
+	}
+	if quoted := quote(key); len(quoted) != len(key)+2 || key == "" {
+		return quoted
+	}
+	return key
 }
 
 // quote shows s in a message, not all of it if it is long.

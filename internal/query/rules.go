@@ -1,0 +1,120 @@
+package query
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+	"github.com/vektah/gqlparser/v2/validator"
+	"github.com/vektah/gqlparser/v2/validator/core"
+	"github.com/vektah/gqlparser/v2/validator/rules"
+)
+
+// The rules of the GraphQL specification: with a suggestion for what is misspelled,
+// and without, because looking for one compares a name with all others.
+var (
+	helpfulRules = sync.OnceValue(ourRules)
+	plainRules   = sync.OnceValue(func() *rules.Rules {
+		r := ourRules()
+		for _, plain := range []validator.Rule{
+			rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
+			rules.KnownArgumentNamesRuleWithoutSuggestions,
+			rules.KnownTypeNamesRuleWithoutSuggestions,
+			rules.ScalarLeafsRuleWithoutSuggestions,
+			rules.ValuesOfCorrectTypeRuleWithoutSuggestions,
+		} {
+			r.ReplaceRule(strings.TrimSuffix(plain.Name, "WithoutSuggestions"), plain.RuleFunc)
+		}
+		return r
+	})
+)
+
+func ourRules() *rules.Rules {
+	r := rules.NewDefaultRules()
+	r.ReplaceRule(rules.VariablesInAllowedPositionRule.Name, variablesFit)
+	return r
+}
+
+// The types of the arguments docID differ, as the dialect has it. They are told
+// apart from equal ones by their identity.
+var (
+	typeDocIDs     = listOfNonNull("String") // of queries
+	typeTargets    = listOf("ID")            // of mutations
+	typeDocID      = named("ID")
+	typeOfOneDocID = nonNull("ID")
+
+	docIDTypes = []*ast.Type{typeDocIDs, typeDocIDs.Elem, typeTargets, typeTargets.Elem, typeDocID, typeOfOneDocID}
+)
+
+// variablesFit is the rule that a variable has the type of the place where it
+// stands, except that docIDs go by any variable whose type a docID can be written
+// as: one variable serves queries and mutations.
+func variablesFit(observers *core.Events, addError core.AddErrFunc) {
+	observers.OnValue(func(w *core.Walker, v *ast.Value) {
+		if v.Kind != ast.Variable || v.ExpectedType == nil || v.VariableDefinition == nil || w.CurrentOperation == nil {
+			return
+		}
+		given, want := v.VariableDefinition, *v.ExpectedType
+		if given.DefaultValue != nil && given.DefaultValue.Kind != ast.NullValue || v.ExpectedTypeHasDefault {
+			want.NonNull = false
+		}
+		fits := given.Type.IsCompatible(&want)
+		if slices.Contains(docIDTypes, v.ExpectedType) {
+			fits = holdsDocIDs(given.Type, &want)
+		}
+		if !fits {
+			addError(
+				core.Message(`Variable "%s" of type "%s" used in position expecting type "%s".`, v, given.Type, v.ExpectedType),
+				core.At(v.Position))
+		}
+	})
+}
+
+// holdsDocIDs reports whether a variable of a type may stand for docIDs. Whether
+// elements are null is seen when they are there.
+func holdsDocIDs(given, want *ast.Type) bool {
+	elem := given
+	if given.Elem != nil {
+		elem = given.Elem
+	}
+	isText := elem.NamedType == "ID" || elem.NamedType == "String"
+	return isText && (given.Elem == nil || want.Elem != nil) && (given.NonNull || !want.NonNull)
+}
+
+var (
+	suggestions = regexp.MustCompile(` Did you mean ((?:"[^"]+"(?:, or |, | or )?)+)\?$`)
+	suggestion  = regexp.MustCompile(`"([^"]+)"`)
+)
+
+// withoutHidden lets errors suggest the names that are shown, not their twins.
+func (s *Schema) withoutHidden(es gqlerror.List) gqlerror.List {
+	hidden := map[string]string{}
+	for _, d := range s.ast.Types {
+		for _, f := range d.Fields {
+			if isHidden(f) {
+				hidden[f.Name] = canonical(f)
+			}
+		}
+	}
+	for _, e := range es {
+		at := suggestions.FindStringSubmatchIndex(e.Message)
+		if at == nil {
+			continue
+		}
+		var shown []string
+		for _, m := range suggestion.FindAllStringSubmatch(e.Message[at[2]:at[3]], -1) {
+			name := m[1]
+			if old, ok := hidden[name]; ok {
+				name = old
+			}
+			if !slices.Contains(shown, name) {
+				shown = append(shown, name)
+			}
+		}
+		e.Message = e.Message[:at[0]] + " Did you mean " + core.QuotedOrList(shown...) + "?"
+	}
+	return es
+}
