@@ -153,6 +153,35 @@ func scaled(text string, scale int) string {
 	return sign + whole + "." + fraction
 }
 
+// Overflows reports whether an increment would take a counter beyond what its
+// type shows, or further beyond. Increments of several authors may, but who sees
+// the sum should not add to it in vain.
+func (d Document) Overflows(by Delta) bool {
+	text, err := increment(by.Kind, by.Val)
+	if err != nil || text == "0" {
+		return false
+	}
+	sum := text
+	if payload, ok := d.find(by.Field, by.Kind); ok {
+		sum = addDecimal(string(payload), text)
+	}
+	return (sum[0] == '-') == (text[0] == '-') && beyond(by.Kind.Type(), sum)
+}
+
+// beyond reports whether a sum is not shown as it is, or rounded, but cut off.
+func beyond(t value.Type, sum string) bool {
+	var err error
+	switch t {
+	case value.TypeInt:
+		_, err = strconv.ParseInt(sum, 10, 64)
+	case value.TypeFloat64:
+		_, err = strconv.ParseFloat(sum, 64)
+	case value.TypeFloat32:
+		_, err = strconv.ParseFloat(sum, 32)
+	}
+	return err != nil
+}
+
 // shown returns what readers see of a counter whose exact sum is text.
 func shown(t value.Type, text string) (value.Value, bool) {
 	_, fraction, ok := splitDecimal(text)

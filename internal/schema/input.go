@@ -96,6 +96,10 @@ func (c *Collection) change(current crdt.Document, f *Field, v value.Value) (d c
 		}
 		// Adding nothing is a change only where there was nothing to add to.
 		if d, err = f.delta(v); err != nil || !value.Equal(v, value.OfInt(0)) {
+			if err == nil && current.Overflows(d) {
+				sum, _ := current.Value(f.ID, f.Kind())
+				err = fault.Invalid.Errorf("%s: the counter stands at %s, and adding %s would take it beyond what %s holds: add less, or use another field from here on", f.Name, sum, v, f.TypeName())
+			}
 			return d, err == nil, err
 		}
 		_, counts := current.Value(f.ID, f.Kind())
