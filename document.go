@@ -2,8 +2,6 @@ package pando
 
 import (
 	"encoding/json"
-	"fmt"
-	"time"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
@@ -89,7 +87,11 @@ func shownName(f *schema.Field) string {
 
 // AppendJSON appends the document as JSON: _docID, then the fields that have a
 // value, by name.
-func (d Document) AppendJSON(b []byte) []byte {
+func (d Document) AppendJSON(b []byte) []byte { return d.appendJSON(b, nil) }
+
+// appendJSON writes the fields that inBase64 holds for as encoding/json expects
+// bytes.
+func (d Document) appendJSON(b []byte, inBase64 func(field string) bool) []byte {
 	b = append(b, `{"_docID":`...)
 	b = value.AppendJSONString(b, d.ID.String())
 	if d.doc.Collection != nil {
@@ -102,6 +104,10 @@ func (d Document) AppendJSON(b []byte) []byte {
 				b = append(b, ',')
 				b = value.AppendJSONString(b, shownName(f))
 				b = append(b, ':')
+				if f.Type.Scalar() == value.TypeBlob && inBase64 != nil && inBase64(shownName(f)) {
+					b = appendBase64(b, v)
+					continue
+				}
 				b = v.AppendJSON(b)
 			}
 		}
@@ -112,9 +118,10 @@ func (d Document) AppendJSON(b []byte) []byte {
 // MarshalJSON returns the document as JSON.
 func (d Document) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
 
-// Decode stores the fields in what v points to, as json.Unmarshal does.
+// Decode stores the fields in what v points to, as json.Unmarshal does. A Blob is
+// read into a []byte as its bytes, and into anything else as hexadecimal digits.
 func (d Document) Decode(v any) error {
-	if err := json.Unmarshal(d.AppendJSON(nil), v); err != nil {
+	if err := json.Unmarshal(d.appendJSON(nil, bytesIn(v)), v); err != nil {
 		return fault.Invalid.Errorf("document %s: %w", d.ID, err)
 	}
 	return nil
@@ -159,53 +166,4 @@ func inputs(fields any) ([]schema.Input, error) {
 		return nil, err
 	}
 	return schema.InputsOf(v)
-}
-
-// fromGo converts the common types directly and leaves the rest to encoding/json.
-func fromGo(x any) (value.Value, error) {
-	switch x := x.(type) {
-	case nil:
-		return value.Value{}, nil
-	case bool:
-		return value.OfBool(x), nil
-	case int:
-		return value.OfInt(int64(x)), nil
-	case int64:
-		return value.OfInt(x), nil
-	case string:
-		return value.OfString(x), nil
-	case time.Time:
-		return value.OfString(x.Format(time.RFC3339Nano)), nil
-	case []byte:
-		return value.OfString(fmt.Sprintf("%x", x)), nil
-	case DocID:
-		return value.OfString(x.String()), nil
-	case json.RawMessage:
-		return value.ParseJSON(x)
-	case map[string]any:
-		m := make(map[string]value.Value, len(x))
-		for k, e := range x {
-			v, err := fromGo(e)
-			if err != nil {
-				return v, fault.Invalid.Errorf("field %q: %w", k, err)
-			}
-			m[k] = v
-		}
-		return value.OfMap(m), nil
-	case []any:
-		list := make([]value.Value, len(x))
-		for i, e := range x {
-			v, err := fromGo(e)
-			if err != nil {
-				return v, fault.Invalid.Errorf("element %d: %w", i, err)
-			}
-			list[i] = v
-		}
-		return value.OfList(list), nil
-	}
-	raw, err := json.Marshal(x)
-	if err != nil {
-		return value.Value{}, fault.Invalid.Errorf("a value of type %T: %w", x, err)
-	}
-	return value.ParseJSON(raw)
 }
