@@ -96,8 +96,8 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 		return JoinResult{}, err
 	}
 	info := peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}
+	n.startAfresh(info.ID)
 	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
-	n.pardon(info.ID)
 	if err := n.connect(ctx, info); err != nil {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}

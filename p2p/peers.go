@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -202,7 +203,7 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 	if infos[0].ID == n.host.ID() {
 		return errSelf(infos[0].ID)
 	}
-	n.pardon(infos[0].ID)
+	n.startAfresh(infos[0].ID)
 	if err := n.connect(ctx, infos[0]); err != nil {
 		return err
 	}
@@ -214,6 +215,19 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 		c.next.set(0)
 	}
 	return nil
+}
+
+// startAfresh forgets what went wrong with a peer, and addresses at which it was
+// tried, for somebody who waits: the outcome is to be that of now. What is
+// remembered of a peer is found again by whoever dials it.
+func (n *Node) startAfresh(p peer.ID) {
+	n.pardon(p)
+	if dialer, ok := n.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		dialer.Backoff().Clear(p)
+	}
+	if n.host.Network().Connectedness(p) != network.Connected {
+		n.host.Peerstore().ClearAddrs(p)
+	}
 }
 
 // connect returns when the peer is connected and known to speak Pando's protocol.

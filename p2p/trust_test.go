@@ -1,8 +1,14 @@
 package p2p
 
 import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pandodb/pando"
 )
 
 // Who is pushed one collection is not let into the others, and into nothing more
@@ -42,4 +48,31 @@ func TestAReplicatorTrustsWithItsCollectionsOnly(t *testing.T) {
 			return b.node.has(private) && b.node.has(later), "not all collections came with a replicator of all"
 		})
 	})
+}
+
+// Who connects hears what is wrong now, not what was wrong before.
+func TestAnExplicitConnectIsAlwaysTried(t *testing.T) {
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
+	}
+	a := startNode(t, openDB(t, ""), Config{})
+	db := openDB(t, "")
+	b := startNode(t, db, Config{Listen: []string{free()}})
+	id, there := b.Info().ID, b.Info().Addrs[0]
+	b.Close()
+	for _, addr := range []string{free(), there, there} {
+		err := a.Connect(t.Context(), addr+"/p2p/"+id)
+		if !errors.Is(err, pando.ErrUnavailable) || !strings.Contains(err.Error(), "connection refused") || strings.Count(err.Error(), "/ip4/") != 1 {
+			t.Errorf("got %v, want that %s refuses, and no other address", err, addr)
+		}
+	}
+	startNode(t, db, Config{Listen: []string{there}})
+	if err := a.Connect(t.Context(), there+"/p2p/"+id); err != nil {
+		t.Errorf("the node is there again: %v", err)
+	}
 }
