@@ -62,7 +62,7 @@ func (s *Server) replicators(context.Context, none) ([]Replicator, error) {
 	}
 	all := []Replicator{}
 	for _, r := range n.Replicators() {
-		out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, Behind: r.Behind, Problem: r.Problem}
+		out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, State: r.State, Behind: r.Behind, Problem: r.Problem}
 		if !r.Connected {
 			out.Status = 1
 		}

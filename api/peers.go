@@ -22,7 +22,8 @@ type Replicator struct {
 	Info          PeerInfo
 	Collections   []string // names; empty: all
 	CollectionIDs []string
-	Status        int    // 0: active, 1: the peer is unreachable
+	Status        int // 0: active, 1: the peer is unreachable
+	State         p2p.State
 	Behind        uint64 // changes that the peer has not acknowledged
 	Problem       string `json:",omitempty"`
 }

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -36,6 +37,7 @@ type ReplicatorStatus struct {
 	CollectionIDs []string // none: all
 	Collections   []string // their names
 	Connected     bool
+	State         State  // Active, Unreachable, NotAdmitted or Failing
 	Behind        uint64 // changes of this node, of any collection, not acknowledged yet
 	LastAck       time.Time
 	Problem       string // of the last attempt; "" if it went well
@@ -230,6 +232,16 @@ func (n *Node) Replicators() []ReplicatorStatus {
 		for _, id := range r.collections {
 			s.CollectionIDs = append(s.CollectionIDs, id.String())
 			s.Collections = append(s.Collections, names[id])
+		}
+		switch {
+		case !s.Connected:
+			s.State = Unreachable
+		case errors.Is(r.lastErr, fault.Denied):
+			s.State = NotAdmitted
+		case r.lastErr != nil:
+			s.State = Failing
+		default:
+			s.State = Active
 		}
 		if r.lastErr != nil {
 			s.Problem = r.lastErr.Error()

@@ -22,6 +22,10 @@ const (
 	Differs     State = "differs"
 	Unreachable State = "unreachable"
 	NotAdmitted State = "not admitted"
+
+	// Of replicators only.
+	Active  State = "active"
+	Failing State = "failing" // the problem says why
 )
 
 // Status is what a node holds, and how its peers compare.

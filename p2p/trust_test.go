@@ -76,3 +76,32 @@ func TestAnExplicitConnectIsAlwaysTried(t *testing.T) {
 		t.Errorf("the node is there again: %v", err)
 	}
 }
+
+func TestAReplicatorThatIsNotAdmittedSaysSo(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		a.start()
+		b.start()
+		if err := a.node.AddReplicator(t.Context(), b.addr(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		r := a.node.Replicators()[0]
+		if r.State != NotAdmitted || !strings.Contains(r.Problem, admissionHint) {
+			t.Errorf("%s, %q: want that it is not admitted, and what to do", r.State, r.Problem)
+		}
+		if err := b.node.Connect(t.Context(), a.addr()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Minute, func() (bool, string) {
+			r := a.node.Replicators()[0]
+			return r.State == Active, fmt.Sprintf("%+v", r)
+		})
+		b.stop()
+		eventually(t, 2*time.Minute, func() (bool, string) {
+			r := a.node.Replicators()[0]
+			return r.State == Unreachable, fmt.Sprintf("%+v", r)
+		})
+	})
+}

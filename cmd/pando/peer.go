@@ -175,13 +175,17 @@ func (c *command) replicatorList(cmd *cobra.Command, _ []string) error {
 		if len(r.Collections) > 0 {
 			names = strings.Join(r.Collections, ",")
 		}
-		state := "active"
-		if r.Status != 0 {
-			state = "inactive"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Info.ID, names, state, grouped(r.Behind))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Info.ID, names, r.State, grouped(r.Behind))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Problem != "" {
+			fmt.Fprintf(c.out, "\n%s: %s\n", r.Info.ID, r.Problem)
+		}
+	}
+	return nil
 }
 
 func (c *command) replicatorRemove(cmd *cobra.Command, args []string) error {

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	kept NAME                every document that was acknowledged before a crash is there
 //	converged NAME NAME      wait until both hold the same documents
 //	acknowledged NAME        wait until the peers that the node pushes to have everything
+//	waits URL TEXT ARG…      run pando against a node again and again until it prints TEXT
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
 //	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
@@ -69,6 +70,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"crash":           cmdCrash,
 		"converged":       cmdConverged,
 		"acknowledged":    cmdAcknowledged,
+		"waits":           cmdWaits,
 		"records":         cmdRecords,
 		"exits":           cmdExits,
 		"crash-importing": cmdCrashImporting,
@@ -212,6 +214,23 @@ func cmdAcknowledged(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s is behind after %v: %+v\n%s", n.name, convergeTimeout, all, n.log.last())
+		}
+		time.Sleep(demoPoll)
+	}
+}
+
+func cmdWaits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: waits URL TEXT ARG…")
+	}
+	deadline := time.Now().Add(convergeTimeout)
+	for {
+		ts.Check(ts.Exec("pando", append(args[2:], "--url", args[0])...))
+		if strings.Contains(ts.ReadFile("stdout"), args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("pando %s: not %q after %v", strings.Join(args[2:], " "), args[1], convergeTimeout)
 		}
 		time.Sleep(demoPoll)
 	}
