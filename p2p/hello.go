@@ -275,6 +275,7 @@ func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool 
 				n.log.Warn("a peer offers a collection as another", "peer", p, "error", err)
 				continue
 			}
+			n.noteClashes(p, o.Versions)
 			versions = append(versions, o.Versions...)
 		}
 		secrets[trusted] = append(secrets[trusted], claim{o.Collection, o.Secret})

@@ -41,6 +41,7 @@ type companion struct {
 	last     *report // of the last session over all collections
 	lastErr  error
 	skew     time.Duration
+	clashes  map[string]bool // names of collections that are other ones at the peer
 }
 
 // attempt is how the dialing of a peer goes.

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/schema"
 )
 
 // State is how a peer's copy of a collection compares with the one here. It is
@@ -22,6 +24,8 @@ const (
 	Differs     State = "differs"
 	Unreachable State = "unreachable"
 	NotAdmitted State = "not admitted"
+	// OtherDefinition: the peer has a collection of this name that is another one.
+	OtherDefinition State = "another definition"
 
 	// Of replicators only.
 	Active  State = "active"
@@ -143,15 +147,20 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 	if err != nil {
 		s.Problem = err.Error()
 	}
+	clashing := n.clashes(s.ID)
+	var absent, clash []string
 	for _, sum := range sums {
 		c := PeerCollection{ID: sum.Collection.String(), Name: sum.Name}
 		v := got.Collections[sum.Collection]
 		switch {
 		case !s.Connected || err != nil && v == nil:
 			c.State = Unreachable
+		case v == nil && clashing[sum.Name]:
+			c.State = OtherDefinition
+			clash = append(clash, sum.Name)
 		case v == nil:
 			c.State = NotAdmitted
-			s.Hint = admissionHint
+			absent = append(absent, sum.Name)
 		case v.Equal:
 			c.State, c.Documents = Identical, v.Theirs
 		default:
@@ -159,6 +168,51 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 			c.Differ, c.AtLeast = uint64(v.Differ), v.AtLeast || err != nil
 		}
 		s.Collections = append(s.Collections, c)
+	}
+	var hints []string
+	if len(clash) > 0 {
+		hints = append(hints, "the peer has another definition of "+strings.Join(clash, ", ")+": the same definition is needed on every node")
+	}
+	if len(absent) > 0 {
+		// Which of the two it is, it tells nobody who is not admitted.
+		hints = append(hints, strings.Join(absent, ", ")+": the peer does not have it, or one side does not admit the other: "+admissionHint)
+	}
+	s.Hint = strings.Join(hints, "; ")
+}
+
+// clashes returns the names of collections that a connected peer offered, and that
+// are of other collections here.
+func (n *Node) clashes(id string) map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for p, c := range n.companions {
+		if p.String() == id {
+			return maps.Clone(c.clashes)
+		}
+	}
+	return nil
+}
+
+// noteClashes notes which of the definitions that a peer offered cannot be added,
+// because there is another of that name.
+func (n *Node) noteClashes(p peer.ID, versions [][]byte) {
+	for _, v := range versions {
+		c, err := schema.Decode(v)
+		if err != nil {
+			continue
+		}
+		own, err := n.db.Collection(c.Name)
+		if err != nil || own.ID == c.ID {
+			continue
+		}
+		n.mu.Lock()
+		if with := n.companions[p]; with != nil {
+			if with.clashes == nil {
+				with.clashes = map[string]bool{}
+			}
+			with.clashes[c.Name] = true
+		}
+		n.mu.Unlock()
 	}
 }
 

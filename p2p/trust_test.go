@@ -105,3 +105,45 @@ func TestAReplicatorThatIsNotAdmittedSaysSo(t *testing.T) {
 		})
 	})
 }
+
+// Two nodes that name each other, and mean different things by one name, are told
+// so, and not to name each other.
+func TestStatusTellsAnotherDefinition(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, "type X { a: Int }")
+		addSchema(t, b.db, "type X { a: String }")
+		startAll([]*member{a, b})
+		time.Sleep(10 * time.Second)
+		for _, m := range []*member{a, b} {
+			s, err := m.node.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := s.Peers[0]
+			if p.Collections[0].State != OtherDefinition || !strings.Contains(p.Hint, "another definition of X") || strings.Contains(p.Hint, admissionHint) {
+				t.Errorf("member %d: %s, %q", m.i, p.Collections[0].State, p.Hint)
+			}
+		}
+	})
+}
+
+func TestStatusDoesNotClaimThatThePeerHasIt(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		a.start()
+		b.start()
+		if err := a.node.Connect(t.Context(), b.addr()); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.node.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.Peers[0]
+		if p.Collections[0].State != NotAdmitted || !strings.Contains(p.Hint, "User: the peer does not have it, or") || !strings.Contains(p.Hint, admissionHint) {
+			t.Errorf("%s, %q", p.Collections[0].State, p.Hint)
+		}
+	})
+}
