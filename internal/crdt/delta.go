@@ -81,7 +81,8 @@ func CheckDelta(d Delta) error {
 	if d.Void {
 		return fault.Invalid.Errorf("field %d: the operation is void: give a value of its kind, %v", d.Field, d.Kind)
 	}
-	r := cbor.NewReader(AppendDelta(nil, d))
+	const usual = 128 // bytes of an operation on a scalar
+	r := cbor.NewReader(AppendDelta(make([]byte, 0, usual), d))
 	r.Array()
 	r.Uint()
 	r.Uint()
@@ -95,7 +96,8 @@ func CheckDelta(d Delta) error {
 	}
 	// A value of another kind can be encoded as one that fits; other nodes would
 	// store what they decode.
-	if !bytes.Equal(got.Val.AppendBinary(nil), d.Val.AppendBinary(nil)) {
+	var a, b [usual]byte
+	if !bytes.Equal(got.Val.AppendBinary(a[:0]), d.Val.AppendBinary(b[:0])) {
 		return fault.Invalid.Errorf("field %d: the value does not fit its kind, %v: convert it first", d.Field, d.Kind)
 	}
 	return nil

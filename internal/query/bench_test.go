@@ -57,6 +57,32 @@ func BenchmarkCompile(b *testing.B) {
 	})
 }
 
+// Documents come in by the thousand, as variables of one text.
+func BenchmarkCreate(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := people(b, 0)
+			const text = `mutation ($in: [PMutationInputArg!]!) { create_P(input: $in) { _docID } }`
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				var in strings.Builder
+				for k := range n {
+					if k > 0 {
+						in.WriteByte(',')
+					}
+					fmt.Fprintf(&in, `{"name": "person %d", "city": "city %d", "age": %d, "height": %d.5, "active": true, "born": "1990-01-02T03:04:05Z", "notes": "some words about person %[1]d", "tags": ["a", "b"], "score": %[3]d, "points": 1}`, i, i%97, i%100, i%200)
+					i++
+				}
+				if _, err := d.exec(Request{Query: text, Variables: []byte(`{"in": [` + in.String() + `]}`)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i), "ns/doc")
+		})
+	}
+}
+
 func BenchmarkScan(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		d := people(b, n)

@@ -197,7 +197,7 @@ func addMember(members map[string]value.Value, f *ast.FieldDefinition, v value.V
 // complete checks that nothing that an input object requires is missing.
 func complete(def *ast.Definition, members map[string]value.Value) (value.Value, error) {
 	for _, f := range def.Fields {
-		if v, ok := members[canonical(f)]; f.Type.NonNull && (!ok || v.IsNull()) {
+		if f.Type.NonNull && members[canonical(f)].IsNull() {
 			return value.Value{}, fault.Invalid.Errorf("%s is required", f.Name)
 		}
 	}
@@ -298,7 +298,7 @@ func (in inputs) coerceObject(def *ast.Definition, v value.Value) (value.Value, 
 	if v.Kind() != value.Map {
 		return v, fault.Invalid.Errorf("expected an object of type %s, got %s", def.Name, describe(v))
 	}
-	members := map[string]value.Value{}
+	members := make(map[string]value.Value, v.Len())
 	for name, m := range v.Members() {
 		f := def.Fields.ForName(name)
 		if f == nil {

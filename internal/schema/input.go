@@ -21,7 +21,7 @@ func InputsOf(v value.Value) ([]Input, error) {
 	if v.Kind() != value.Map {
 		return nil, fault.Invalid.Errorf("a document is an object like {\"name\": \"Ada\"}: give one")
 	}
-	var in []Input
+	in := make([]Input, 0, v.Len())
 	for name, val := range v.Members() {
 		in = append(in, Input{name, val})
 	}
@@ -122,7 +122,8 @@ func (c *Collection) change(current crdt.Document, f *Field, v value.Value) (d c
 // same reports whether two values are stored alike; unlike value.Equal it sees
 // that an instant is written with another offset.
 func same(a, b value.Value) bool {
-	return bytes.Equal(a.AppendBinary(nil), b.AppendBinary(nil))
+	var x, y [128]byte
+	return bytes.Equal(a.AppendBinary(x[:0]), b.AppendBinary(y[:0]))
 }
 
 // slot is what an input gives for one field.

@@ -79,7 +79,9 @@ type parser struct {
 	pos    int
 	levels int
 	err    error
-	place  string // of err: line and column
+	place  string   // of err: line and column
+	keys   []string // of the objects that are open, and what is in them and in the lists
+	items  []Value
 	path   string // from the root to where err is, as far as it is known
 }
 
@@ -96,11 +98,18 @@ func (p *parser) fail(format string, args ...any) {
 }
 
 // within says, once something has failed, below which key or index it was.
-func (p *parser) within(step string) {
+func (p *parser) within(step func() string) {
 	const enough = 200 // bytes of a path that a person reads
 	if p.err != nil && len(p.path) < enough {
-		p.path = step + p.path
+		p.path = step() + p.path
 	}
+}
+
+// taken takes the end of a stack off, from start.
+func taken[T any](stack *[]T, start int) []T {
+	end := slices.Clone((*stack)[start:])
+	*stack = (*stack)[:start]
+	return end
 }
 
 // located returns the error with its place in the text and in the value.
@@ -175,19 +184,17 @@ func (p *parser) word(w string) bool {
 
 func (p *parser) list(nesting int) Value {
 	p.pos++
-	list := []Value{}
 	if p.next() == ']' {
 		p.pos++
-		return OfList(list)
+		return OfList([]Value{})
 	}
-	for p.err == nil {
-		list = append(list, p.value(nesting))
-		if p.err != nil {
-			p.within("[" + strconv.Itoa(len(list)-1) + "]")
-			break
-		}
+	start := len(p.items)
+	for i := 0; p.err == nil; i++ {
+		v := p.value(nesting)
+		p.within(func() string { return "[" + strconv.Itoa(i) + "]" })
+		p.items = append(p.items, v)
 		if p.end(']') {
-			return OfList(list)
+			return OfList(taken(&p.items, start))
 		}
 	}
 	return Value{}
@@ -195,29 +202,27 @@ func (p *parser) list(nesting int) Value {
 
 func (p *parser) object(nesting int) Value {
 	p.pos++
-	keys, list := []string{}, []Value{}
 	if p.next() == '}' {
 		p.pos++
-		return ofMembers(keys, list)
+		return ofMembers([]string{}, []Value{})
 	}
+	firstKey, first := len(p.keys), len(p.items)
 	for p.err == nil {
 		if p.next() != '"' {
 			p.fail("unexpected %s where a key in quotes should be", p.here())
 			break
 		}
-		keys = append(keys, p.string())
+		key := p.string()
 		if p.next() != ':' {
 			p.fail("unexpected %s where a colon should be", p.here())
 			break
 		}
 		p.pos++
-		list = append(list, p.value(nesting))
-		if p.err != nil {
-			p.within("." + shown(keys[len(keys)-1]))
-			break
-		}
+		v := p.value(nesting)
+		p.within(func() string { return "." + shown(key) })
+		p.keys, p.items = append(p.keys, key), append(p.items, v)
 		if p.end('}') {
-			return p.unique(ofMembers(keys, list))
+			return p.unique(ofMembers(taken(&p.keys, firstKey), taken(&p.items, first)))
 		}
 	}
 	return Value{}
@@ -367,6 +372,11 @@ func (p *parser) number() Value {
 	}
 	if p.err != nil {
 		return Value{}
+	}
+	if len(fraction) == 0 && len(exponent) == 0 { // the common case allocates nothing
+		if i, err := strconv.ParseInt(string(p.in[start:p.pos]), 10, 64); err == nil {
+			return OfInt(i)
+		}
 	}
 	text := string(p.in[start:p.pos])
 	if i, ok := wholeNumber(text[0] == '-', whole, fraction, exponent); ok {
