@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -104,7 +105,7 @@ func (n *Node) startGossip() error {
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithRawTracer(&losses{n: n}),
-		pubsub.WithLogger(n.log.With("part", "gossip")),
+		pubsub.WithLogger(slog.New(asides{n.log.Handler()}).With("part", "gossip")),
 	)
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)

@@ -73,6 +73,12 @@ func newHost(key ident.Key, listen []string) (*ownHost, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
+	for _, a := range addrs {
+		if t := p.swarm.TransportForListening(a); t == nil || !t.CanDial(a) {
+			p.close()
+			return nil, errListen(a.String(), errNoTransport)
+		}
+	}
 	h, err := basichost.NewHost(p.swarm, &basichost.HostOpts{
 		EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true,
 	})
@@ -235,7 +241,7 @@ func listenAddrs(texts []string) ([]ma.Multiaddr, error) {
 	for _, s := range texts {
 		a, err := ma.NewMultiaddr(s)
 		if err != nil {
-			return nil, fault.Invalid.Errorf("address to listen on %q: %w: write it as /ip4/127.0.0.1/tcp/9171 or /ip4/0.0.0.0/udp/9171/quic-v1", s, err)
+			return nil, errListen(s, err)
 		}
 		addrs = append(addrs, a)
 		if ps := a.Protocols(); ps[len(ps)-1].Code == ma.P_TCP {
@@ -243,6 +249,12 @@ func listenAddrs(texts []string) ([]ma.Multiaddr, error) {
 		}
 	}
 	return slices.CompactFunc(addrs, ma.Multiaddr.Equal), nil
+}
+
+var errNoTransport = errors.New("no transport listens there")
+
+func errListen(addr string, why error) error {
+	return fault.Invalid.Errorf("address to listen on %q: %w: write it as /ip4/127.0.0.1/tcp/9171 or /ip4/0.0.0.0/udp/9171/quic-v1", addr, why)
 }
 
 // resources bounds what peers may hold open. The limits of the protocols are the

@@ -132,10 +132,20 @@ func TestAPortInUseIsAnError(t *testing.T) {
 
 func TestAddressesSayWhatIsWrong(t *testing.T) {
 	db := openDB(t, "")
-	for _, c := range []Config{{Peers: []string{"/ip4/127.0.0.1/tcp/9171"}}, {Peers: []string{"localhost:9171"}}, {Listen: []string{"0.0.0.0:9171"}}} {
+	for _, c := range []Config{{Peers: []string{"/ip4/127.0.0.1/tcp/9171"}}, {Peers: []string{"localhost:9171"}}, {Listen: []string{"0.0.0.0:9171"}},
+		{Listen: []string{"/ip4/127.0.0.1"}}, {Listen: []string{"/ip4/127.0.0.1/udp/9171"}}, {Listen: []string{"/ip4/127.0.0.1/quic-v1"}}} {
 		if _, err := Start(t.Context(), db, c); !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "write it as") {
 			t.Errorf("%+v: got %v, want Invalid and how to write it", c, err)
 		}
+	}
+}
+
+func TestStartAndCloseAreQuiet(t *testing.T) {
+	var said strings.Builder
+	n := startNode(t, openDB(t, ""), Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	n.Close()
+	if said.Len() > 0 {
+		t.Errorf("a node that was started and closed says at info:\n%s", &said)
 	}
 }
 
