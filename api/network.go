@@ -230,8 +230,12 @@ func peerStatus(p p2p.PeerStatus) PeerStatus {
 	return out
 }
 
-// rootOf is one name for the contents of several collections.
+// rootOf is one name for the contents of several collections; of a single one it is
+// that collection's own root.
 func rootOf(all []pando.Summary) string {
+	if len(all) == 1 {
+		return pando.CID(all[0].Root).String()
+	}
 	all = slices.SortedFunc(slices.Values(all), func(a, b pando.Summary) int {
 		return bytes.Compare(a.Collection[:], b.Collection[:])
 	})

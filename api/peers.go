@@ -45,7 +45,7 @@ type JoinProgress struct {
 // Joined is how a join ended: everything the other node had is here, durably.
 type Joined struct {
 	Documents uint64 `json:"documents"`
-	Root      string `json:"root"` // of all joined collections together
+	Root      string `json:"root"` // of the joined collection, or of all of them together: see Status
 	Bytes     uint64 `json:"bytes"`
 	Millis    int64  `json:"milliseconds"`
 }
@@ -57,7 +57,7 @@ func (j Joined) Took() time.Duration { return time.Duration(j.Millis) * time.Mil
 type Status struct {
 	Peer        string             `json:"peer,omitempty"` // id of this node
 	Documents   uint64             `json:"documents"`      // of all collections, without those deleted
-	Root        string             `json:"root"`           // over all collections
+	Root        string             `json:"root"`           // over all collections; of a single one, its own
 	Collections []CollectionStatus `json:"collections"`
 	Peers       []PeerStatus       `json:"peers"`
 	Traffic     Traffic            `json:"traffic"`

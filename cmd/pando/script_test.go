@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //	converged NAME NAME      wait until both hold the same documents
 //	acknowledged NAME        wait until the peers that the node pushes to have everything
 //	waits URL TEXT ARG…      run pando against a node again and again until it prints TEXT
+//	root-in-status NAME      the root that was printed last is one that NAME's status prints
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
 //	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
@@ -71,6 +72,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"converged":       cmdConverged,
 		"acknowledged":    cmdAcknowledged,
 		"waits":           cmdWaits,
+		"root-in-status":  cmdRootInStatus,
 		"records":         cmdRecords,
 		"exits":           cmdExits,
 		"crash-importing": cmdCrashImporting,
@@ -233,6 +235,22 @@ func cmdWaits(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("pando %s: not %q after %v", strings.Join(args[2:], " "), args[1], convergeTimeout)
 		}
 		time.Sleep(demoPoll)
+	}
+}
+
+func cmdRootInStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: root-in-status NAME")
+	}
+	printed := ts.ReadFile("stdout")
+	_, rest, _ := strings.Cut(printed, "root ")
+	root, _, _ := strings.Cut(rest, " ")
+	status, err := clusterOf(ts).node(ts, args[0]).client.LocalStatus(context.Background())
+	ts.Check(err)
+	var said strings.Builder
+	ts.Check(showStatus(&said, status))
+	if root == "" || !strings.Contains(said.String(), " "+root+"\n") {
+		ts.Fatalf("root %q is not in the status of %s:\n%s", root, args[0], &said)
 	}
 }
 
