@@ -218,7 +218,7 @@ func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
 }
 
 func trafficOf(c p2p.Counters) Traffic {
-	return Traffic{Sent: c.Sent + c.GossipSent, Received: c.Received + c.GossipReceived}
+	return Traffic{Sent: c.Sent + c.GossipSent, Received: c.Received + c.GossipReceived, RoundTrips: c.RoundTrips}
 }
 
 func peerStatus(p p2p.PeerStatus) PeerStatus {

@@ -96,6 +96,8 @@ type PeerCollection struct {
 type Traffic struct {
 	Sent     uint64 `json:"sent"`
 	Received uint64 `json:"received"`
+	// RoundTrips is how often the node waited for an answer of a peer it had asked.
+	RoundTrips uint64 `json:"roundTrips"`
 }
 
 type replicatorChange struct {

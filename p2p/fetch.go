@@ -40,7 +40,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 		return total, err
 	}
 	n.count.Fetches.Add(1)
-	w := newWire(s, &n.traffic)
+	w := newAsking(s, &n.traffic)
 	defer context.AfterFunc(ctx, w.abort)()
 	defer n.keepAlive(ctx, s.Conn(), w)()
 	defer func() { total.Bytes = w.bytes() }()

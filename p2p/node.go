@@ -47,6 +47,7 @@ type Config struct {
 // Counters say what a node did since its start.
 type Counters struct {
 	Received, Sent                    uint64 // bytes of sync and fetch streams
+	RoundTrips                        uint64 // times that this node waited for an answer on one
 	GossipReceived, GossipSent        uint64 // bytes of announcements
 	Sessions, Served, Fetches         uint64
 	Merged                            uint64 // commits that came from peers
@@ -310,7 +311,7 @@ func rank(a ma.Multiaddr) int {
 func (n *Node) Counters() Counters {
 	c := &n.count
 	all := Counters{
-		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(),
+		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(), RoundTrips: n.traffic.roundTrips.Load(),
 		GossipReceived: c.GossipReceived.Load(), GossipSent: c.GossipSent.Load(),
 		Sessions: c.Sessions.Load(), Served: c.Served.Load(), Fetches: c.Fetches.Load(),
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),

@@ -190,6 +190,9 @@ func TestInSyncCheckIsSmall(t *testing.T) {
 		after := a.node.Counters()
 		sent, received := after.Sent-before.Sent, after.Received-before.Received
 		t.Logf("%d bytes out, %d bytes in, %v", sent, received, took)
+		if n := after.RoundTrips - before.RoundTrips; n != 1 {
+			t.Errorf("%d round trips, want 1", n)
+		}
 		if sent > 100 || received > 100 || took > 60*time.Millisecond || len(got.Collections) != 1 {
 			t.Errorf("%d bytes out, %d bytes in, %v: want at most 100 each way and one round trip", sent, received, took)
 		}

@@ -112,7 +112,7 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 		return report{}, err
 	}
 	n.count.Sessions.Add(1)
-	w := newWire(s, &n.traffic)
+	w := newAsking(s, &n.traffic)
 	defer context.AfterFunc(ctx, w.abort)()
 	defer n.keepAlive(ctx, s.Conn(), w)()
 	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}

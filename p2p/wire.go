@@ -31,13 +31,23 @@ type wire struct {
 	patient       time.Duration // how long a read may take
 	read, written atomic.Int64
 	traffic       *traffic
+	asks          bool        // this side opened the stream: what it reads are answers
+	asked         atomic.Bool // it sent something since it last read
 }
 
-// traffic counts the bytes of many wires.
-type traffic struct{ received, sent atomic.Uint64 }
+// traffic counts the bytes of many wires, and how often the side that asks had to
+// wait for an answer.
+type traffic struct{ received, sent, roundTrips atomic.Uint64 }
 
 func newWire(s stream, t *traffic) *wire {
 	return &wire{s: s, r: bufio.NewReaderSize(s, 4<<10), patient: frameTimeout, traffic: t}
+}
+
+// newAsking returns a wire over a stream that this side opened.
+func newAsking(s stream, t *traffic) *wire {
+	w := newWire(s, t)
+	w.asks = true
+	return w
 }
 
 // message is what a frame carries. Its type is the first item of the array.
@@ -60,6 +70,7 @@ func (w *wire) send(m message) error {
 	frame := w.out[room-n:]
 	copy(frame, head[:n])
 
+	w.asked.Store(w.asks)
 	w.s.SetWriteDeadline(time.Now().Add(frameTimeout)) // a stream without deadlines is bounded by its peer's
 	if _, err := w.s.Write(frame); err != nil {
 		return fault.Unavailable.Errorf("send: %w", err)
@@ -95,6 +106,9 @@ func (w *wire) receive() (message, error) {
 // frame reads the bytes of the next frame into memory of its own, because
 // messages alias it.
 func (w *wire) frame() ([]byte, error) {
+	if w.asked.CompareAndSwap(true, false) {
+		w.traffic.roundTrips.Add(1)
+	}
 	w.s.SetReadDeadline(time.Now().Add(w.patient))
 	size, err := binary.ReadUvarint(w.r)
 	if err == io.EOF {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,7 +128,7 @@ func (b *bench) resync(ctx context.Context, ada, bob *child) error {
 	if err != nil {
 		return err
 	}
-	var took, moved figures
+	var took, moved, waits figures
 	for round := range rounds {
 		if err := bob.stop(); err != nil {
 			return err
@@ -146,16 +147,24 @@ func (b *bench) resync(ctx context.Context, ada, bob *child) error {
 		if err := converge(ctx, ada.client, bob.client); err != nil {
 			return err
 		}
+		// bob has just started: what it counts is of this meeting, and so is what
+		// ada asked since.
+		here, err := bob.client.LocalStatus(ctx)
+		if err != nil {
+			return err
+		}
 		took = append(took, micros(time.Since(begun)))
 		after, err := ada.client.LocalStatus(ctx)
 		if err != nil {
 			return err
 		}
+		waits = append(waits, float64(here.Traffic.RoundTrips+after.Traffic.RoundTrips-before.Traffic.RoundTrips))
 		moved = append(moved, float64(after.Traffic.Sent+after.Traffic.Received-before.Traffic.Sent-before.Traffic.Received))
 	}
 	what := fmt.Sprintf("resync after a restart, %d of %s differ", differing, grouped(b.documents))
 	b.figure(what+", time", took, span, "")
 	b.figure(what+", bytes", moved, bytesText, "")
+	b.figure(what+", round trips", waits, func(n float64) string { return strconv.Itoa(int(n)) }, "")
 	return nil
 }
 
