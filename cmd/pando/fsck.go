@@ -89,7 +89,10 @@ func rebuiltText(r pando.Rebuilt) string {
 	if r.Unreadable > 0 {
 		text += fmt.Sprintf("; stepped over %s, and nobody knows how much was there", plural(r.Unreadable, "unreadable place"))
 	}
-	if r.Lost+r.Unreadable > 0 {
+	if r.Gathered && r.Unreadable == 0 {
+		text += "; gathered from files that could not be read in order, so something may be missing"
+	}
+	if r.Gathered || r.Lost+r.Unreadable > 0 {
 		text += "; start the node: a peer that has what is missing gives it back"
 	}
 	return text

@@ -49,7 +49,11 @@ func opening(err error) error {
 		}
 		return fault.Corrupt.Errorf("a file is missing; %s: %w", mend, plain(err))
 	}
-	return classify(err)
+	err = classify(err)
+	if number := syscall.Errno(0); fault.Of(err) == nil && !errors.As(err, &number) {
+		return fault.Corrupt.Errorf("%w; %s", err, mend) // nothing that the system said
+	}
+	return err
 }
 
 // corrupt says which file is damaged, and which keys are in it, when known.

@@ -64,6 +64,9 @@ type DB struct {
 	room   *room
 	lock   io.Closer
 
+	unreplayed int64 // bytes of the newest log
+	short      bool  // the list of tables is cut short
+
 	writing sync.Mutex // held while a batch is applied: first it is made sure that the engine can
 
 	mu     sync.Mutex // guards closed, users
@@ -98,6 +101,40 @@ func (db *DB) engineOptions(cache *pebble.Cache, log logger) *pebble.Options {
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
 	return o
+}
+
+// Whole returns nil if the database, opened for reading only, is all that is in its
+// files. If not, a power loss or damage has cut something off, and Salvage may find it
+// until the database is opened for writing.
+func (db *DB) Whole() error {
+	if db.unreplayed > 0 {
+		return fault.Corrupt.Errorf("the end of the log cannot be read")
+	}
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	names, err := db.unlisted()
+	if err == nil && len(names) > 0 {
+		return fault.Corrupt.Errorf("table %s is in no list", names[0])
+	}
+	return classify(err)
+}
+
+// unlisted returns the tables that are there and not in use.
+func (db *DB) unlisted() (unlisted []string, err error) {
+	used := map[string]bool{}
+	tables, err := db.tables(nil)
+	for _, t := range tables {
+		used[t.name] = true
+	}
+	names, e := db.fs.List(db.dir)
+	for _, name := range names {
+		if _, kind := fileNumber(name); kind == ".sst" && !used[name] {
+			unlisted = append(unlisted, name)
+		}
+	}
+	return unlisted, errors.Join(err, e)
 }
 
 // Close waits for the snapshots and transactions still open, then closes the

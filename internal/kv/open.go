@@ -121,8 +121,13 @@ func roomToOpen(dir string, files vfs.FS) error {
 // engine tries again for ever. One that was given up waits in the guard, where it
 // can do no harm, until the process ends.
 func (db *DB) start(o *pebble.Options, log *slog.Logger) (*pebble.DB, error) {
-	if err := checkFiles(db.dir, o.FS, log); err != nil {
+	if err := db.checkFiles(log); err != nil {
 		return nil, err
+	}
+	if db.short && !o.ReadOnly {
+		if err := db.checkUnlisted(o); err != nil {
+			return nil, err
+		}
 	}
 	type result struct {
 		engine *pebble.DB
@@ -152,8 +157,8 @@ func (db *DB) start(o *pebble.Options, log *slog.Logger) (*pebble.DB, error) {
 
 // checkFiles finds what the engine does not complain of: without a list of tables it
 // would begin a new database, and remove the tables of the old one.
-func checkFiles(dir string, files vfs.FS, log *slog.Logger) error {
-	names, err := files.List(dir)
+func (db *DB) checkFiles(log *slog.Logger) error {
+	names, err := db.fs.List(db.dir)
 	if err != nil {
 		return err
 	}
@@ -171,10 +176,33 @@ func checkFiles(dir string, files vfs.FS, log *slog.Logger) error {
 		return fault.Corrupt.Errorf("file marker.manifest is missing, which names the list of tables; %s", mend)
 	case listed && !has("marker.format-version.", ""):
 		return fault.Corrupt.Errorf("file marker.format-version is missing; %s", mend)
-	case listed && !has("", ".log") && log != nil:
-		log.Warn("storage: there is no log: what was written last may be lost; sync with a peer", "dir", dir)
+	case listed && !has("", ".log"):
+		db.unreplayed = 1 // at least
+		warn(log, "storage: there is no log: what was written last may be lost; "+mend, "dir", db.dir)
+		return nil
+	}
+	if listed {
+		short, err := checkManifest(db.dir, db.fs, names)
+		if err != nil {
+			return err
+		}
+		db.short = short
+	}
+	name, n, err := unreplayed(db.dir, db.fs, names)
+	if err != nil {
+		return err
+	}
+	if db.unreplayed = n; n > 0 {
+		warn(log, "storage: the end of the newest log cannot be read: a power loss cut the last write short, or it is damaged; sync with a peer",
+			"file", name, "bytes", n)
 	}
 	return nil
+}
+
+func warn(log *slog.Logger, text string, args ...any) {
+	if log != nil {
+		log.Warn(text, args...)
+	}
 }
 
 // openEngine opens the engine, which panics on some damaged files.

@@ -15,11 +15,12 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
-// Problem is damage that Verify found.
+// Problem is damage that Verify or Salvage found.
 type Problem struct {
 	File        string // its name in the directory of the database
 	Offset      int64  // of the damaged block, or -1 if it is the file as a whole
 	Size        int64  // of the block
+	Mended      bool   // by Salvage: nothing is lost
 	First, Last []byte // the keys of the table: what is damaged lies between them
 	Err         error  // of kind Corrupt
 }
@@ -75,8 +76,8 @@ func (db *DB) tables(done map[string]bool) ([]table, error) {
 
 func (db *DB) verify(ctx context.Context, t table, report func(Problem)) error {
 	bad := func(offset, size int64, err error) {
-		report(Problem{t.name, offset, size, t.first, t.last,
-			fault.Corrupt.Errorf("file %s is damaged: %w", t.name, plain(err))})
+		report(Problem{File: t.name, Offset: offset, Size: size, First: t.first, Last: t.last,
+			Err: fault.Corrupt.Errorf("file %s is damaged: %w", t.name, plain(err))})
 	}
 	r, err := db.openTable(t)
 	if errors.Is(err, fs.ErrNotExist) && !db.live(t) {

@@ -69,9 +69,12 @@ func (c *check) bad(what string, name any, format string, args ...any) {
 
 // commits checks commit by commit, document by document.
 func (c *check) commits() error {
-	for h := range histories(c.snap, c.report) {
-		if c.ctx.Err() != nil {
-			return context.Cause(c.ctx)
+	for h, err := range histories(c.snap, c.report) {
+		if err == nil && c.ctx.Err() != nil {
+			err = context.Cause(c.ctx)
+		}
+		if err != nil {
+			return err
 		}
 		if err := c.history(h); err != nil {
 			return err
@@ -194,13 +197,14 @@ type entry struct {
 
 // histories yields the stored commits, grouped by document, in the order of the
 // keys. What has no place there is told to bad.
-func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
-	return func(yield func(lineage) bool) {
-		damaged := func(from []byte, err error) {
-			bad(Problem{"file", "table of commits", fmt.Sprintf("stepped over what is unreadable from key %x on: %v", from, err)})
-		}
+func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq2[lineage, error] {
+	return func(yield func(lineage, error) bool) {
 		var h lineage
-		for e := range salvage(snap, tableCommit, preciseCommit, damaged) {
+		for e, err := range snap.Scan([]byte{tableCommit}, []byte{tableCommit + 1}) {
+			if err != nil {
+				yield(lineage{}, err)
+				return
+			}
 			at, err := parseCommitKey(e.Key)
 			if err != nil {
 				bad(Problem{"commit", fmt.Sprintf("%x", e.Key), err.Error()})
@@ -208,7 +212,7 @@ func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
 			}
 			if len(h.entries) > 0 && (at.coll != h.coll || at.doc != h.doc) {
 				h.verify()
-				if !yield(h) {
+				if !yield(h, nil) {
 					return
 				}
 				h.entries = nil
@@ -220,7 +224,7 @@ func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq[lineage] {
 		}
 		if len(h.entries) > 0 {
 			h.verify()
-			yield(h)
+			yield(h, nil)
 		}
 	}
 }

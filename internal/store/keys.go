@@ -35,6 +35,7 @@ const (
 	globalVersion   = 'v' // schema version digest → encoded version
 	globalActive    = 'c' // collection ID → short number, active version, local description
 	globalOrigin    = 'o' // short number → peer
+	globalLost      = 'l' // collection ID → short number, of documents whose schema damage took
 	formatVersion   = 1
 	commitKeySize   = 1 + 4 + 32 + 8 + 32
 	documentKeySize = 1 + 4 + 32

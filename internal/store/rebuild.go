@@ -23,6 +23,9 @@ type Rebuilt struct {
 	// many commits were lost there nobody knows: they are not in Lost. The same sync
 	// fetches them again; what only this node had is gone.
 	Unreadable int
+	// Gathered says that the files could not be read in order. What could be read in
+	// them is there; if a file is missing, nobody knows what was in it.
+	Gathered bool
 }
 
 // Rebuild makes the database in dir anew from what is not derived: commits,
@@ -74,8 +77,9 @@ func wantDatabase(fs kv.FS, dir string) error {
 func lockSwap(fs kv.FS, dir string) (io.Closer, error) { return kv.Lock(dir+".lock", fs) }
 
 const (
-	suffixFresh = ".fresh" // being made
-	suffixReady = ".ready" // made; replaces the old one
+	suffixFresh    = ".fresh"    // being made
+	suffixReady    = ".ready"    // made; replaces the old one
+	suffixGathered = ".gathered" // what was found in damaged files
 )
 
 // swap puts the fresh directory in the place of the old one: once it is called
@@ -125,12 +129,44 @@ func rename(fs kv.FS, from, to string) error {
 	return nil
 }
 
+// rebuildInto reads the database in order, if that goes, and else gathers what is in
+// its files.
 func rebuildInto(ctx context.Context, fs kv.FS, from, to string, o Options, report func(Problem)) (r Rebuilt, err error) {
-	old, err := kv.Open(from, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger, ReadOnly: true})
+	// Nobody is told of problems before it is clear that this is the way.
+	var problems []Problem
+	r, err = rebuildFrom(ctx, from, to, o, func(p Problem) { problems = append(problems, p) }, false)
+	if !errors.Is(err, fault.Corrupt) {
+		for _, p := range problems {
+			report(p)
+		}
+		return r, err
+	}
+	report(Problem{"file", from, fmt.Sprintf("gathering what can be read in the files, because of this: %v", err)})
+	gathered := from + suffixGathered
+	if err := errors.Join(fs.RemoveAll(to), fs.RemoveAll(gathered)); err != nil {
+		return r, fmt.Errorf("rebuild: %w", err)
+	}
+	defer func() { err = errors.Join(err, fs.RemoveAll(gathered)) }()
+	bad, err := gather(ctx, from, gathered, o, report)
+	if err != nil {
+		return r, err
+	}
+	r, err = rebuildFrom(ctx, gathered, to, o, report, true)
+	r.Unreadable += bad
+	return r, err
+}
+
+// rebuildFrom makes the directory to from what another holds. It reports damage of the
+// other as Corrupt.
+func rebuildFrom(ctx context.Context, from, to string, o Options, report func(Problem), gathered bool) (r Rebuilt, err error) {
+	old, err := kv.Open(from, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, ReadOnly: true})
 	if err != nil {
 		return r, err
 	}
 	defer old.Close()
+	if err := old.Whole(); err != nil {
+		return r, err
+	}
 	snap := old.Snapshot()
 	defer snap.Close()
 	if v, ok, err := snap.Get(globalKey(globalFormat)); err != nil {
@@ -145,6 +181,7 @@ func rebuildInto(ctx context.Context, fs kv.FS, from, to string, o Options, repo
 		return r, err
 	}
 	b := &rebuild{ctx: ctx, old: snap, new: db, report: report, counts: map[short]count{}}
+	b.done.Gathered = gathered
 	if b.rand = o.Rand; b.rand == nil {
 		b.rand = rand.Reader
 	}
@@ -168,9 +205,12 @@ func (b *rebuild) run() error {
 	if err := b.kept(); err != nil {
 		return err
 	}
-	for h := range histories(b.old, b.unreadable) {
-		if b.ctx.Err() != nil {
-			return context.Cause(b.ctx)
+	for h, err := range histories(b.old, b.unreadable) {
+		if err == nil && b.ctx.Err() != nil {
+			err = context.Cause(b.ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("rebuild: the commits: %w", err)
 		}
 		b.history(h)
 		if b.batch.Size() >= rebuildBatch {
@@ -182,7 +222,7 @@ func (b *rebuild) run() error {
 	for n, k := range b.counts {
 		b.batch.Set(collectionPrefix(tableCount, n), k.append(nil))
 	}
-	if b.done.Lost+b.done.Unreadable > 0 {
+	if b.done.Gathered || b.done.Lost+b.done.Unreadable > 0 {
 		// The numbers of what was lost will be given again, to other commits.
 		var epoch [16]byte
 		if _, err := io.ReadFull(b.rand, epoch[:]); err != nil {
@@ -193,20 +233,15 @@ func (b *rebuild) run() error {
 	return b.flush()
 }
 
-// kept copies what is not derived, besides the commits. Without the schema the
-// rest means nothing; notes are a help.
+// kept copies what is not derived, besides the commits.
 func (b *rebuild) kept() error {
-	for e, err := range b.old.Scan([]byte{tableGlobal}, []byte{tableGlobal + 1}) {
-		if err != nil {
-			return fmt.Errorf("rebuild: the schema: %w", err)
+	for _, table := range []byte{tableGlobal, tableNote} {
+		for e, err := range b.old.Scan([]byte{table}, []byte{table + 1}) {
+			if err != nil {
+				return fmt.Errorf("rebuild: schema and notes: %w", err)
+			}
+			b.batch.Set(e.Key, e.Value)
 		}
-		b.batch.Set(e.Key, e.Value)
-	}
-	damaged := func(from []byte, err error) {
-		b.unreadable(Problem{"file", "table of notes", fmt.Sprintf("stepped over what is unreadable from key %x on: %v", from, err)})
-	}
-	for e := range salvage(b.old, tableNote, preciseNote, damaged) {
-		b.batch.Set(e.Key, e.Value)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type Set struct {
 	byName map[string]*schema.Collection
 	byID   map[dag.CollectionID]*member
 	last   short
+	lost   map[dag.CollectionID]short // documents are here, the schema is not
 }
 
 type member struct {
@@ -28,8 +29,8 @@ type member struct {
 	short short
 }
 
-func newSet(ms []*member, last short) *Set {
-	s := &Set{byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last}
+func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
+	s := &Set{byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last, lost: lost}
 	for _, m := range ms {
 		s.byName[m.Name] = m.Collection
 		s.byID[m.ID] = m
@@ -89,11 +90,15 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 			return nil, nil, fault.Exists.Errorf("collection already exists. Name: %s", c.Name)
 		}
 		names[c.Name] = true
-		last++
-		m := &member{c, last}
+		n, ok := s.lost[c.ID]
+		if !ok {
+			last++
+			n = last
+		}
+		m := &member{c, n}
 		ms, added = append(ms, m), append(added, m)
 	}
-	next := newSet(ms, last)
+	next := newSet(ms, last, s.lost)
 	if err := schema.CheckTogether(next.list); err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +145,14 @@ func loadSet(r reader) (*Set, error) {
 		last = max(last, m.short)
 		ms = append(ms, m)
 	}
-	return newSet(ms, last), nil
+	lost, err := loadLost(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range lost {
+		last = max(last, n)
+	}
+	return newSet(ms, last, lost), nil
 }
 
 func loadVersion(r reader, version dag.Digest, indexes []schema.Index) (*schema.Collection, error) {

@@ -142,14 +142,14 @@ func (s *Store) load() error {
 	if !ok {
 		for e, err := range snap.Scan(nil, nil) {
 			if err == nil {
-				err = fault.Corrupt.Errorf("the directory has no format version, but an entry %.20q: it is no pando directory, or damaged", e.Key)
+				err = fault.Corrupt.Errorf("the directory has no format version, but an entry %.20q: it is no pando directory, or damaged: run 'pando fsck --rebuild', then sync with a peer", e.Key)
 			}
 			return err
 		}
 		if err := s.create(); err != nil {
 			return err
 		}
-		s.set.Store(newSet(nil, 0))
+		s.set.Store(newSet(nil, 0, nil))
 		return nil
 	}
 	if err := checkFormat(v); err != nil {
@@ -190,6 +190,11 @@ func (s *Store) load() error {
 	}
 	for m := range set.members() {
 		if s.counts[m.short], err = readCount(snap, m.short); err != nil {
+			return err
+		}
+	}
+	for _, n := range set.lost {
+		if s.counts[n], err = readCount(snap, n); err != nil {
 			return err
 		}
 	}
