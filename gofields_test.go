@@ -62,7 +62,7 @@ func TestStructsHoldBytes(t *testing.T) {
 	in := scan{
 		shelf: shelf{"attic"}, stamp: &stamp{"Ada"}, Title: "Map", Cover: []byte{0, 255}, Hash: [4]byte{1, 2, 3, 4}, Pages: [][]byte{{1}, {}, {2, 3}},
 		Taken: time.Date(2024, 2, 29, 12, 0, 0, 5, time.UTC), Number: 7, Weight: &weight, Tags: []string{"a"},
-		Meta: map[string][]byte{"x": {171}}, Level: 3, Big: "9007199254740993", Skipped: make(chan int),
+		Meta: map[string][]byte{"x": {171}}, Level: 3, Big: "9007199254740993", Skipped: make(chan int), private: 1,
 	}
 	var got pando.Document
 	err := db.Update(t.Context(), func(tx *pando.Tx) error {
