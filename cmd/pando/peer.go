@@ -86,13 +86,19 @@ func (c *command) peerConnect(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// peerID returns the peer that an argument names: an id, or a multiaddr that ends with one.
+func peerID(arg string) (string, error) {
+	if !strings.Contains(arg, "/") {
+		return arg, nil
+	}
+	id, _, err := splitAddr(arg)
+	return id, err
+}
+
 func (c *command) peerForget(cmd *cobra.Command, args []string) error {
-	id := args[0]
-	if strings.Contains(id, "/") {
-		var err error
-		if id, _, err = splitAddr(id); err != nil {
-			return err
-		}
+	id, err := peerID(args[0])
+	if err != nil {
+		return err
 	}
 	node, err := c.client()
 	if err != nil {
@@ -189,12 +195,9 @@ func (c *command) replicatorList(cmd *cobra.Command, _ []string) error {
 }
 
 func (c *command) replicatorRemove(cmd *cobra.Command, args []string) error {
-	id := args[0]
-	if strings.Contains(id, "/") {
-		var err error
-		if id, _, err = splitAddr(id); err != nil {
-			return err
-		}
+	id, err := peerID(args[0])
+	if err != nil {
+		return err
 	}
 	node, err := c.client()
 	if err != nil {
