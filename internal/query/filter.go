@@ -67,15 +67,8 @@ func (c *compiler) member(s scope, name string, operand value.Value) (predicate,
 	}
 	holds := t.holds
 	switch f.role {
-	case roleValue: // the common case, without a call between
-		id, kind := f.ID, f.Kind()
-		return when(func(_ *run, r *row) bool {
-			if r == nil {
-				return holds(value.Value{})
-			}
-			v, _ := r.State.Value(id, kind)
-			return holds(v)
-		}), nil
+	case roleValue:
+		return onField(f.Field, holds), nil
 	case roleDocID:
 		return onID(s, operand, holds), nil
 	}

@@ -103,14 +103,7 @@ func (c *compiler) reader(g *collection, f *field) reader {
 			return value.Value{}
 		}
 	}
-	id, kind := f.ID, f.Kind()
-	return func(_ *run, r *row) value.Value {
-		if r == nil {
-			return value.Value{}
-		}
-		v, _ := r.State.Value(id, kind)
-		return v
-	}
+	return fieldReader(f.Field)
 }
 
 // sortBy yields rows in the order of keys, those with equal keys as they came.

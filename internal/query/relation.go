@@ -3,8 +3,8 @@ package query
 import (
 	"iter"
 
-	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -16,8 +16,7 @@ type relation struct {
 	deleted bool
 	// One side of a relation stores the docID of the other.
 	near bool // this side does
-	ref  crdt.FieldID
-	kind crdt.Kind
+	ref  *schema.Field
 	// filter is on the documents that are grouped or looked for.
 	filter predicate
 	text   string
@@ -32,13 +31,13 @@ func (c *compiler) relation(g *collection, f *field) *relation {
 	if !to.near {
 		ref, _ = g.Opposite(f.Field, to.target.Collection) // it has one, or the field would be hidden
 	}
-	to.ref, to.kind = ref.ID, ref.Kind()
+	to.ref = ref
 	return to
 }
 
 // reference returns the docID that a row stores for the relation.
 func (to *relation) reference(r *row) (dag.DocID, bool) {
-	v, _ := r.State.Value(to.ref, to.kind)
+	v := to.ref.Value(r.State)
 	if v.Kind() != value.Ref {
 		return dag.DocID{}, false
 	}

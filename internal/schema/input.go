@@ -105,7 +105,7 @@ func (c *Collection) change(current crdt.Document, f *Field, v value.Value) (d c
 		_, counts := current.Value(f.ID, f.Kind())
 		return d, !counts, nil
 	}
-	old, _ := current.Value(f.ID, f.Kind())
+	old := f.Value(current)
 	if same(old, v) && (f.Rule != crdt.MVR || len(current.Conflicts(f.ID, f.Kind())) == 0) {
 		return d, false, nil
 	}

@@ -40,6 +40,8 @@ type Field struct {
 	Relation string // of a relation: its name; both sides carry the same
 	Default  *value.Value
 	Size     int // of a list: its exact length, 0 if free
+
+	derive func(crdt.Document) value.Value // nil: the field shows its own cell
 }
 
 // Limits of one collection. They keep a document within the 4,096 operations and

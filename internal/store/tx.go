@@ -67,10 +67,7 @@ type Doc struct {
 }
 
 // Value returns the visible value of a field, Null if it has none.
-func (d Doc) Value(f *schema.Field) value.Value {
-	v, _ := d.State.Value(f.ID, f.Kind())
-	return v
-}
+func (d Doc) Value(f *schema.Field) value.Value { return f.Value(d.State) }
 
 // Deleted reports whether the document is deleted.
 func (d Doc) Deleted() bool { return d.State.Deleted() }

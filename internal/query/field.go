@@ -1,0 +1,44 @@
+package query
+
+import (
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// fieldReader returns how a stored field is read from a row: directly from its
+// cell, unless the field has more than that.
+func fieldReader(f *schema.Field) reader {
+	if f.IsDerived() {
+		return func(_ *run, r *row) value.Value {
+			if r == nil {
+				return value.Value{}
+			}
+			return f.Value(r.State)
+		}
+	}
+	id, kind := f.ID, f.Kind()
+	return func(_ *run, r *row) value.Value {
+		if r == nil {
+			return value.Value{}
+		}
+		v, _ := r.State.Value(id, kind)
+		return v
+	}
+}
+
+// onField compiles a condition on a stored field: the common case, without a call
+// between the cell and the test.
+func onField(f *schema.Field, holds func(value.Value) bool) predicate {
+	if f.IsDerived() {
+		read := fieldReader(f)
+		return when(func(x *run, r *row) bool { return holds(read(x, r)) })
+	}
+	id, kind := f.ID, f.Kind()
+	return when(func(_ *run, r *row) bool {
+		if r == nil {
+			return holds(value.Value{})
+		}
+		v, _ := r.State.Value(id, kind)
+		return holds(v)
+	})
+}
