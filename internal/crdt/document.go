@@ -107,6 +107,19 @@ func (d Document) Heads() []Head {
 	return heads
 }
 
+// Newest returns the HLC of the newest commit, 0 if there are none: it is a head.
+func (d Document) Newest() uint64 {
+	var newest uint64
+	for b := d.heads; len(b) > 0; {
+		var i uint64
+		i, b = uvarint(b)
+		_, b = uvarint(b)
+		_, hlc := d.commit(i)
+		newest = max(newest, hlc)
+	}
+	return newest
+}
+
 // Deleted reports whether the status register says so.
 func (d Document) Deleted() bool {
 	v, ok := d.Value(FieldStatus, KindStatus)

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// foldOf returns the document that some of its commits make, or NotFound if there
+// are none. keep must choose with every commit its ancestors too: commits come in
+// topological order. It costs a pass over the history of the document.
+func (tx *Tx) foldOf(c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
+	if tx.done {
+		return Doc{}, errEnded
+	}
+	var state crdt.Document
+	folded := map[dag.CID]bool{}
+	isFolded := func(cid [32]byte) bool { return folded[cid] }
+	for a, err := range tx.History(c, id) {
+		if err != nil {
+			return Doc{}, err
+		}
+		if !keep(&a) {
+			continue
+		}
+		if state, err = state.Fold(change(a.Commit), isFolded); err != nil {
+			return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", id, a.CID, err)
+		}
+		folded[a.CID] = true
+	}
+	if len(folded) == 0 {
+		return Doc{}, fault.NotFound.Errorf("document %s of collection %s did not exist then", id, c.Name)
+	}
+	return Doc{id, c, state}, nil
+}
+
+// AsOf returns the document as it was made by the commits up to an instant of the
+// hybrid clock, or NotFound. A document that has not changed since costs no more
+// than Get, another one a pass over its history.
+func (tx *Tx) AsOf(c *schema.Collection, id dag.DocID, hlc uint64) (Doc, error) {
+	d, err := tx.Get(c, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	return tx.PastOf(d, hlc)
+}
+
+// PastOf is AsOf of a document at hand.
+func (tx *Tx) PastOf(d Doc, hlc uint64) (Doc, error) {
+	if d.State.Newest() <= hlc {
+		return d, nil
+	}
+	return tx.foldOf(d.Collection, d.ID, func(a *Applied) bool { return a.HLC <= hlc })
+}
+
+// At returns the document as its commit cid and the ancestors of cid make it. It is
+// NotFound if the commit is not here, Invalid if it is one of another collection.
+// Its cost follows the length of the history up to there.
+func (tx *Tx) At(c *schema.Collection, cid dag.CID) (Doc, error) {
+	if tx.done {
+		return Doc{}, errEnded
+	}
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
+	}
+	at, ok, err := tx.where(cid)
+	switch {
+	case err != nil:
+		return Doc{}, err
+	case !ok:
+		return Doc{}, fault.NotFound.Errorf("commit %s is not here", cid)
+	case at.coll != n:
+		other := "another collection"
+		if o := tx.collection(at.coll); o != nil {
+			other = "collection " + o.Name
+		}
+		return Doc{}, fault.Invalid.Errorf("commit %s is of %s, not of %s", cid, other, c.Name)
+	}
+	now, _, err := tx.document(n, at.doc)
+	if err != nil {
+		return Doc{}, err
+	}
+	if hs := now.Heads(); len(hs) == 1 && hs[0].Commit == cid {
+		return Doc{at.doc, c, now}, nil // all is its ancestor
+	}
+	ancestors, err := tx.ancestors(at)
+	if err != nil {
+		return Doc{}, err
+	}
+	return tx.foldOf(c, at.doc, func(a *Applied) bool { return ancestors[a.CID] })
+}
+
+// ancestors returns a commit and all commits below it. The set is what is held of a
+// history, however long: no commit is.
+func (tx *Tx) ancestors(at place) (map[dag.CID]bool, error) {
+	met := map[dag.CID]bool{at.cid: true}
+	for next := []place{at}; len(next) > 0; {
+		at, next = next[len(next)-1], next[:len(next)-1]
+		cm, err := tx.commitAt(at)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range cm.Parents {
+			if met[p] {
+				continue
+			}
+			met[p] = true
+			up, ok, err := tx.where(p)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				return nil, fault.Corrupt.Errorf("parent %s of commit %s is missing: run pando fsck --rebuild", p, at.cid)
+			}
+			next = append(next, up)
+		}
+	}
+	return met, nil
+}
+
+// commitAt reads a commit, which may be one of the transaction.
+func (tx *Tx) commitAt(at place) (*dag.Commit, error) {
+	if p, ok := tx.byCID[at.cid]; ok {
+		return p.commit, nil
+	}
+	cm, _, err := tx.load(at)
+	return cm, err
+}
