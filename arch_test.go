@@ -23,6 +23,7 @@ var layers = map[string]int{
 	"internal/kv":     1,
 	"internal/radix":  1,
 	"internal/value":  2,
+	"lens":            9, // apart: who imports it links a WASM runtime
 	"internal/crdt":   3,
 	"internal/dag":    4,
 	"internal/schema": 5,
@@ -48,6 +49,7 @@ var homes = []struct {
 	{"github.com/multiformats/go-multiaddr", []string{"p2p"}, "a database is complete without a network"},
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
+	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"net/http", []string{"api", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
 }
 
