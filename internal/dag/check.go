@@ -206,6 +206,19 @@ func HLC(now time.Time, after uint64) uint64 {
 	return max(ms<<hlcLogicalBits, after+1)
 }
 
+// HLCUpTo returns the latest clock value of an instant: commits up to it have an
+// HLCTime that is not after t.
+func HLCUpTo(t time.Time) uint64 {
+	ms := t.UnixMilli()
+	switch {
+	case ms < 0:
+		return 0
+	case ms > MaxNumber>>hlcLogicalBits:
+		return MaxNumber
+	}
+	return uint64(ms)<<hlcLogicalBits | 1<<hlcLogicalBits - 1
+}
+
 // HLCTime returns the wall-clock part of a clock value.
 func HLCTime(hlc uint64) time.Time {
 	return time.UnixMilli(int64(hlc >> hlcLogicalBits)).UTC()

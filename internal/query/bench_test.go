@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pandodb/pando/internal/store"
 )
@@ -217,6 +218,23 @@ func BenchmarkNewSchema(b *testing.B) {
 			for b.Loop() {
 				NewSchema(cs, first, Limits{})
 			}
+		})
+	}
+}
+
+// Looking back costs a pass over the histories of the documents that changed since.
+func BenchmarkAsOf(b *testing.B) {
+	const n = 10_000
+	d := people(b, n)
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add((n + 1) * time.Second) // a document a second
+	d.must(`mutation { update_P(filter: {active: {_eq: true}}, input: {score: 1}) { __typename } }`)
+	for _, when := range []struct{ name, at string }{{"now", "2100-01-01T00:00:00Z"}, {"half changed", created.Format(time.RFC3339)}} {
+		b.Run(when.name, func(b *testing.B) {
+			query := `{ P(asOf: "` + when.at + `", filter: {age: {_gt: 98}}) { name } }`
+			for b.Loop() {
+				d.must(query)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/document")
 		})
 	}
 }

@@ -142,7 +142,7 @@ func commitRoots() ast.FieldList {
 	return ast.FieldList{
 		defined("commits", listOf("Commit"), "Commits, newest first within a document.",
 			argument("docID", typeDocID, "Only commits of this document."),
-			argument("cid", named("ID"), "Only this commit; with depth, its ancestors too."),
+			argument("cid", typeCommit, "Only this commit; with depth, its ancestors too."),
 			argument("fieldName", named("String"), "Only commits that changed this field."),
 			argument("depth", named("Int"), "How many levels from the heads, or from cid."),
 			argument("order", listOf("commitsOrderArg"), ""),

@@ -92,7 +92,7 @@ func (c *compiler) versions(g *collection, s *selected) (column, *relation, erro
 	}
 	return column{write: func(x *run, r *row) error {
 		n := commits{columns: columns}
-		return n.list(x, n.ofDocument(x, g.Collection, r.ID))
+		return n.list(x, n.madeOf(x, r))
 	}}, nil, nil
 }
 

@@ -19,6 +19,8 @@ type compiler struct {
 	cost    int
 	depth   int
 	deleted bool // the root field under way shows deleted documents
+	asOf    *instant
+	commit  *dag.CID // at which the root field under way looks
 }
 
 // node is a part of a plan that people may want to see.
@@ -37,7 +39,7 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 	}
 	var roots []root
 	for _, f := range fields {
-		c.deleted = false
+		c.deleted, c.asOf, c.commit = false, nil, nil
 		col, err := c.root(op.Operation, f)
 		if err != nil {
 			return nil, at(f, err)
@@ -84,6 +86,9 @@ func (c *compiler) root(kind ast.Operation, f *selected) (column, error) {
 		return column{}, err
 	}
 	c.deleted = v.Bool()
+	if c.asOf, c.commit, err = c.past(kind, f); err != nil {
+		return column{}, err
+	}
 	l, err := c.documents(g, f, nil)
 	if err != nil {
 		return column{}, err
@@ -102,6 +107,7 @@ type wanted struct {
 	cond          predicate
 	ids           []dag.DocID
 	restricted    bool // to ids
+	named         bool // by the argument docID
 	keys          []sortKey
 	limit, offset int
 }
@@ -116,6 +122,7 @@ func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
 	if w.ids, w.restricted, err = c.targets(f); err != nil {
 		return w, err
 	}
+	w.named = w.restricted
 	if ids, ok := docIDs(w.filter); ok && !w.restricted {
 		w.ids, w.restricted = ids, true
 	}
@@ -166,9 +173,16 @@ func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, e
 
 // matching returns the documents of g that meet the conditions, in docID order.
 func (c *compiler) matching(g *collection, w wanted) operator {
-	var from operator = &scan{g, c.deleted}
-	if w.restricted {
-		from = newLookup(g, w.ids, c.deleted)
+	deleted := c.deleted || c.asOf != nil // who is deleted today may not have been
+	var from operator = &scan{g, deleted}
+	switch {
+	case c.commit != nil:
+		from = c.atCommit(g, c.commit, w)
+	case w.restricted:
+		from = newLookup(g, w.ids, deleted)
+	}
+	if c.asOf != nil {
+		from = &then{from, c.asOf, c.deleted}
 	}
 	return chosen(from, w.cond, text(w.filter))
 }

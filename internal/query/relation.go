@@ -14,6 +14,7 @@ type relation struct {
 	name    string
 	target  *collection
 	deleted bool
+	asOf    *instant
 	// One side of a relation stores the docID of the other.
 	near bool // this side does
 	ref  *schema.Field
@@ -25,7 +26,7 @@ type relation struct {
 
 // relation returns a new use of the relation f of g.
 func (c *compiler) relation(g *collection, f *field) *relation {
-	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted}
+	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted, asOf: c.asOf}
 	ref := f.Field
 	to.near = !f.IsVirtual()
 	if !to.near {
@@ -60,7 +61,12 @@ func (x *run) one(to *relation, r *row) *row {
 	if !ok {
 		return nil
 	}
-	related, err := x.get(to.target, id, to.deleted)
+	related, err := x.get(to.target, id, to.deleted || to.asOf != nil)
+	if related != nil && to.asOf != nil {
+		if related, err = x.oneAsOf(related, to.asOf); related != nil && related.Deleted() && !to.deleted {
+			related = nil
+		}
+	}
 	if err != nil {
 		x.err = err
 	}
@@ -75,7 +81,10 @@ type grouping struct {
 
 // sources yields the documents that may be on the far end of the relation.
 func (to *relation) sources(x *run) iter.Seq2[*row, error] {
-	var from operator = &scan{to.target, to.deleted}
+	var from operator = &scan{to.target, to.deleted || to.asOf != nil}
+	if to.asOf != nil {
+		from = &then{from, to.asOf, to.deleted}
+	}
 	return chosen(from, to.filter, to.text).rows(x, nil)
 }
 

@@ -44,6 +44,7 @@ type run struct {
 
 	groups map[*relation]*grouping
 	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
+	folded map[dag.DocID]*row                   // documents as they were, nil if they were not yet
 }
 
 // checkEvery is how many rows pass between two looks at the context.

@@ -38,19 +38,21 @@ func ourRules() *rules.Rules {
 	return r
 }
 
-// The types of the arguments docID differ, as the dialect has it. They are told
-// apart from equal ones by their identity.
+// The types of the arguments docID differ, as the dialect has it, and so do those of
+// cid. They are told apart from equal ones by their identity.
 var (
 	typeDocIDs     = listOfNonNull("String") // of queries
 	typeTargets    = listOf("ID")            // of mutations
 	typeDocID      = named("ID")
 	typeOfOneDocID = nonNull("ID")
+	typeCommit     = named("ID")     // of commits
+	typeAtCommit   = named("String") // of documents
 
-	docIDTypes = []*ast.Type{typeDocIDs, typeDocIDs.Elem, typeTargets, typeTargets.Elem, typeDocID, typeOfOneDocID}
+	docIDTypes = []*ast.Type{typeDocIDs, typeDocIDs.Elem, typeTargets, typeTargets.Elem, typeDocID, typeOfOneDocID, typeCommit, typeAtCommit}
 )
 
 // variablesFit is the rule that a variable has the type of the place where it
-// stands, except that docIDs go by any variable whose type a docID can be written
+// stands, except that docIDs and cids go by any variable whose type one can be written
 // as: one variable serves queries and mutations.
 func variablesFit(observers *core.Events, addError core.AddErrFunc) {
 	observers.OnValue(func(w *core.Walker, v *ast.Value) {

@@ -287,7 +287,7 @@ func (g *collection) countSelector() *ast.Definition {
 // roots makes the root fields of the collection.
 func (g *collection) roots() {
 	filter, input := filterName(g.Name), inputName(g.Name)
-	args := append(listArguments(filter, orderName(g.Name)),
+	args := append(append(listArguments(filter, orderName(g.Name)), pastArguments()...),
 		argument("showDeleted", named("Boolean"), "Deleted documents too, here and in relations."))
 	g.read = defined(g.Name, listOf(g.Name), "Documents of "+g.Name+".", args...)
 	g.count = argument(g.Name, named(countName(g.Name)), "")
