@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// Seq returns the newest number of the feed that the transaction's snapshot holds.
+// It may not be durable yet; see Store.Await.
+func (tx *Tx) Seq() uint64 { return tx.seq }
+
+// Changed yields the entries of the feed after a number that the transaction's
+// snapshot holds.
+func (tx *Tx) Changed(after uint64) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		ids := map[short]dag.CollectionID{}
+		for m := range tx.set.members() {
+			ids[m.short] = m.ID
+		}
+		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
+			var c Change
+			if err == nil {
+				c, err = tx.s.entry(e.Key, e.Value, ids)
+			}
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// AfterSeq returns the document as it was on this node after the change of that
+// number, or NotFound. One that has not changed since costs a Get and a look at its
+// heads, another one a pass over its history.
+func (tx *Tx) AfterSeq(c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
+	d, err := tx.Get(c, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	last, err := tx.lastSeq(c, d)
+	if err != nil || last <= seq {
+		return d, err
+	}
+	return tx.foldOf(c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
+}
+
+// lastSeq returns the number of the newest change of a document. It is that of a
+// head: a commit is applied after its parents.
+func (tx *Tx) lastSeq(c *schema.Collection, d Doc) (last uint64, err error) {
+	n, err := tx.short(c)
+	if err != nil {
+		return 0, err
+	}
+	for _, h := range d.State.Heads() {
+		at := place{n, d.ID, h.Height, h.Commit}
+		v, ok, err := tx.kv.Get(at.key())
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			return 0, fault.Corrupt.Errorf("commit %s is a head but missing: run pando fsck", at.cid)
+		}
+		st, err := parseStored(at.cid, v)
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, st.seq)
+	}
+	return last, nil
+}
+
+// Replay yields, for each of some changes of a collection in the order of the feed,
+// the document as it was on this node after it. A document that changed once, and not
+// since, costs as much as AfterSeq; one that changed often is folded change by change.
+func (tx *Tx) Replay(c *schema.Collection, changes []Change) iter.Seq2[Doc, error] {
+	return func(yield func(Doc, error) bool) {
+		left := make(map[dag.DocID]int, len(changes))
+		for _, ch := range changes {
+			left[ch.Doc]++
+		}
+		states := map[dag.DocID]Doc{} // of documents that change once more
+		for _, ch := range changes {
+			d, known := states[ch.Doc]
+			var err error
+			if known {
+				d, err = tx.with(d, ch)
+			} else {
+				d, err = tx.AfterSeq(c, ch.Doc, ch.Seq)
+			}
+			if left[ch.Doc]--; left[ch.Doc] > 0 {
+				states[ch.Doc] = d
+			} else {
+				delete(states, ch.Doc)
+			}
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// with returns a document as one change more makes it.
+func (tx *Tx) with(d Doc, ch Change) (Doc, error) {
+	a, err := tx.FindCommit(ch.Commit)
+	if err != nil {
+		return Doc{}, err
+	}
+	var failed error
+	next, err := d.State.Fold(change(a.Commit), func(cid [32]byte) bool {
+		before, err := tx.FindCommit(cid)
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			failed = err
+		}
+		return err == nil && before.Doc == d.ID && before.Seq < ch.Seq
+	})
+	if failed != nil {
+		return Doc{}, failed
+	}
+	if err != nil {
+		return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
+	}
+	return Doc{d.ID, d.Collection, next}, nil
+}
+
+// Await returns when the feed is durable up to seq.
+func (s *Store) Await(ctx context.Context, seq uint64) error { return s.durable.wait(ctx, seq) }
