@@ -34,6 +34,7 @@ type Request struct {
 type Plan struct {
 	kind  ast.Operation
 	roots []root
+	told  *subscription // of a subscription, instead of roots
 	held  int64
 }
 
@@ -61,7 +62,12 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	}
 	c := &compiler{schema: s, in: in}
 	p := &Plan{kind: op.Operation, held: s.limits.Held}
-	if p.roots, err = c.roots(op); err != nil {
+	if op.Operation == ast.Subscription {
+		p.told, err = c.subscription(op)
+	} else {
+		p.roots, err = c.roots(op)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if constant {
@@ -82,7 +88,7 @@ func (p *Plan) IsSubscription() bool { return p.kind == ast.Subscription }
 // and must be dropped, and the transaction rolled back.
 func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 	if p.IsSubscription() {
-		return failed(nil, fault.Invalid.Errorf("subscriptions are not served by this version: follow the feed of changes, or query again"))
+		return failed(nil, fault.Invalid.Errorf("a subscription has no one answer: follow its events"))
 	}
 	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: w}}
 	x.out.byte('{')
@@ -113,6 +119,11 @@ func (p *Plan) String() string {
 		kind = string(ast.Query)
 	}
 	pr.line(kind)
+	if p.told != nil {
+		pr.indent++
+		p.told.tree(pr)
+		return pr.b.String()
+	}
 	pr.columns(rootColumns(p.roots))
 	return pr.b.String()
 }

@@ -1,0 +1,243 @@
+package pando
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/query"
+	"github.com/pandodb/pando/internal/store"
+)
+
+// Cursor marks a place in the feed of one database directory, as events carry it: who
+// keeps the last one resumes after it. "" is no place.
+type Cursor string
+
+// Event is what a subscription tells of one change.
+type Event struct {
+	Cursor Cursor
+	Data   json.RawMessage // the document under the key of the root field; nil in a heartbeat
+}
+
+// AppendJSON appends the event as it is sent: {"data": …}.
+func (e Event) AppendJSON(b []byte) []byte {
+	b = append(b, `{"data":`...)
+	b = append(b, e.Data...)
+	return append(b, '}')
+}
+
+// SubscribeOptions configure a subscription. The zero value tells of what changes from
+// now on.
+type SubscribeOptions struct {
+	// After resumes behind the event that had this cursor.
+	After Cursor
+	// Heartbeat makes an event without data come first, and then whenever nothing was
+	// told for that long: its cursor says how far the feed has been looked through.
+	Heartbeat time.Duration
+}
+
+// Subscribe tells of every change, local or remote, of a document that matches the
+// request, a GraphQL subscription: created, updated or deleted, one event each, with
+// the document as it was after it. The filter is applied to that, too. Events come in
+// the order of the feed, durable before they are told, from the moment of the call on.
+// A slow reader slows nobody and loses nothing. It ends with the context's error, or
+// Closed.
+func (db *DB) Subscribe(ctx context.Context, r Request, o SubscribeOptions) iter.Seq2[Event, error] {
+	s := &subscriber{db: db, request: r, heartbeat: o.Heartbeat}
+	err := s.start(o.After)
+	return func(yield func(Event, error) bool) {
+		if err == nil {
+			err = s.follow(ctx, yield)
+		}
+		if err != nil && err != errEnough {
+			yield(Event{}, err)
+		}
+	}
+}
+
+// Streams reports whether a request is for Subscribe and not for Exec. It says nothing
+// of whether it is right.
+func (db *DB) Streams(r Request) bool {
+	// The text is parsed, which a large mutation should not be twice.
+	return strings.Contains(r.Query, "subscription") && query.IsStream(db.schemas.Of(db.store.Schema()), r.Query, r.OperationName)
+}
+
+// cursor names a place in the feed.
+func (db *DB) cursor(seq uint64) Cursor {
+	return Cursor(db.cursorPrefix() + strconv.FormatUint(seq, 10))
+}
+
+func (db *DB) cursorPrefix() string {
+	epoch := db.store.Epoch()
+	return hex.EncodeToString(epoch[:8]) + "-" // enough to tell directories apart
+}
+
+// place returns the number in the feed that a cursor names.
+func (db *DB) place(c Cursor) (uint64, error) {
+	text, ok := strings.CutPrefix(string(c), db.cursorPrefix())
+	if !ok {
+		return 0, fault.Invalid.Errorf("cursor %.60q is not one of this database, or from before it was made anew: start without one", c)
+	}
+	seq, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || seq > db.store.Seq() {
+		return 0, fault.Invalid.Errorf("cursor %.60q names no change of this database: start without one", c)
+	}
+	return seq, nil
+}
+
+// subscriber is one subscription on its way through the feed.
+type subscriber struct {
+	db        *DB
+	request   Request
+	heartbeat time.Duration
+	set       *store.Set // that the plan is for
+	plan      *query.Plan
+	after     uint64 // told so far
+}
+
+// errEnough says that nobody wants more events.
+var errEnough = fault.Closed.Errorf("nobody listens any more")
+
+func (s *subscriber) start(after Cursor) (err error) {
+	if err := s.compile(); err != nil {
+		return err
+	}
+	s.after = s.db.store.Seq()
+	if after != "" {
+		s.after, err = s.db.place(after)
+	}
+	return err
+}
+
+// compile plans the request for the collections as they are now.
+func (s *subscriber) compile() error {
+	set := s.db.store.Schema()
+	if set == s.set {
+		return nil
+	}
+	p, err := s.db.compile(set, s.request)
+	if err == nil && !p.IsSubscription() {
+		err = fault.Invalid.Errorf("the request is no subscription: run it with Exec")
+	}
+	if err != nil {
+		return err
+	}
+	s.set, s.plan = set, p
+	return nil
+}
+
+func (s *subscriber) follow(ctx context.Context, yield func(Event, error) bool) error {
+	told := s.heartbeat == 0 // so that the first heartbeat comes at once
+	for {
+		if !told && !yield(Event{Cursor: s.db.cursor(s.after)}, nil) {
+			return errEnough
+		}
+		told = true
+		for s.after < s.db.store.Seq() {
+			events, err := s.next(ctx)
+			for _, e := range events {
+				if !yield(e, nil) {
+					return errEnough
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		var err error
+		if told, err = s.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// wait returns true when there is more in the feed, false when it is time for a
+// heartbeat.
+func (s *subscriber) wait(ctx context.Context) (bool, error) {
+	patient := ctx
+	if s.heartbeat > 0 {
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, s.heartbeat)
+		defer cancel()
+	}
+	err := s.db.store.Await(patient, s.after+1)
+	if err != nil && patient.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+const (
+	// eventPage is how many entries of the feed are looked at in one snapshot.
+	eventPage = 1024
+	// eventBytes is how much of events is made before the first of them is told.
+	eventBytes = 1 << 20
+)
+
+// next makes the events of the next entries of the feed. No snapshot is open when it
+// returns, so that a reader may take its time.
+func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
+	if err := s.compile(); err != nil {
+		return nil, err
+	}
+	var changes []Change
+	end, seen := s.after, 0
+	for ch, err := range s.db.store.Log(ctx, s.after) {
+		if err != nil {
+			return nil, err
+		}
+		if end = ch.Seq; ch.Collection == s.plan.Subscribed().ID {
+			changes = append(changes, ch)
+		}
+		if seen++; seen == eventPage {
+			break
+		}
+	}
+	if len(changes) > 0 {
+		if err := s.db.store.View(ctx, func(tx *store.Tx) error {
+			events, err = s.tell(ctx, tx, changes, &end)
+			return err
+		}); err != nil {
+			return events, err
+		}
+	}
+	s.after = end
+	return events, nil
+}
+
+// tell makes the events of changes. If they grow too large together, end becomes the
+// last change that was looked at.
+func (s *subscriber) tell(ctx context.Context, tx *store.Tx, changes []Change, end *uint64) (events []Event, err error) {
+	var b bytes.Buffer
+	var ends []int
+	n := 0
+	for d, err := range tx.Replay(s.plan.Subscribed(), changes) {
+		if err != nil {
+			return nil, err
+		}
+		told, err := s.plan.Event(ctx, tx, d, &b)
+		if err != nil {
+			return nil, err
+		}
+		if told {
+			events = append(events, Event{Cursor: s.db.cursor(changes[n].Seq)})
+			ends = append(ends, b.Len())
+		}
+		if n++; b.Len() >= eventBytes {
+			*end = changes[n-1].Seq
+			break
+		}
+	}
+	from := 0
+	for i, to := range ends {
+		events[i].Data = b.Bytes()[from:to:to]
+		from = to
+	}
+	return events, nil
+}
