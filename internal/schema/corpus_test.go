@@ -94,6 +94,9 @@ func describe(cs []*schema.Collection) string {
 					b.WriteString(" descending")
 				}
 			}
+			if ix.Unique {
+				b.WriteString(", unique")
+			}
 			b.WriteString("\n")
 		}
 	}

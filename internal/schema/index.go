@@ -8,12 +8,16 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/value"
 )
 
-// docIDField is the name under which the docID is read, filtered and indexed.
+// DocIDField is the name under which the docID is read, filtered and indexed.
+const DocIDField = docIDField
+
 const docIDField = "_docID"
 
-// maxIndexes bounds what every write of a document has to keep up.
+// maxIndexes bounds what every write of a document has to keep up, besides the
+// indexes that relations have by themselves.
 const maxIndexes = 64
 
 // Index describes a secondary index. It is a matter of one node: indexes change
@@ -22,7 +26,11 @@ type Index struct {
 	Name   string
 	ID     uint32 // unique in the collection; 0 asks WithIndex for the next
 	Fields []IndexField
+	// Unique refuses writes on this node that give a second document the same
+	// values, unless one is null. What nodes write apart is kept.
 	Unique bool
+	// Automatic is the index of a relation that was given none.
+	Automatic bool `json:",omitempty"`
 }
 
 // IndexField is one column of an index.
@@ -40,6 +48,7 @@ func (c *Collection) WithIndex(ix Index) (*Collection, Index, error) {
 	}
 	next := *c
 	next.Indexes = append(slices.Clone(c.Indexes), ix)
+	next.lastIndex = max(c.lastIndex, ix.ID)
 	return &next, ix, nil
 }
 
@@ -49,10 +58,79 @@ func (c *Collection) WithoutIndex(name string) (*Collection, error) {
 	if i < 0 {
 		return nil, fault.NotFound.Errorf("index with name doesn't exists. Name: %.140s: %s", name, didYouMean(name, c.indexNames()))
 	}
+	if c.Indexes[i].Automatic {
+		return nil, fault.Invalid.Errorf("index %s belongs to the relation %s, which is followed by it: it stays", name, c.Indexes[i].Fields[0].Name)
+	}
 	next := *c
 	next.Indexes = slices.Delete(slices.Clone(c.Indexes), i, i+1)
 	return &next, nil
 }
+
+// WithRelationIndexes returns the collection with an index on each relation that it
+// stores: relations are followed from either side. The index on a relation of one to
+// one is unique. others finds the collections that relations lead to. If nothing
+// changes it returns c itself.
+func (c *Collection) WithRelationIndexes(others func(name string) (*Collection, bool)) *Collection {
+	next := c
+	for i := range c.Fields {
+		if f := &c.Fields[i]; f.IsRelation() && !f.IsVirtual() {
+			next = next.withRelationIndex(f, next.isOneToOne(f, others))
+		}
+	}
+	return next
+}
+
+func (c *Collection) isOneToOne(f *Field, others func(name string) (*Collection, bool)) bool {
+	other, ok := others(f.Target)
+	if f.Target == c.Name {
+		other, ok = c, true
+	}
+	if !ok {
+		return false
+	}
+	g, ok := c.Opposite(f, other)
+	return ok && !g.Type.IsList()
+}
+
+func (c *Collection) withRelationIndex(f *Field, unique bool) *Collection {
+	mine := func(ix Index) bool { return ix.Fields[0].Name == f.Name }
+	own := slices.IndexFunc(c.Indexes, func(ix Index) bool { return mine(ix) && ix.Automatic })
+	serves := func(ix Index) bool {
+		return mine(ix) && !ix.Automatic && (!unique || ix.Unique && len(ix.Fields) == 1)
+	}
+	switch {
+	case own >= 0 && c.Indexes[own].Unique == unique:
+		return c
+	case own >= 0:
+		next := *c
+		next.Indexes = slices.Clone(c.Indexes)
+		next.Indexes[own].Unique = unique
+		return &next
+	case slices.ContainsFunc(c.Indexes, serves):
+		return c
+	}
+	next := *c
+	ix := Index{Fields: []IndexField{{Name: f.Name}}, Unique: unique, Automatic: true}
+	ix.ID = next.nextIndex()
+	ix.Name = next.freeIndexName(f.Name)
+	next.lastIndex = ix.ID
+	next.Indexes = append(slices.Clone(c.Indexes), ix)
+	return &next
+}
+
+// nextIndex returns an ID that no index of the collection has, or had since the
+// database was opened.
+func (c *Collection) nextIndex() uint32 {
+	last := c.lastIndex
+	for _, ix := range c.Indexes {
+		last = max(last, ix.ID)
+	}
+	return last + 1
+}
+
+// IsMultiple reports whether a document can have several entries in an index on the
+// field: one for each element of a list, or for each leaf of JSON.
+func (f *Field) IsMultiple() bool { return f.Type.IsList() || f.Type == value.TypeJSON }
 
 func (c *Collection) indexNames() []string {
 	var names []string
@@ -64,11 +142,9 @@ func (c *Collection) indexNames() []string {
 
 func (c *Collection) completeIndex(ix *Index) error {
 	switch {
-	case ix.Unique:
-		return fault.Invalid.Errorf("unique index on %s: nodes that write apart cannot keep values unique: use @docID(mode: KEYED, fields: […]), or an index that is not unique", c.Name)
 	case len(ix.Fields) == 0:
 		return fault.Invalid.Errorf("index missing fields: name at least one field of %s", c.Name)
-	case len(c.Indexes) >= maxIndexes:
+	case !ix.Automatic && c.declared() >= maxIndexes:
 		return fault.TooLarge.Errorf("type %s has more than %d indexes: drop one", c.Name, maxIndexes)
 	}
 	for i := range ix.Fields {
@@ -91,12 +167,19 @@ func (c *Collection) completeIndex(ix *Index) error {
 		}
 	}
 	if ix.ID == 0 {
-		for _, o := range c.Indexes {
-			ix.ID = max(ix.ID, o.ID)
-		}
-		ix.ID++
+		ix.ID = c.nextIndex()
 	}
 	return nil
+}
+
+// declared returns how many indexes somebody asked for.
+func (c *Collection) declared() (n int) {
+	for _, ix := range c.Indexes {
+		if !ix.Automatic {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *Collection) completeColumn(ix *Index, i int) error {
@@ -114,7 +197,15 @@ func (c *Collection) completeColumn(ix *Index, i int) error {
 	if slices.ContainsFunc(ix.Fields[:i], func(o IndexField) bool { return o.Name == col.Name }) {
 		return fault.Invalid.Errorf("index on %s names field %q twice: name it once", c.Name, col.Name)
 	}
+	if other := slices.IndexFunc(ix.Fields[:i], c.isMultiple); other >= 0 && c.isMultiple(*col) {
+		return fault.Invalid.Errorf("index on %s: %s and %s both have several entries in each document: only one field of an index can be a list or JSON", c.Name, ix.Fields[other].Name, col.Name)
+	}
 	return nil
+}
+
+func (c *Collection) isMultiple(col IndexField) bool {
+	f, ok := c.Field(col.Name)
+	return ok && f.IsMultiple()
 }
 
 // freeIndexName makes the name that the dialect gives: it says ASC whatever the

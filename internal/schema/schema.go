@@ -25,6 +25,8 @@ type Collection struct {
 	// Indexes concern this node only: they are no part of Encode or the digest.
 	Indexes []Index
 
+	lastIndex uint32 // highest ID that an index had
+
 	byName  map[string]int // places in Fields, also of the id forms of relations
 	encoded []byte
 }

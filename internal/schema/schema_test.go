@@ -60,7 +60,7 @@ func TestIndexesAreAddedAndDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprint(ix), "{Book_author_id_ASC 1 [{author false} {title true}] false}"; got != want {
+	if got, want := fmt.Sprint(ix), "{Book_author_id_ASC 1 [{author false} {title true}] false false}"; got != want {
 		t.Fatalf("index is %s, want %s", got, want)
 	}
 	if len(book.Indexes) != 0 {

@@ -27,7 +27,9 @@ func (c *Collection) SDL() string {
 		fmt.Fprintf(&b, " @docID(mode: %s)", modeNames[c.Mode])
 	}
 	for _, ix := range c.Indexes {
-		b.WriteString(" " + ix.sdl())
+		if !ix.Automatic {
+			b.WriteString(" " + ix.sdl())
+		}
 	}
 	if len(c.Fields) == 0 {
 		b.WriteString("\n")
@@ -73,7 +75,11 @@ func (ix Index) sdl() string {
 		}
 		cols = append(cols, text+"}")
 	}
-	return fmt.Sprintf("@index(name: %s, includes: [%s])", strconv.Quote(ix.Name), strings.Join(cols, ", "))
+	unique := ""
+	if ix.Unique {
+		unique = "unique: true, "
+	}
+	return fmt.Sprintf("@index(name: %s, %sincludes: [%s])", strconv.Quote(ix.Name), unique, strings.Join(cols, ", "))
 }
 
 // writeLiteral spells a value as SDL, which differs from JSON in the keys of objects.

@@ -39,6 +39,9 @@ func (tx *Tx) commit() (receipt, error) {
 	if tx.stale() {
 		return receipt{}, errStale
 	}
+	if err := tx.recheckUnique(); err != nil {
+		return receipt{}, err
+	}
 	return tx.publish()
 }
 
@@ -93,8 +96,16 @@ func (tx *Tx) sign() error {
 // what it wrote, and unless it is explicit, what it read.
 func (tx *Tx) stale() bool {
 	w := tx.s.written
-	if len(tx.added) > 0 && tx.s.set.Load() != tx.base {
-		return true
+	if now := tx.s.set.Load(); now != tx.base {
+		if len(tx.added) > 0 {
+			return true
+		}
+		for _, st := range tx.staged {
+			// It keeps the entries of the indexes that there were at its start.
+			if !sameIndexes(now.indexes[st.coll], tx.base.indexes[st.coll]) {
+				return true
+			}
+		}
 	}
 	for id := range tx.staged {
 		if w.docs[id] > tx.seq {
@@ -119,6 +130,9 @@ func (tx *Tx) publish() (receipt, error) {
 	s := tx.s
 	b := s.kv.NewBatch()
 	tx.kv.Writes(b)
+	for _, x := range tx.dropped {
+		b.DeleteRange(x.prefix, after(x.prefix))
+	}
 	seq := s.seq // only a writer changes it, and there is one
 	fresh := map[string]uint64{}
 	var buf []byte // the batch copies
@@ -155,7 +169,7 @@ func (tx *Tx) publish() (receipt, error) {
 		s.origins[name], s.peers[n] = n, name
 	}
 	if len(tx.added) > 0 {
-		s.set.Store(tx.set)
+		s.setSchema(tx.set)
 	}
 	s.seq = seq
 	for id, st := range tx.staged {

@@ -22,19 +22,33 @@ type Set struct {
 	byID   map[dag.CollectionID]*member
 	last   short
 	lost   map[dag.CollectionID]short // documents are here, the schema is not
+	// indexes of the collections that have some; those of a collection are in the
+	// order of its description.
+	indexes map[short][]*secondary
 }
 
 type member struct {
 	*schema.Collection
-	short short
+	short   short
+	indexes []*secondary
 }
 
 func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
-	s := &Set{byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last, lost: lost}
+	s := &Set{
+		byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last, lost: lost,
+		indexes: map[short][]*secondary{},
+	}
 	for _, m := range ms {
+		s.byName[m.Name] = m.Collection
+	}
+	for _, m := range ms {
+		m = m.indexed(s.Collection)
 		s.byName[m.Name] = m.Collection
 		s.byID[m.ID] = m
 		s.list = append(s.list, m.Collection)
+		if len(m.indexes) > 0 {
+			s.indexes[m.short] = m.indexes
+		}
 	}
 	slices.SortFunc(s.list, func(a, b *schema.Collection) int { return strings.Compare(a.Name, b.Name) })
 	return s
@@ -95,14 +109,55 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 			last++
 			n = last
 		}
-		m := &member{c, n}
+		m := &member{Collection: c, short: n}
 		ms, added = append(ms, m), append(added, m)
 	}
 	next := newSet(ms, last, s.lost)
 	if err := schema.CheckTogether(next.list); err != nil {
 		return nil, nil, err
 	}
+	for i, m := range added {
+		added[i] = next.byID[m.ID]
+		if _, lost := s.lost[m.ID]; !lost {
+			for _, x := range added[i].indexes {
+				x.ready = true // there are no documents
+			}
+		}
+	}
 	return next, added, nil
+}
+
+// changed returns a set in which the collection of c's ID is c.
+func (s *Set) changed(c *schema.Collection) (*Set, *member) {
+	ms := slices.Collect(s.members())
+	for i, m := range ms {
+		if m.ID == c.ID {
+			ms[i] = &member{c, m.short, m.indexes}
+		}
+	}
+	next := newSet(ms, s.last, s.lost)
+	return next, next.byID[c.ID]
+}
+
+// indexed returns the member with the indexes that relations have by themselves,
+// and all of them prepared.
+func (m *member) indexed(others func(string) (*schema.Collection, bool)) *member {
+	c := m.WithRelationIndexes(others)
+	if c == m.Collection && len(m.indexes) == len(c.Indexes) {
+		return m
+	}
+	next := &member{Collection: c, short: m.short}
+	for _, ix := range c.Indexes {
+		x := newSecondary(c, m.short, ix)
+		if x == nil {
+			continue
+		}
+		if i := slices.IndexFunc(m.indexes, func(o *secondary) bool { return o.ID == ix.ID }); i >= 0 {
+			x.ready = m.indexes[i].ready && bytes.Equal(m.indexes[i].form, x.form)
+		}
+		next.indexes = append(next.indexes, x)
+	}
+	return next
 }
 
 // entry is what is stored of a collection: its short number, the digest of its
@@ -152,7 +207,17 @@ func loadSet(r reader) (*Set, error) {
 	for _, n := range lost {
 		last = max(last, n)
 	}
-	return newSet(ms, last, lost), nil
+	set := newSet(ms, last, lost)
+	for _, xs := range set.indexes {
+		for _, x := range xs {
+			b, err := x.built(r)
+			if err != nil {
+				return nil, err
+			}
+			x.ready = b.ready
+		}
+	}
+	return set, nil
 }
 
 func loadVersion(r reader, version dag.Digest, indexes []schema.Index) (*schema.Collection, error) {
@@ -168,8 +233,9 @@ func loadVersion(r reader, version dag.Digest, indexes []schema.Index) (*schema.
 		return nil, fault.Corrupt.Errorf("schema version %s: %w", version, err)
 	}
 	for _, ix := range indexes {
-		if c, _, err = c.WithIndex(ix); err != nil {
-			return nil, fault.Corrupt.Errorf("index %s of collection %s: %w", ix.Name, c.Name, err)
+		// An index that cannot be kept any more is left out: it changes no answer.
+		if next, _, err := c.WithIndex(ix); err == nil {
+			c = next
 		}
 	}
 	return c, nil

@@ -62,6 +62,9 @@ type Store struct {
 	origins map[string]uint64 // peers by short number
 	peers   map[uint64]string // the other way round
 
+	schemaChanged chan struct{} // guarded by mu: closed when set changes
+	building      chan struct{} // holds a value while indexes are built
+
 	durable waiters // how far the feed is safe on disk
 
 	treesMu sync.Mutex // guards trees; each tree has its own lock
@@ -96,6 +99,9 @@ func Open(dir string, o Options) (*Store, error) {
 		trees:   map[short]*tree{},
 		written: newHistory(),
 		counts:  map[short]count{},
+
+		schemaChanged: make(chan struct{}),
+		building:      make(chan struct{}, 1),
 	}
 	if err := s.load(); err != nil {
 		db.Close()

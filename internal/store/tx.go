@@ -40,6 +40,8 @@ type Tx struct {
 	scans   []short              // collections it read as a whole
 	counts  map[short]count      // change of the counts
 	undo    map[dag.DocID]staged // in Try: documents as they were at its start
+	claims  []claim              // what it makes unique
+	dropped []*secondary         // indexes that it drops
 	failed  error                // of a read that could not return it
 }
 
@@ -118,6 +120,11 @@ func (tx *Tx) AddCollections(cs []*schema.Collection) error {
 			return fmt.Errorf("collection %s: %w", m.Name, err)
 		}
 		tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
+		for _, x := range m.indexes {
+			if x.ready {
+				tx.kv.Set(x.prefix, x.state(built{ready: true}))
+			}
+		}
 	}
 	tx.set, tx.added = set, append(tx.added, added...)
 	return nil
@@ -278,6 +285,7 @@ func (tx *Tx) Try(fn func() error) error {
 	}
 	restore := tx.kv.Mark()
 	set, added, pending, counts := tx.set, len(tx.added), len(tx.pending), maps.Clone(tx.counts)
+	claims, dropped := len(tx.claims), len(tx.dropped)
 	outer := tx.undo
 	tx.undo = map[dag.DocID]staged{}
 	err := fn()
@@ -306,6 +314,7 @@ func (tx *Tx) Try(fn func() error) error {
 		delete(tx.byCID, p.place.cid)
 	}
 	tx.set, tx.added, tx.pending, tx.counts = set, tx.added[:added], tx.pending[:pending], counts
+	tx.claims, tx.dropped = tx.claims[:claims], tx.dropped[:dropped]
 	return err
 }
 

@@ -1,0 +1,269 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// sameIndexes reports whether writes of a collection have the same entries to keep.
+func sameIndexes(a, b []*secondary) bool {
+	return slices.EqualFunc(a, b, func(x, y *secondary) bool {
+		return x.ID == y.ID && x.Unique == y.Unique && string(x.form) == string(y.form)
+	})
+}
+
+// CreateIndex adds an index to a collection. Writes keep it from then on; queries
+// use it when BuildIndexes has made the entries of the documents that are there.
+func (tx *Tx) CreateIndex(c *schema.Collection, ix schema.Index) (schema.Index, error) {
+	now, err := tx.current(c)
+	if err != nil {
+		return schema.Index{}, err
+	}
+	next, ix, err := now.WithIndex(ix)
+	if err != nil {
+		return schema.Index{}, err
+	}
+	return ix, tx.describeAs(next)
+}
+
+// DropIndex removes an index of a collection.
+func (tx *Tx) DropIndex(c *schema.Collection, name string) error {
+	now, err := tx.current(c)
+	if err != nil {
+		return err
+	}
+	next, err := now.WithoutIndex(name)
+	if err != nil {
+		return err
+	}
+	m := tx.set.byID[c.ID]
+	i := slices.IndexFunc(m.indexes, func(x *secondary) bool { return x.Name == name })
+	if i >= 0 {
+		tx.dropped = append(tx.dropped, m.indexes[i])
+	}
+	return tx.describeAs(next)
+}
+
+// current returns the collection as the transaction sees it, to be changed.
+func (tx *Tx) current(c *schema.Collection) (*schema.Collection, error) {
+	if err := tx.writable(); err != nil {
+		return nil, err
+	}
+	now, ok := tx.set.ByID(c.ID)
+	if !ok {
+		return nil, fault.NotFound.Errorf("collection %q does not exist", c.Name)
+	}
+	return now, nil
+}
+
+// describeAs changes the local description of a collection.
+func (tx *Tx) describeAs(c *schema.Collection) error {
+	set, m := tx.set.changed(c)
+	entry, err := m.entry()
+	if err != nil {
+		return err
+	}
+	tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
+	tx.set, tx.added = set, append(tx.added, m)
+	return nil
+}
+
+const (
+	// buildDocuments and buildBytes are when a build writes what it has made: small
+	// enough that writers who wait for the lock do not notice.
+	buildDocuments = 1024
+	buildBytes     = 1 << 20
+)
+
+// BuildIndexes makes the entries that indexes lack: of documents that were there
+// before the index, or before its collection was known again. It returns when every
+// index is ready. It works in batches, with no lock and no snapshot held from one to
+// the next, and goes on where it ended when the database is opened again. A second
+// call waits for the first.
+func (s *Store) BuildIndexes(ctx context.Context) error {
+	select {
+	case s.building <- struct{}{}:
+		defer func() { <-s.building }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for !s.readOnly {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		more, err := s.buildSome()
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildSome makes one batch for the first collection with an index that is not
+// ready, and reports whether there was one.
+func (s *Store) buildSome() (more bool, err error) {
+	tx, err := s.begin(ident.Key{})
+	if err != nil {
+		return false, err
+	}
+	defer tx.release()
+	tx.readOnly = true
+	for m := range tx.set.members() {
+		if slices.ContainsFunc(m.indexes, func(x *secondary) bool { return !x.ready }) {
+			return true, tx.build(m)
+		}
+	}
+	return false, nil
+}
+
+// build makes one batch of entries for the indexes of a collection that are least
+// far. The first one of an index removes what it finds.
+func (tx *Tx) build(m *member) error {
+	var least []*secondary
+	var from built
+	for _, x := range m.indexes {
+		if x.ready {
+			continue
+		}
+		b, err := x.built(tx.kv)
+		if err != nil {
+			return err
+		}
+		order := compareIDs(b.done, from.done)
+		switch {
+		case len(least) == 0 || from.begun && !b.begun || from.begun == b.begun && order < 0:
+			least, from = []*secondary{x}, b
+		case from.begun == b.begun && order == 0:
+			least = append(least, x)
+		}
+	}
+	made := batch{of: m, indexes: least}
+	if !from.begun {
+		made.state.begun = true
+		made.clear = true
+		return tx.s.publishBuild(tx, made)
+	}
+	made.state = built{ready: true, begun: true, done: from.done}
+	size, docs := 0, 0
+	for d, err := range tx.Scan(m.Collection, Range{After: from.done}) {
+		if err != nil {
+			return err
+		}
+		for _, x := range least {
+			for _, key := range x.entries(d.ID, d.State) {
+				made.entries = append(made.entries, due{d.ID, key})
+				size += len(key)
+			}
+		}
+		made.state.done = d.ID
+		if docs++; docs >= buildDocuments || size >= buildBytes {
+			made.state.ready = false
+			break
+		}
+	}
+	return tx.s.publishBuild(tx, made)
+}
+
+// batch is what a build makes at once.
+type batch struct {
+	of      *member
+	indexes []*secondary
+	entries []due
+	state   built
+	clear   bool // remove all entries there are
+}
+
+type due struct {
+	doc dag.DocID
+	key []byte
+}
+
+// publishBuild writes a batch that was made on the snapshot of tx, unless the
+// indexes of the collection are others by now. Documents that were changed since are
+// left to who changed them: of an index that is not ready, a write makes all entries
+// of its document.
+func (s *Store) publishBuild(tx *Tx, made batch) error {
+	if err := s.kv.WaitForRoom(); err != nil {
+		return err
+	}
+	p, err := s.applyBuild(tx, made)
+	if err != nil {
+		return err
+	}
+	return p.Wait()
+}
+
+func (s *Store) applyBuild(tx *Tx, made batch) (kv.Pending, error) {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	now := s.set.Load()
+	if now != tx.base && !sameIndexes(now.indexes[made.of.short], made.of.indexes) {
+		return kv.Pending{}, nil
+	}
+	b := s.kv.NewBatch()
+	for _, x := range made.indexes {
+		if made.clear {
+			b.DeleteRange(x.prefix, after(x.prefix))
+		}
+		b.Set(x.prefix, x.state(made.state))
+	}
+	for _, e := range made.entries {
+		if s.written.docs[e.doc] <= tx.seq {
+			b.Set(e.key, nil)
+		}
+	}
+	if made.state.ready {
+		now = now.ready(made.of.ID, made.indexes)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.kv.Apply(b)
+	if err == nil {
+		s.setSchema(now)
+	}
+	return p, err
+}
+
+// ready returns a set in which those indexes of a collection are ready.
+func (s *Set) ready(id dag.CollectionID, indexes []*secondary) *Set {
+	ms := slices.Collect(s.members())
+	for i, m := range ms {
+		if m.ID != id {
+			continue
+		}
+		next := &member{m.Collection, m.short, slices.Clone(m.indexes)}
+		for j, x := range next.indexes {
+			if slices.ContainsFunc(indexes, func(o *secondary) bool { return o.ID == x.ID }) {
+				done := *x
+				done.ready = true
+				next.indexes[j] = &done
+			}
+		}
+		ms[i] = next
+	}
+	return newSet(ms, s.last, s.lost)
+}
+
+// setSchema makes a set the current one and wakes who waits for another. s.mu is
+// held.
+func (s *Store) setSchema(set *Set) {
+	if set == s.set.Load() {
+		return
+	}
+	s.set.Store(set)
+	close(s.schemaChanged)
+	s.schemaChanged = make(chan struct{})
+}
+
+// SchemaChanged returns a channel that is closed when Schema returns another set.
+func (s *Store) SchemaChanged() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.schemaChanged
+}

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"bytes"
+	"iter"
+	"slices"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// IndexRange selects entries of an index by their encoded columns: from Lo up to,
+// but without, Hi; nil is no bound.
+type IndexRange struct{ Lo, Hi []byte }
+
+// IndexEntry is one entry of an index, valid until the next step.
+type IndexEntry struct {
+	Key []byte // the encoded columns
+	Doc dag.DocID
+}
+
+// IndexReady reports whether the index has the entries of all documents that the
+// transaction sees. One that was dropped since, or is another now, is not ready.
+func (tx *Tx) IndexReady(c *schema.Collection, ix *schema.Index) bool {
+	x := tx.secondary(c, ix)
+	return x != nil && x.ready
+}
+
+// secondary returns the index as the transaction sees it, nil if it does not.
+func (tx *Tx) secondary(c *schema.Collection, ix *schema.Index) *secondary {
+	m, ok := tx.set.byID[c.ID]
+	if !ok {
+		return nil
+	}
+	for _, x := range m.indexes {
+		if x.ID == ix.ID && slices.Equal(x.Fields, ix.Fields) {
+			return x
+		}
+	}
+	return nil
+}
+
+// Index yields entries of an index in the order of their keys, those of equal keys
+// in the order of docIDs; reverse turns both around. It sees the transaction's own
+// writes. An index that is not ready gives Unavailable.
+func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, reverse bool) iter.Seq2[IndexEntry, error] {
+	return func(yield func(IndexEntry, error) bool) {
+		x := tx.secondary(c, ix)
+		switch {
+		case tx.done:
+			yield(IndexEntry{}, errEnded)
+			return
+		case x == nil || !x.ready:
+			yield(IndexEntry{}, fault.Unavailable.Errorf("index %s of collection %s is not built", ix.Name, c.Name))
+			return
+		}
+		n, err := tx.short(c)
+		if err != nil {
+			yield(IndexEntry{}, err)
+			return
+		}
+		tx.scanned(n)
+		lo, hi := x.bounds(r)
+		scan := tx.kv.Scan
+		if reverse {
+			scan = tx.kv.ScanReverse
+		}
+		for e, err := range scan(lo, hi) {
+			if err == nil && len(e.Key) <= secondaryPrefix+len(dag.DocID{}) {
+				err = fault.Corrupt.Errorf("index %s of collection %s: key of %d bytes: run pando fsck --rebuild", x.Name, c.Name, len(e.Key))
+			}
+			if err != nil {
+				yield(IndexEntry{}, err)
+				return
+			}
+			columns, doc := x.parts(e.Key)
+			if !yield(IndexEntry{columns, doc}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// bounds returns the keys between which the entries of a range are.
+func (x *secondary) bounds(r IndexRange) (lo, hi []byte) {
+	lo = append(x.prefix[:secondaryPrefix:secondaryPrefix], r.Lo...)
+	if len(r.Lo) == 0 {
+		lo = append(lo, 0) // behind the entry of the index itself
+	}
+	if r.Hi == nil {
+		return lo, after(x.prefix)
+	}
+	return lo, append(x.prefix[:secondaryPrefix:secondaryPrefix], r.Hi...)
+}
+
+// reindex brings the entries of a document up to what it has become, and refuses an
+// own write that breaks what is unique.
+func (tx *Tx) reindex(xs []*secondary, id dag.DocID, old, next crdt.Document, own bool) error {
+	var gone, come [][]byte
+	var claims []claim
+	for _, x := range xs {
+		was, is := x.entries(id, old), x.entries(id, next)
+		if !x.ready {
+			// The build leaves a document that changed to who changed it.
+			gone, come = append(gone, without(was, is)...), append(come, is...)
+			continue
+		}
+		fresh := without(is, was)
+		gone, come = append(gone, without(was, is)...), append(come, fresh...)
+		if !x.Unique || !own {
+			continue
+		}
+		for _, key := range fresh {
+			if x.exclusive(key) {
+				claims = append(claims, claim{x, key})
+			}
+		}
+	}
+	for _, c := range claims {
+		if err := tx.checkUnique(c, tx.kv); err != nil {
+			return err
+		}
+	}
+	for _, key := range gone {
+		tx.kv.Delete(key)
+	}
+	for _, key := range come {
+		tx.kv.Set(key, nil)
+	}
+	tx.claims = append(tx.claims, claims...)
+	return nil
+}
+
+// without returns the keys of a that are not in b; both are sorted.
+func without(a, b [][]byte) [][]byte {
+	if len(a) == 1 && len(b) == 1 {
+		if bytes.Equal(a[0], b[0]) {
+			return nil
+		}
+		return a
+	}
+	if len(b) == 0 {
+		return a
+	}
+	var rest [][]byte
+	for _, key := range a {
+		if _, ok := slices.BinarySearchFunc(b, key, bytes.Compare); !ok {
+			rest = append(rest, key)
+		}
+	}
+	return rest
+}

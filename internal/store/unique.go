@@ -1,0 +1,138 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// A unique index is a promise of this node about its own writes. Commits of others
+// are merged whatever they contain, or nodes would not agree; then two documents
+// have the same values, and both have their entry.
+
+// claim is an entry that its document must be the only one to have.
+type claim struct {
+	*secondary
+	key []byte
+}
+
+// exclusive reports whether an entry may exist once only: nulls may repeat.
+func (x *secondary) exclusive(key []byte) bool {
+	columns, _ := x.parts(key)
+	vs, err := x.values(columns)
+	if err != nil {
+		return false
+	}
+	for _, v := range vs {
+		if v.IsNull() {
+			return false
+		}
+	}
+	return true
+}
+
+// values takes the columns of an entry apart. Of JSON it returns the leaf.
+func (x *secondary) values(columns []byte) ([]value.Value, error) {
+	vs := make([]value.Value, 0, len(x.columns))
+	for i := range x.columns {
+		var v value.Value
+		var err error
+		for len(columns) > 0 && columns[0] == pathStep && i == x.several {
+			if _, columns, err = value.DecodeKey(columns[1:]); err != nil {
+				return nil, err
+			}
+		}
+		if x.columns[i].descending {
+			v, columns, err = value.DecodeKeyDesc(columns)
+		} else {
+			v, columns, err = value.DecodeKey(columns)
+		}
+		if err != nil {
+			return nil, err
+		}
+		vs = append(vs, v)
+	}
+	return vs, nil
+}
+
+// checkUnique gives Exists if another document has the entry too, as r sees it.
+func (tx *Tx) checkUnique(c claim, r reader) error {
+	columns, doc := c.parts(c.key)
+	prefix := c.key[:len(c.prefix)+len(columns)]
+	for e, err := range r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return err
+		}
+		if _, other := c.parts(e.Key); other != doc && !tx.released(e.Key, other) {
+			return c.taken(columns, doc, other)
+		}
+	}
+	return nil
+}
+
+// released reports whether the transaction itself takes the entry from a document.
+func (tx *Tx) released(key []byte, doc dag.DocID) bool {
+	if tx.staged[doc] == nil {
+		return false
+	}
+	_, ok, err := tx.kv.Get(key)
+	return err == nil && !ok
+}
+
+// recheckUnique checks what the transaction makes unique against what others wrote
+// since its start. The writer's lock is held.
+func (tx *Tx) recheckUnique() error {
+	s := tx.s
+	if len(tx.claims) == 0 || tx.seq == s.seq {
+		return nil
+	}
+	snap := s.kv.Snapshot()
+	defer snap.Close()
+	for _, c := range tx.claims {
+		if _, ok, err := tx.kv.Get(c.key); err != nil {
+			return err
+		} else if !ok {
+			continue // it gave it up again
+		}
+		err := tx.checkUnique(c, snap)
+		if err != nil && !tx.explicit {
+			return errStale // it runs again and finds out by itself
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *secondary) taken(columns []byte, doc, by dag.DocID) error {
+	vs, err := x.values(columns)
+	if err != nil {
+		return fault.Corrupt.Errorf("index %s: %w: run pando fsck --rebuild", x.Name, err)
+	}
+	if x.Automatic {
+		return fault.Exists.Errorf("target document is already linked to another document. DocID: %s, %s: %s, linked from: %s: a relation of one to one links each document once",
+			doc, x.columns[0].field.IDName(), text(vs[0]), by)
+	}
+	var pairs []string
+	for i, v := range vs {
+		name := x.columns[i].name
+		if f := x.columns[i].field; f != nil && f.IsRelation() {
+			name = f.IDName()
+		}
+		pairs = append(pairs, fmt.Sprintf("%s: %.140s", name, text(v)))
+	}
+	return fault.Exists.Errorf("can not index a doc's field(s) that violates unique index. DocID: %s, %s: document %s has the same, and index %s allows it once",
+		doc, strings.Join(pairs, ", "), by, x.Name)
+}
+
+// text shows a value in a message: a docID without quotes.
+func text(v value.Value) string {
+	if v.Kind() == value.Ref {
+		return value.RefText(v.Ref())
+	}
+	return v.String()
+}
