@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -89,10 +88,12 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 		return
 	}
 	in := pando.Request{Query: req.Query, Variables: req.Variables, OperationName: req.OperationName, ReadOnly: readOnly}
-	var result *pando.Result
 	if id == 0 {
-		result = s.db.Exec(r.Context(), in)
-	} else if err := s.txs.use(id, func(tx *pando.Tx) (bool, error) {
+		s.streamGraphQL(w, r, in)
+		return
+	}
+	var result *pando.Result
+	if err := s.txs.use(id, func(tx *pando.Tx) (bool, error) {
 		result = tx.Exec(r.Context(), in)
 		return false, nil
 	}); err != nil {
@@ -127,30 +128,3 @@ func (s *Server) refuseGraphQL(w http.ResponseWriter, r *http.Request, err error
 	s.answer(w, StatusCode(err), Response{Errors: []GraphQLError{e}})
 }
 
-// Query runs a GraphQL request. The error says that it could not be run; what the
-// node found wrong with it or with the data is in the response.
-func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
-	raw, err := json.Marshal(in)
-	if err != nil {
-		return nil, fault.Invalid.Errorf("variables: %w", err)
-	}
-	req, err := c.request(ctx, http.MethodPost, "/graphql", nil, bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.explain(ctx, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, c.explain(ctx, err)
-	}
-	var out Response
-	if err := json.Unmarshal(body, &out); err != nil || (len(out.Errors) == 0 && resp.StatusCode != http.StatusOK) {
-		resp.Body = io.NopCloser(bytes.NewReader(body))
-		return nil, problemIn(resp)
-	}
-	return &out, nil
-}

@@ -163,10 +163,8 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// Who does not read must not hold a place and an answer for ever. A recorder of a
-	// test has no deadline.
-	patience := answerTimeout + time.Duration(len(body)/answerRate)*time.Second
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+	// A recorder of a test has no deadline.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience(len(body))))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client has gone; there is nobody to tell
 }

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
@@ -66,14 +65,18 @@ func (c *command) query(cmd *cobra.Command, req api.Request) error {
 	if err != nil {
 		return err
 	}
-	resp, err := node.Query(cmd.Context(), req)
+	// As it comes: an answer may be larger than memory.
+	out := bufio.NewWriterSize(c.out, 64<<10)
+	data := &indenter{to: out}
+	resp, err := node.Stream(cmd.Context(), req, data)
+	if data.begun {
+		out.WriteByte('\n')
+	}
+	if e := out.Flush(); err == nil {
+		err = e
+	}
 	if err != nil {
 		return err
-	}
-	if len(resp.Data) > 0 && !bytes.Equal(resp.Data, []byte("null")) {
-		if err := printRaw(c.out, resp.Data); err != nil {
-			return err
-		}
 	}
 	// All but the last error are printed here; the last one ends the command.
 	for _, e := range resp.Errors[:max(len(resp.Errors)-1, 0)] {
@@ -83,15 +86,4 @@ func (c *command) query(cmd *cobra.Command, req api.Request) error {
 		return resp.Errors[n-1].Err()
 	}
 	return nil
-}
-
-// printRaw writes JSON indented, with its keys in the order in which they came.
-func printRaw(w io.Writer, raw []byte) error {
-	var b bytes.Buffer
-	if err := json.Indent(&b, raw, "", "  "); err != nil {
-		return fault.Unavailable.Errorf("answer of the node: %w", err)
-	}
-	b.WriteByte('\n')
-	_, err := b.WriteTo(w)
-	return err
 }

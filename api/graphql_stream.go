@@ -1,0 +1,194 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// streamGraphQL answers a request that is a transaction by itself. A large answer is
+// sent as it comes about; if it breaks off, so does the connection, which is the only
+// way left to say so.
+func (s *Server) streamGraphQL(w http.ResponseWriter, r *http.Request, in pando.Request) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	out := &answerStream{w: w, control: http.NewResponseController(w), cancel: cancel}
+	defer out.close()
+	result := s.db.Stream(ctx, in, out)
+	switch {
+	case !out.begun && len(result.Errors) > 0:
+		s.answerGraphQL(w, result)
+	case !out.begun:
+		writeJSON(w, http.StatusOK, append(out.first, '\n'))
+	case len(result.Errors) > 0:
+		s.log.Warn("an answer broke off", "path", r.URL.Path, "error", result.Err())
+		panic(http.ErrAbortHandler)
+	default:
+		_, _ = out.send([]byte{'\n'}) // the client has gone; there is nobody to tell
+	}
+}
+
+// answerStream sends an answer of more than one piece. While it does, the database
+// keeps the snapshot that the answer is made of, so the client has no more time than
+// an explicit transaction has.
+type answerStream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	cancel  context.CancelCauseFunc
+	first   []byte // the first piece, until there is another
+	begun   bool
+	start   time.Time
+	end     *time.Timer
+	sent    int
+}
+
+func (a *answerStream) Write(p []byte) (int, error) {
+	if !a.begun && a.first == nil {
+		a.first = append(a.first, p...)
+		return len(p), nil
+	}
+	if !a.begun {
+		a.begin()
+		if _, err := a.send(a.first); err != nil {
+			return 0, err
+		}
+		a.first = nil
+	}
+	return a.send(p)
+}
+
+func (a *answerStream) begin() {
+	a.begun, a.start = true, time.Now()
+	a.end = time.AfterFunc(txLifetime, func() {
+		a.cancel(fault.Unavailable.Errorf("the answer was not read within %v: ask for less at once, or use the export operation", txLifetime))
+	})
+	h := a.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// send allows as much time as the answer would have if it were sent at once.
+func (a *answerStream) send(p []byte) (int, error) {
+	a.sent += len(p)
+	// A recorder of a test has no deadline.
+	_ = a.control.SetWriteDeadline(a.start.Add(min(patience(a.sent), txLifetime)))
+	return a.w.Write(p)
+}
+
+func (a *answerStream) close() {
+	if a.end != nil {
+		a.end.Stop()
+	}
+}
+
+// patience is how long a client may take to read n bytes. Who does not read must not
+// hold a place for ever.
+func patience(n int) time.Duration {
+	return answerTimeout + time.Duration(n/answerRate)*time.Second
+}
+
+// Query runs a GraphQL request. The error says that it could not be run; what the
+// node found wrong with it or with the data is in the response.
+func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
+	resp, err := c.send(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, c.brokenOff(ctx, err)
+	}
+	return responseOf(resp, body)
+}
+
+// Stream is Query for answers of any size: the data goes to w as it arrives, and the
+// response comes without it. After an error w may hold data that is not whole.
+func (c *Client) Stream(ctx context.Context, in Request, w io.Writer) (*Response, error) {
+	resp, err := c.send(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body := bufio.NewReaderSize(resp.Body, 64<<10)
+	const prefix = `{"data":`
+	if start, _ := body.Peek(len(prefix)); resp.StatusCode != http.StatusOK || string(start) != prefix {
+		raw, err := io.ReadAll(body)
+		if err != nil {
+			return nil, c.brokenOff(ctx, err)
+		}
+		return responseOf(resp, raw)
+	}
+	_, _ = body.Discard(len(prefix))
+	tail := &withoutTail{to: w}
+	if _, err := io.Copy(tail, body); tail.err != nil {
+		return nil, tail.err
+	} else if err != nil {
+		return nil, c.brokenOff(ctx, err)
+	}
+	if string(bytes.TrimSpace(tail.kept)) != "}" {
+		return nil, fault.Unavailable.Errorf("answer of %s: it has no end: is it a pando node of this version?", c.base)
+	}
+	return &Response{}, nil
+}
+
+func (c *Client) send(ctx context.Context, in Request) (*http.Response, error) {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return nil, fault.Invalid.Errorf("variables: %w", err)
+	}
+	req, err := c.request(ctx, http.MethodPost, "/graphql", nil, bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	return resp, nil
+}
+
+// brokenOff explains an answer whose end does not come.
+func (c *Client) brokenOff(ctx context.Context, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+		return fault.Unavailable.Errorf("the node broke off in the middle of its answer, which is not whole: its log says why")
+	}
+	return c.explain(ctx, err)
+}
+
+// responseOf reads a response that is at hand.
+func responseOf(resp *http.Response, body []byte) (*Response, error) {
+	var out Response
+	if err := json.Unmarshal(body, &out); err != nil || (len(out.Errors) == 0 && resp.StatusCode != http.StatusOK) {
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		return nil, problemIn(resp)
+	}
+	return &out, nil
+}
+
+// withoutTail passes on what is written to it but for the last two bytes: what closes
+// a response after its data.
+type withoutTail struct {
+	to   io.Writer
+	kept []byte
+	err  error // of to
+}
+
+func (t *withoutTail) Write(p []byte) (int, error) {
+	const tail = len("}\n")
+	t.kept = append(t.kept, p...)
+	n := max(0, len(t.kept)-tail)
+	if _, t.err = t.to.Write(t.kept[:n]); t.err != nil {
+		return 0, t.err
+	}
+	t.kept = append(t.kept[:0], t.kept[n:]...)
+	return len(p), nil
+}
