@@ -41,7 +41,9 @@ var builtin = sync.OnceValue(func() *ast.SchemaDocument {
 			operators(s+"OperatorBlock", s, false),
 			operators("NotNull"+s+"OperatorBlock", s, true),
 			quantifiers(s+"ListOperatorBlock", s+"OperatorBlock"),
-			quantifiers("NotNull"+s+"ListOperatorBlock", "NotNull"+s+"OperatorBlock"))
+			quantifiers("NotNull"+s+"ListOperatorBlock", "NotNull"+s+"OperatorBlock"),
+			elementFilter(s+"FilterArg", s, false),
+			elementFilter("NotNull"+s+"FilterArg", s, true))
 	}
 	return doc
 })
@@ -71,6 +73,15 @@ func operators(name, scalar string, notNull bool) *ast.Definition {
 	}
 	add(list, "_in", "_nin")
 	d.Fields = withTwins(d.Fields)
+	return d
+}
+
+// elementFilter makes the conditions on the elements of a list that is aggregated.
+func elementFilter(name, scalar string, notNull bool) *ast.Definition {
+	d := operators(name, scalar, notNull)
+	d.Fields = append(d.Fields,
+		defined("_and", listOfNonNull(name), "All of these."),
+		defined("_or", listOfNonNull(name), "At least one of these."))
 	return d
 }
 

@@ -16,6 +16,8 @@ import (
 type compiler struct {
 	schema  *Schema
 	in      inputs
+	top     []*selected // the root fields
+	tallies []*tally
 	cost    int
 	depth   int
 	deleted bool // the root field under way shows deleted documents
@@ -37,6 +39,7 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.top = fields
 	var roots []root
 	for _, f := range fields {
 		c.deleted, c.asOf, c.commit = false, nil, nil
@@ -47,6 +50,7 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 		col.key, col.label = f.key, newColumn(f.key, nil).label
 		roots = append(roots, root{col, f.Position})
 	}
+	c.finish()
 	return roots, nil
 }
 
@@ -77,6 +81,8 @@ func (c *compiler) root(kind ast.Operation, f *selected) (column, error) {
 		return c.mutation(f)
 	case name == "_count":
 		return c.rootCount(f)
+	case functionOf(name) != nil:
+		return c.rootAggregate(f, functionOf(name))
 	case name == "commits", name == "latestCommits":
 		return c.commits(name, f)
 	}
@@ -106,24 +112,29 @@ type wanted struct {
 	filter        value.Value
 	cond          predicate
 	ids           []dag.DocID
-	restricted    bool // to ids
-	named         bool // by the argument docID
+	restricted    bool      // to ids
+	named         bool      // by the argument docID
+	computed      predicate // on what is computed of the documents or groups
+	text          string    // of computed
 	keys          []sortKey
 	limit, offset int
 }
 
-func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
-	if w.filter, _, err = c.in.argument(f.Field, "filter"); err != nil {
+// wanted reads the arguments of f; lv is what f selects.
+func (c *compiler) wanted(lv *level, f *selected) (w wanted, err error) {
+	filter, _, err := c.in.argument(f.Field, "filter")
+	if err != nil {
 		return w, err
 	}
-	if w.cond, err = c.filter(scope{collection: g}, w.filter); err != nil {
+	if err := c.chosenBy(&w, lv, filter); err != nil {
 		return w, argumentError(f, "filter", err)
 	}
-	if w.ids, w.restricted, err = c.targets(f); err != nil {
+	ids, restricted, err := c.targets(f)
+	if err != nil {
 		return w, err
 	}
-	w.named = w.restricted
-	if ids, ok := docIDs(w.filter); ok && !w.restricted {
+	w.named = restricted
+	if restricted {
 		w.ids, w.restricted = ids, true
 	}
 	if w.limit, w.offset, err = c.window(f); err != nil {
@@ -133,10 +144,24 @@ func (c *compiler) wanted(g *collection, f *selected) (w wanted, err error) {
 	if err != nil {
 		return w, err
 	}
-	if w.keys, err = c.order(g, order); err != nil {
+	if w.keys, err = c.order(lv, order); err != nil {
 		return w, argumentError(f, "order", err)
 	}
 	return w, nil
+}
+
+// chosenBy compiles a filter: what is on the documents alone comes first, where
+// they are found; what is on aliases comes once these are computed.
+func (c *compiler) chosenBy(w *wanted, lv *level, filter value.Value) (err error) {
+	var computed value.Value
+	w.filter, computed = split(filter)
+	if w.cond, err = c.filter(scope{collection: lv.collection}, w.filter); err != nil {
+		return err
+	}
+	w.ids, w.restricted = docIDs(w.filter)
+	w.text = text(computed)
+	w.computed, err = c.filter(scope{collection: lv.collection, level: lv}, computed)
+	return err
 }
 
 // maxFew is how many documents are taken in before relations are followed from
@@ -150,25 +175,48 @@ func (w wanted) few() bool {
 // documents plans a list of documents of g: what a root field or a list relation
 // selects. The source is a scan, a lookup, or where the relation leads.
 func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
-	w, err := c.wanted(g, f)
+	lv, err := c.level(g, f, nil)
 	if err != nil {
 		return nil, err
 	}
-	l := &list{few: to == nil && w.few()}
+	l := &list{}
+	if l.object, l.far, err = c.columns(lv); err != nil {
+		return nil, err
+	}
+	w, err := c.wanted(lv, f)
+	if err != nil {
+		return nil, err
+	}
 	if to == nil {
-		l.from = w.window(c.matching(g, w))
-	} else {
-		if w.restricted { // few enough to be tested one by one
-			w.cond = allOf(idIn(idSet(w.ids), true), w.cond)
+		l.few = w.few()
+		l.from = w.of(lv, c.matching(g, w))
+		return l, nil
+	}
+	l.from = w.of(lv, w.children(to))
+	to.far = l.far
+	return l, nil
+}
+
+// children returns where the relation leads, as far as wanted.
+func (w wanted) children(to *relation) operator {
+	cond := w.cond
+	if w.restricted { // few enough to be tested one by one
+		cond = allOf(idIn(idSet(w.ids), true), cond)
+	}
+	to.filter, to.text = cond, text(w.filter)
+	return &children{to}
+}
+
+// of returns the documents or groups of the level that are wanted, in order.
+func (w wanted) of(lv *level, from operator) operator {
+	if lv.by != nil {
+		lv.by.from = from
+		from = lv.by
+		if w.computed.truth == always && len(w.keys) == 0 && w.limit > 0 && w.offset >= 0 {
+			lv.by.most = w.limit + w.offset
 		}
-		to.filter, to.text = w.cond, text(w.filter)
-		l.from = w.window(&children{to})
 	}
-	l.object, l.far, err = c.object(g, f)
-	if to != nil {
-		to.far = l.far
-	}
-	return l, err
+	return w.window(chosen(from, w.computed, w.text))
 }
 
 // matching returns the documents of g that meet the conditions, in docID order.
@@ -253,48 +301,91 @@ func windowOf(limit, offset value.Value) (int, int) {
 // object plans what is selected of each document of g, and returns the relations
 // that lead from it to documents on their far side.
 func (c *compiler) object(g *collection, f *selected) (object, []*relation, error) {
+	lv, err := c.level(g, f, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.columns(lv)
+}
+
+// columns plans all that is selected at a level.
+func (c *compiler) columns(lv *level) (object, []*relation, error) {
 	if c.depth++; c.depth > c.schema.limits.Depth {
 		return nil, nil, c.schema.limits.tooDeep()
 	}
 	defer func() { c.depth-- }()
-	fields, err := c.collect(f.sub)
-	if err != nil {
-		return nil, nil, err
-	}
 	var o object
 	var far []*relation
-	for _, s := range fields {
-		col, to, err := c.column(g, s)
+	for _, s := range lv.fields {
+		col, err := c.planned(lv, s)
 		if err != nil {
-			return nil, nil, at(s, err)
+			return nil, nil, err
 		}
-		if to != nil && !to.near {
-			far = append(far, to)
-		}
-		col.key, col.label = s.key, newColumn(s.key, nil).label
+		far = append(far, col.far...)
 		o = append(o, col)
 	}
 	return o, far, nil
 }
 
-func (c *compiler) column(g *collection, s *selected) (column, *relation, error) {
+// planned plans what is selected under one response key, once.
+func (c *compiler) planned(lv *level, s *selected) (column, error) {
+	if col, ok := lv.columns[s.key]; ok {
+		return col, nil
+	}
+	col, to, err := c.column(lv, s)
+	if err != nil {
+		return col, at(s, err)
+	}
+	if to != nil && !to.near {
+		col.far = append(col.far, to)
+	}
+	col.key, col.label = s.key, newColumn(s.key, nil).label
+	lv.columns[s.key] = col
+	return col, nil
+}
+
+func (c *compiler) column(lv *level, s *selected) (column, *relation, error) {
+	g := lv.collection
 	if s.Name == "__typename" {
 		return constant(g.Name), nil, nil
 	}
 	f := g.byName[canonical(s.Definition)]
+	if !lv.shows(f) {
+		return column{}, nil, notGrouped(f)
+	}
+	col, to, err := c.fieldColumn(lv, f, s)
+	col.of, col.args = f, len(s.Arguments) > 0
+	if col.read != nil && col.write == nil {
+		read := col.read
+		col.write = func(x *run, r *row) error {
+			x.out.value(read(x, r))
+			return x.err
+		}
+	}
+	return col, to, err
+}
+
+func (c *compiler) fieldColumn(lv *level, f *field, s *selected) (column, *relation, error) {
+	g := lv.collection
 	switch f.role {
+	case roleGroup:
+		col, err := c.members(lv, s)
+		return col, nil, err
+	case roleAggregate:
+		col, err := c.aggregate(lv, s, functionOf(f.name))
+		return col, nil, err
+	case roleSimilarity:
+		col, err := c.similarity(lv, s)
+		return col, nil, err
 	case roleDocID:
-		return column{write: func(x *run, r *row) error {
+		return column{read: c.reader(g, f), write: func(x *run, r *row) error {
 			x.out.byte('"')
 			x.out.buf = value.AppendRefText(x.out.buf, r.ID)
 			x.out.byte('"')
 			return nil
 		}}, nil, nil
 	case roleDeleted:
-		return column{write: func(x *run, r *row) error {
-			x.out.value(value.OfBool(r.Deleted()))
-			return nil
-		}}, nil, nil
+		return column{read: c.reader(g, f)}, nil, nil
 	case roleConflicts:
 		return conflicts(registers(g.Collection)), nil, nil
 	case roleVersion:
@@ -309,11 +400,7 @@ func (c *compiler) column(g *collection, s *selected) (column, *relation, error)
 		}
 		return column{write: l.write, node: l}, to, nil
 	}
-	read := c.reader(g, f)
-	return column{write: func(x *run, r *row) error {
-		x.out.value(read(x, r))
-		return x.err
-	}}, nil, nil
+	return column{read: c.reader(g, f)}, nil, nil
 }
 
 // conflicts writes the values of multi-value registers that are not shown.

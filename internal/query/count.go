@@ -42,19 +42,21 @@ func (c *compiler) rootCount(f *selected) (column, error) {
 
 func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
 	var w wanted
-	var err error
-	w.filter, _ = v.Get("filter")
-	if w.cond, err = c.filter(scope{collection: g}, w.filter); err != nil {
+	filter, _ := v.Get("filter")
+	lv, err := c.beside(&level{fields: c.top}, g, g.Name, mentionsAlias(filter))
+	if err != nil {
+		return nil, err
+	}
+	if err = c.chosenBy(&w, lv, filter); err != nil {
 		return nil, fmt.Errorf("filter: %w", err)
 	}
-	w.ids, w.restricted = docIDs(w.filter)
 	limit, _ := v.Get("limit")
 	offset, _ := v.Get("offset")
 	w.limit, w.offset = windowOf(limit, offset)
-	if w.cond.truth == always && w.limit == 0 && w.offset == 0 {
+	if w.cond.truth == always && w.computed.truth == always && w.limit == 0 && w.offset == 0 {
 		return nil, nil
 	}
-	return w.window(c.matching(g, w)), nil
+	return w.of(lv, c.matching(g, w)), nil
 }
 
 func (n *count) write(x *run, _ *row) error {

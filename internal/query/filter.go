@@ -15,8 +15,9 @@ type predicate = condition[*run, *row]
 
 // scope is where a part of a filter stands.
 type scope struct {
-	*collection      // whose documents it is over
-	maybe       bool // a relation leads there, so there may be no document
+	*collection        // whose documents it is over
+	level       *level // what is selected of them, for _alias; nil: nothing
+	maybe       bool   // a relation leads there, so there may be no document
 	depth       int
 }
 
@@ -53,8 +54,13 @@ func (c *compiler) member(s scope, name string, operand value.Value) (predicate,
 		}
 		p, err := c.filter(s, operand)
 		return not(p), err
+	case "_alias":
+		return c.aliased(s, operand)
 	}
 	f := s.byName[name]
+	if s.level != nil && !s.level.shows(f) {
+		return predicate{}, notGrouped(f)
+	}
 	switch f.role {
 	case roleOne:
 		return c.overOne(s, f, operand)
@@ -156,7 +162,7 @@ func (c *compiler) overOne(s scope, f *field, operand value.Value) (predicate, e
 	if operand.IsNull() {
 		return when(func(x *run, r *row) bool { return x.one(to, r) == nil }), nil
 	}
-	p, err := c.filter(scope{to.target, true, s.depth}, operand)
+	p, err := c.filter(scope{collection: to.target, maybe: true, depth: s.depth}, operand)
 	if err != nil || p.truth != depends {
 		return p, err
 	}
@@ -174,7 +180,7 @@ func (c *compiler) overMany(s scope, f *field, operand value.Value) (predicate, 
 	if operand.IsNull() {
 		return when(func(x *run, r *row) bool { return r == nil || !x.hasAny(to, r) }), nil
 	}
-	p, err := c.filter(scope{to.target, false, s.depth}, operand)
+	p, err := c.filter(scope{collection: to.target, depth: s.depth}, operand)
 	if err != nil || p.truth == never {
 		return p, err
 	}

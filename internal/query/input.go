@@ -129,7 +129,7 @@ func (in inputs) literal(t *ast.Type, v *ast.Value) (value.Value, error) {
 		if v.Kind != ast.EnumValue || def.EnumValues.ForName(v.Raw) == nil {
 			return value.Value{}, notIn(def, v.String())
 		}
-		return value.OfString(v.Raw), nil
+		return enumValue(def, v.Raw), nil
 	}
 	x, err := in.free(v)
 	if err != nil {
@@ -208,10 +208,17 @@ func unknownMember(def *ast.Definition, name string) error {
 	return fault.Invalid.Errorf("%s is not defined by type %s", name, def.Name)
 }
 
+// enumValue returns a value that the enum has, under its canonical name.
+func enumValue(def *ast.Definition, name string) value.Value {
+	return value.OfString(canonicalName(name, def.EnumValues.ForName(name).Directives))
+}
+
 func notIn(def *ast.Definition, got string) error {
 	var names []string
 	for _, v := range def.EnumValues {
-		names = append(names, v.Name)
+		if !isHidden(v.Directives) {
+			names = append(names, v.Name)
+		}
 	}
 	return fault.Invalid.Errorf("expected one of %v, got %s", names, got)
 }
@@ -273,7 +280,7 @@ func (in inputs) coerce(t *ast.Type, v value.Value) (value.Value, error) {
 		if v.Kind() != value.String || def.EnumValues.ForName(v.Text()) == nil {
 			return v, notIn(def, describe(v))
 		}
-		return v, nil
+		return enumValue(def, v.Text()), nil
 	}
 	return in.scalar(def, v)
 }

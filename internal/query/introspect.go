@@ -194,7 +194,7 @@ func (in *introspector) typ(f *selected, t described) error {
 			if d.Kind != ast.Enum {
 				return in.null()
 			}
-			return listed(in, d.EnumValues, func(v *ast.EnumValueDefinition) error { return in.enumValue(s, v) })
+			return listed(in, shownValues(d.EnumValues), func(v *ast.EnumValueDefinition) error { return in.enumValue(s, v) })
 		case "isOneOf":
 			if d.Kind != ast.InputObject {
 				return in.null()
@@ -232,8 +232,29 @@ func (in *introspector) wrapper(f *selected, t *ast.Type) error {
 func shown(fs ast.FieldList) ast.FieldList {
 	var out ast.FieldList
 	for _, f := range fs {
-		if !isHidden(f) && !strings.HasPrefix(f.Name, "__") {
+		if !isHidden(f.Directives) && !strings.HasPrefix(f.Name, "__") {
 			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// shownValues leaves out the hidden twins of an enum.
+func shownValues(vs ast.EnumValueList) ast.EnumValueList {
+	var out ast.EnumValueList
+	for _, v := range vs {
+		if !isHidden(v.Directives) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func shownArguments(args ast.ArgumentDefinitionList) ast.ArgumentDefinitionList {
+	var out ast.ArgumentDefinitionList
+	for _, a := range args {
+		if !isHidden(a.Directives) {
+			out = append(out, a)
 		}
 	}
 	return out
@@ -258,7 +279,7 @@ func (in *introspector) field(f *selected, d *ast.FieldDefinition) error {
 }
 
 func (in *introspector) arguments(f *selected, args ast.ArgumentDefinitionList) error {
-	return listed(in, args, func(a *ast.ArgumentDefinition) error {
+	return listed(in, shownArguments(args), func(a *ast.ArgumentDefinition) error {
 		return in.inputValue(f, a.Name, a.Description, a.Type, a.DefaultValue)
 	})
 }

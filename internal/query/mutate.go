@@ -25,7 +25,7 @@ func (ch *change) write(x *run, _ *row) error {
 		return err
 	}
 	// What conditions have read is from before the change.
-	x.groups, x.only = nil, nil
+	x.groups, x.sums, x.only = nil, nil, nil
 	l := ch.list
 	l.from, l.few = rows, true
 	return l.write(x, nil)
@@ -104,7 +104,7 @@ func (x *run) changed(d store.Doc, err error) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &row{d}
+	r := &row{Doc: d}
 	return r, x.reserve(r.size(0))
 }
 
@@ -112,7 +112,7 @@ func (x *run) changed(d store.Doc, err error) (*row, error) {
 // names none by docID or filter, perhaps because a variable was not given, is
 // refused unless it says that it means all.
 func (c *compiler) affected(g *collection, f *selected) (operator, error) {
-	w, err := c.wanted(g, f)
+	w, err := c.wanted(&level{collection: g}, f)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (c *compiler) delete(g *collection, f *selected, ch *change) (func(*run) (r
 }
 
 func (c *compiler) upsert(g *collection, f *selected, ch *change) (func(*run) (rowsOf, error), error) {
-	w, err := c.wanted(g, f)
+	w, err := c.wanted(&level{collection: g}, f)
 	if err != nil {
 		return nil, err
 	}

@@ -23,13 +23,13 @@ type sortKey struct {
 }
 
 // order compiles the keys of an order: each object has one member.
-func (c *compiler) order(g *collection, v value.Value) ([]sortKey, error) {
+func (c *compiler) order(lv *level, v value.Value) ([]sortKey, error) {
 	var keys []sortKey
 	for _, o := range v.List() {
 		if o.IsNull() {
 			continue
 		}
-		k, ok, err := c.sortKey(g, o)
+		k, ok, err := c.sortKey(lv, o)
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +40,7 @@ func (c *compiler) order(g *collection, v value.Value) ([]sortKey, error) {
 	return keys, nil
 }
 
-func (c *compiler) sortKey(g *collection, o value.Value) (sortKey, bool, error) {
+func (c *compiler) sortKey(lv *level, o value.Value) (sortKey, bool, error) {
 	given := 0
 	for _, v := range o.Members() {
 		if !v.IsNull() {
@@ -57,12 +57,18 @@ func (c *compiler) sortKey(g *collection, o value.Value) (sortKey, bool, error) 
 		if err := c.spend(1); err != nil {
 			return sortKey{}, false, err
 		}
-		f := g.byName[name]
-		if f.role != roleOne {
-			return sortKey{c.reader(g, f), v.Text() == "DESC", name + " " + v.Text()}, true, nil
+		if name == "_alias" {
+			return c.aliasKey(lv, v)
 		}
-		to := c.relation(g, f)
-		k, ok, err := c.sortKey(to.target, v)
+		f := lv.byName[name]
+		if !lv.shows(f) {
+			return sortKey{}, false, notGrouped(f)
+		}
+		if f.role != roleOne {
+			return sortKey{c.reader(lv.collection, f), v.Text() == "DESC", name + " " + v.Text()}, true, nil
+		}
+		to := c.relation(lv.collection, f)
+		k, ok, err := c.sortKey(&level{collection: to.target}, v)
 		if err != nil || !ok {
 			return k, ok, fmtUnder(name, err)
 		}
@@ -90,6 +96,13 @@ func (c *compiler) reader(g *collection, f *field) reader {
 				return value.Value{}
 			}
 			return value.OfRef(r.ID)
+		}
+	case roleDeleted:
+		return func(_ *run, r *row) value.Value {
+			if r == nil {
+				return value.Value{}
+			}
+			return value.OfBool(r.Deleted())
 		}
 	case roleOneID:
 		if f.stored() {

@@ -40,6 +40,11 @@ type column struct {
 	label []byte // the key as JSON, with a colon
 	write func(x *run, r *row) error
 	node  node // what is below it, for people; may be nil
+
+	read reader      // its value, if it has one; conditions and orders name it by key
+	of   *field      // the field it shows, if any
+	args bool        // the selection has arguments
+	far  []*relation // relations that it follows to their far side
 }
 
 func newColumn(key string, write func(x *run, r *row) error) column {

@@ -15,6 +15,7 @@ import (
 // row is one document on its way through the operators of a plan.
 type row struct {
 	store.Doc
+	group *group // set if the row is a group, and Doc the first of its documents
 }
 
 // size is what holding the row takes, with some bytes beside it.
@@ -43,6 +44,7 @@ type run struct {
 	steps int
 
 	groups map[*relation]*grouping
+	sums   map[*tally]*tallied
 	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
 	folded map[dag.DocID]*row                   // documents as they were, nil if they were not yet
 }
@@ -66,8 +68,11 @@ func (x *run) hold(r *row, beside int) (*row, error) {
 	if err := x.reserve(r.size(beside)); err != nil {
 		return nil, err
 	}
+	if r.group != nil { // it lives as long as the run
+		return r, nil
+	}
 	d, err := r.Doc.Clone()
-	return &row{d}, err
+	return &row{Doc: d}, err
 }
 
 func (x *run) reserve(n int64) error {
@@ -159,7 +164,7 @@ func (x *run) get(g *collection, id dag.DocID, deleted bool) (*row, error) {
 	if err != nil || d.Deleted() && !deleted {
 		return nil, err
 	}
-	return &row{d}, nil
+	return &row{Doc: d}, nil
 }
 
 // chosen returns the rows that meet a condition.

@@ -96,8 +96,18 @@ func (s *Schema) withoutHidden(es gqlerror.List) gqlerror.List {
 	hidden := map[string]string{}
 	for _, d := range s.ast.Types {
 		for _, f := range d.Fields {
-			if isHidden(f) {
+			if isHidden(f.Directives) {
 				hidden[f.Name] = canonical(f)
+			}
+			for _, a := range f.Arguments {
+				if isHidden(a.Directives) {
+					hidden[a.Name] = canonicalName(a.Name, a.Directives)
+				}
+			}
+		}
+		for _, v := range d.EnumValues {
+			if isHidden(v.Directives) {
+				hidden[v.Name] = canonicalName(v.Name, v.Directives)
 			}
 		}
 	}

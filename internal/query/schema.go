@@ -45,7 +45,7 @@ func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
 	s.define(builtin().Definitions...)
 	query := &ast.Definition{Kind: ast.Object, Name: "Query"}
 	mutation := &ast.Definition{Kind: ast.Object, Name: "Mutation"}
-	count := defined("_count", named("Int"), "How many documents match, over all collections named.")
+	var gs []*collection
 	among := make(map[string]*schema.Collection, len(cs))
 	for _, c := range cs {
 		among[c.Name] = c
@@ -58,13 +58,13 @@ func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
 		s.collections[c.Name] = g
 		s.define(g.types...)
 		query.Fields = append(query.Fields, g.read)
-		count.Arguments = append(count.Arguments, g.count)
+		gs = append(gs, g)
 		mutation.Fields = append(mutation.Fields, g.mutations...)
 		for _, m := range g.mutations {
 			s.mutations[m.Name] = mutationRoot{verb(canonical(m)), g}
 		}
 	}
-	s.define(s.roots(query, mutation, count)...)
+	s.define(s.roots(query, mutation, rootAggregates(gs))...)
 	return s
 }
 
@@ -109,13 +109,11 @@ func (s *Schema) define(ds ...*ast.Definition) {
 }
 
 // roots completes the three root types.
-func (s *Schema) roots(query, mutation *ast.Definition, count *ast.FieldDefinition) []*ast.Definition {
+func (s *Schema) roots(query, mutation *ast.Definition, aggregates ast.FieldList) []*ast.Definition {
 	dummy := defined("_", named("Boolean"), "Nothing: a type needs a field.")
 	subscription := &ast.Definition{Kind: ast.Object, Name: "Subscription",
 		Fields: append(append(ast.FieldList{}, query.Fields...), dummy)}
-	if len(count.Arguments) > 0 {
-		query.Fields = append(query.Fields, count)
-	}
+	query.Fields = append(query.Fields, aggregates...)
 	query.Fields = withTwins(append(append(query.Fields, commitRoots()...), dummy))
 	query.Fields = append(query.Fields, validator.QueryIntrospectionFields()...)
 	mutation.Fields = append(mutation.Fields, dummy)

@@ -48,17 +48,23 @@ func (c *compiler) subscription(op *ast.OperationDefinition) (*subscription, err
 			return nil, at(f, wrongf(a.Position, "argument %s: a subscription takes filter and docID: use a live query, query @live { … }", a.Name))
 		}
 	}
-	w, err := c.wanted(g, f)
+	lv, err := c.level(g, f, nil)
 	if err != nil {
 		return nil, at(f, err)
 	}
+	w, err := c.wanted(lv, f)
+	if err != nil {
+		return nil, at(f, err)
+	}
+	w.cond = allOf(w.cond, w.computed)
 	if w.restricted {
 		w.cond = allOf(idIn(idSet(w.ids), true), w.cond)
 	}
 	s := &subscription{coll: g, cond: w.cond, text: text(w.filter), pos: f.Position, key: f.key, label: newColumn(f.key, nil).label}
-	if s.object, _, err = c.object(g, f); err != nil {
+	if s.object, _, err = c.columns(lv); err != nil {
 		return nil, at(f, err)
 	}
+	c.finish()
 	return s, nil
 }
 
@@ -80,7 +86,7 @@ func (p *Plan) Subscribed() *schema.Collection { return p.told.coll.Collection }
 func (p *Plan) Event(ctx context.Context, tx *store.Tx, d store.Doc, b *bytes.Buffer) (bool, error) {
 	s := p.told
 	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: b}}
-	r := &row{d}
+	r := &row{Doc: d}
 	matches := s.cond.truth == always || s.cond.truth == depends && s.cond.holds(x, r)
 	if x.err != nil {
 		return false, failed(s.pos, under(s.key, x.err))

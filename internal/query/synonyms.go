@@ -53,11 +53,15 @@ const synonymDirective = "synonym"
 func hiddenTwin(f *ast.FieldDefinition, name string) *ast.FieldDefinition {
 	t := *f
 	t.Name = name
-	t.Directives = ast.DirectiveList{{
-		Name:      synonymDirective,
-		Arguments: ast.ArgumentList{{Name: "of", Value: &ast.Value{Kind: ast.StringValue, Raw: f.Name}}},
-	}}
+	t.Directives = synonymOf(f.Name)
 	return &t
+}
+
+func synonymOf(name string) ast.DirectiveList {
+	return ast.DirectiveList{{
+		Name:      synonymDirective,
+		Arguments: ast.ArgumentList{{Name: "of", Value: &ast.Value{Kind: ast.StringValue, Raw: name}}},
+	}}
 }
 
 // withTwins adds the hidden twins of the fields that have one, unless the name is
@@ -75,17 +79,18 @@ func withTwins(fs ast.FieldList) ast.FieldList {
 	return fs
 }
 
-// isHidden reports whether introspection leaves a field out.
-func isHidden(f *ast.FieldDefinition) bool {
-	return f.Directives.ForName(synonymDirective) != nil
-}
+// isHidden reports whether introspection leaves out what has these directives.
+func isHidden(ds ast.DirectiveList) bool { return ds.ForName(synonymDirective) != nil }
 
 // canonical returns the name that a field goes by in this package.
-func canonical(f *ast.FieldDefinition) string {
-	if d := f.Directives.ForName(synonymDirective); d != nil {
+func canonical(f *ast.FieldDefinition) string { return canonicalName(f.Name, f.Directives) }
+
+// canonicalName is canonical for anything that has a name and directives.
+func canonicalName(name string, ds ast.DirectiveList) string {
+	if d := ds.ForName(synonymDirective); d != nil {
 		return d.Arguments[0].Value.Raw
 	}
-	return f.Name
+	return name
 }
 
 // canonicalOperator is canonical where no schema applies: inside JSON conditions.

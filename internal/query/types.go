@@ -14,14 +14,17 @@ import (
 type role uint8
 
 const (
-	roleValue     role = iota // stored, a scalar or a list of scalars
-	roleOne                   // the related document
-	roleMany                  // the related documents
-	roleOneID                 // the docID of the related document
-	roleDocID                 // _docID
-	roleDeleted               // _deleted
-	roleVersion               // _version
-	roleConflicts             // _conflicts
+	roleValue      role = iota // stored, a scalar or a list of scalars
+	roleOne                    // the related document
+	roleMany                   // the related documents
+	roleOneID                  // the docID of the related document
+	roleDocID                  // _docID
+	roleDeleted                // _deleted
+	roleVersion                // _version
+	roleConflicts              // _conflicts
+	roleGroup                  // _group
+	roleAggregate              // _count, _sum, _avg, _min, _max
+	roleSimilarity             // _similarity
 )
 
 // field is a field of a generated type.
@@ -45,6 +48,7 @@ type collection struct {
 	read      *ast.FieldDefinition // of Query and Subscription
 	mutations ast.FieldList
 	count     *ast.ArgumentDefinition // of Query._count
+	numeric   *ast.ArgumentDefinition // of Query._sum and the like
 	hidden    []string                // relations whose other side is not in the set
 }
 
@@ -61,7 +65,14 @@ func newCollection(c *schema.Collection, hidden []string) *collection {
 	if len(registers(c)) > 0 {
 		g.add(&field{name: "_conflicts", role: roleConflicts})
 	}
-	g.types = []*ast.Definition{g.object(), g.filter(), g.order(), g.input(), g.countSelector()}
+	g.add(&field{name: "_group", role: roleGroup})
+	for _, fn := range functions {
+		g.add(&field{name: fn.name, role: roleAggregate})
+	}
+	if g.hasVectors() {
+		g.add(&field{name: "_similarity", role: roleSimilarity})
+	}
+	g.types = append([]*ast.Definition{g.object(), g.filter(), g.order(), g.input()}, g.selectors()...)
 	g.roots()
 	return g
 }
@@ -145,11 +156,12 @@ func argument(name string, t *ast.Type, description string) *ast.ArgumentDefinit
 }
 
 // The arguments that lists of documents share.
-func listArguments(filter, order string) ast.ArgumentDefinitionList {
+func listArguments(c string) ast.ArgumentDefinitionList {
 	return ast.ArgumentDefinitionList{
 		argument("docID", typeDocIDs, "Only the documents with these docIDs."),
-		argument("filter", named(filter), "Only the documents that match."),
-		argument("order", listOf(order), "Sort by these keys, each object one key; by docID if there are none."),
+		argument("filter", named(filterName(c)), "Only the documents that match."),
+		argument("groupBy", listOfNonNull(fieldEnumName(c)), "One result for each set of documents that agree in these fields; only they, _group and aggregates of it can be selected."),
+		argument("order", listOf(orderName(c)), "Sort by these keys, each object one key; by docID if there are none."),
 		argument("limit", named("Int"), "At most so many; 0 means all."),
 		argument("offset", named("Int"), "Leave out so many from the start."),
 	}
@@ -175,7 +187,13 @@ func (g *collection) object() *ast.Definition {
 				argument("filter", named(filterName(f.Target)), "Null unless the document matches.")))
 		case roleMany:
 			d.Fields = append(d.Fields, defined(f.name, listOf(f.Target), "",
-				listArguments(filterName(f.Target), orderName(f.Target))...))
+				listArguments(f.Target)...))
+		case roleGroup:
+			d.Fields = append(d.Fields, g.twinned(defined(f.name, listOf(g.Name), "The documents of a group.", listArguments(g.Name)...))...)
+		case roleAggregate:
+			d.Fields = append(d.Fields, g.twinned(g.aggregate(f.name))...)
+		case roleSimilarity:
+			d.Fields = append(d.Fields, g.similarity(f.name))
 		default:
 			t := typeOf(f.Type)
 			t.NonNull = f.NonNull
@@ -219,6 +237,7 @@ func (g *collection) filter() *ast.Definition {
 		defined("_and", listOfNonNull(self), "All of these."),
 		defined("_or", listOfNonNull(self), "At least one of these."),
 		defined("_not", named(self), "Not this."),
+		defined("_alias", named("JSON"), "By response key, conditions on what is selected: {_alias: {total: {_gt: 5}}}."),
 	}}
 	for _, f := range g.fields {
 		switch f.role {
@@ -239,7 +258,9 @@ func (g *collection) filter() *ast.Definition {
 }
 
 func (g *collection) order() *ast.Definition {
-	d := &ast.Definition{Kind: ast.InputObject, Name: orderName(g.Name)}
+	d := &ast.Definition{Kind: ast.InputObject, Name: orderName(g.Name), Fields: ast.FieldList{
+		defined("_alias", named("JSON"), "Sort by what is selected under a response key: {_alias: {total: DESC}}."),
+	}}
 	for _, f := range g.fields {
 		switch f.role {
 		case roleDocID, roleValue:
@@ -276,21 +297,14 @@ func (g *collection) input() *ast.Definition {
 	return d
 }
 
-func (g *collection) countSelector() *ast.Definition {
-	return &ast.Definition{Kind: ast.InputObject, Name: countName(g.Name), Fields: ast.FieldList{
-		defined("filter", named(filterName(g.Name)), ""),
-		defined("limit", named("Int"), ""),
-		defined("offset", named("Int"), ""),
-	}}
-}
-
 // roots makes the root fields of the collection.
 func (g *collection) roots() {
 	filter, input := filterName(g.Name), inputName(g.Name)
-	args := append(append(listArguments(filter, orderName(g.Name)), pastArguments()...),
+	args := append(append(listArguments(g.Name), pastArguments()...),
 		argument("showDeleted", named("Boolean"), "Deleted documents too, here and in relations."))
 	g.read = defined(g.Name, listOf(g.Name), "Documents of "+g.Name+".", args...)
 	g.count = argument(g.Name, named(countName(g.Name)), "")
+	g.numeric = argument(g.Name, named(numericName(g.Name)), "")
 	targets := ast.ArgumentDefinitionList{
 		argument("docID", typeTargets, "Only the documents with these docIDs."),
 		argument("filter", named(filter), "Only the documents that match."),

@@ -1,0 +1,162 @@
+package query
+
+import (
+	"iter"
+	"strings"
+)
+
+// groupBy yields one row for each set of rows that agree in keys, in the order in
+// which the first of each comes. A group accumulates while rows pass; the rows
+// themselves are held only where somebody asks for them.
+type groupBy struct {
+	from  operator
+	keys  []reader
+	names []string
+	slots []slot // aggregates over the rows of each group
+	hold  bool   // hold the rows
+	kept  bool   // the rows that come are held already, by whoever yields them
+	most  int    // groups wanted by whoever limits; 0: all
+}
+
+// group is what a row carries that stands for several.
+type group struct {
+	accs []acc
+	rows rowsOf
+}
+
+func (g *groupBy) add(key reader, name string) {
+	g.keys, g.names = append(g.keys, key), append(g.names, name)
+}
+
+func (g *groupBy) input() operator { return g.from }
+
+func (g *groupBy) describe() string {
+	text := "group by " + strings.Join(g.names, ", ")
+	if len(g.names) == 0 {
+		text = "group all"
+	}
+	if len(g.slots) > 0 {
+		text += ":"
+		for _, s := range g.slots {
+			text += " " + s.fn.String()
+		}
+	}
+	if g.hold {
+		text += " (holds the documents)"
+	}
+	return text
+}
+
+func (g *groupBy) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	return func(yield func(*row, error) bool) {
+		groups, size, err := g.collect(x, parent)
+		if parent != nil { // at the root they live as long as the answer
+			defer x.release(size)
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, r := range groups {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// collect reads all rows, and returns the groups with the size they were held for.
+func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err error) {
+	byKey := map[string]*row{}
+	var scratch []byte
+	for r, err := range g.from.rows(x, parent) {
+		if err != nil {
+			return nil, size, err
+		}
+		scratch = scratch[:0]
+		for _, k := range g.keys {
+			scratch = k(x, r).AppendKey(scratch)
+		}
+		if x.err != nil {
+			return nil, size, x.err
+		}
+		of, known := byKey[string(scratch)]
+		if !known && g.most > 0 && len(groups) == g.most {
+			continue
+		}
+		held := r
+		if !g.kept && (g.hold || !known) {
+			if held, err = x.hold(r, 0); err != nil {
+				return nil, size, err
+			}
+			size += held.size(0)
+		}
+		if !known {
+			more := int64(len(scratch) + len(g.slots)*accSize + groupSize)
+			if err := x.reserve(more); err != nil {
+				return nil, size, err
+			}
+			size += more
+			of = &row{Doc: held.Doc, group: &group{accs: make([]acc, len(g.slots))}}
+			byKey[string(scratch)] = of
+			groups = append(groups, of)
+		}
+		if g.hold {
+			of.group.rows = append(of.group.rows, held)
+		}
+		if addAll(x, g.slots, of.group.accs, r); x.err != nil {
+			return nil, size, x.err
+		}
+	}
+	return groups, size, nil
+}
+
+// groupSize is what a group takes beside its key and its accumulators.
+const groupSize = 200
+
+// members yields the documents of a group.
+type members struct{}
+
+func (members) input() operator  { return nil }
+func (members) describe() string { return "documents of the group" }
+
+func (members) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	if parent == nil || parent.group == nil {
+		return nothing{}.rows(x, parent)
+	}
+	return parent.group.rows.rows(x, nil)
+}
+
+// members plans _group.
+func (c *compiler) members(lv *level, s *selected) (column, error) {
+	if lv.by == nil {
+		return column{}, errNoGroup
+	}
+	lv.by.hold = true
+	inner, err := c.level(lv.collection, s, lv)
+	if err != nil {
+		return column{}, err
+	}
+	l := &list{}
+	if l.object, l.far, err = c.columns(inner); err != nil {
+		return column{}, err
+	}
+	w, err := c.wanted(inner, s)
+	if err != nil {
+		return column{}, err
+	}
+	l.from = w.of(inner, w.ofGroup(inner))
+	return column{write: l.write, node: l}, nil
+}
+
+// ofGroup returns the documents of a group that are wanted.
+func (w wanted) ofGroup(inner *level) operator {
+	if inner.by != nil {
+		inner.by.kept = true
+	}
+	cond := w.cond
+	if w.restricted {
+		cond = allOf(idIn(idSet(w.ids), true), cond)
+	}
+	return chosen(members{}, cond, text(w.filter))
+}
