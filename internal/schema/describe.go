@@ -53,6 +53,9 @@ type relationKind struct {
 // MarshalJSON returns the description of the version. It takes the version for
 // the active one of its name.
 func (c *Collection) MarshalJSON() ([]byte, error) {
+	if c.View != nil {
+		return c.describeView()
+	}
 	d := description{
 		Name: c.Name, VersionID: c.Version.String(), CollectionID: c.ID.String(),
 		Mode: modeNames[c.Mode], Sources: []source{}, Indexes: []Index{}, VectorEmbeddings: []struct{}{},

@@ -37,6 +37,11 @@ func Parse(sdl string, existing []*Collection) ([]*Collection, error) {
 	s := &submission{byName: map[string]*draft{}, existing: map[string]*Collection{}, ends: map[link][]*end{}}
 	for _, c := range existing {
 		s.existing[c.Name] = c
+		if c.View != nil { // their types have names in the same schema
+			for _, e := range c.View.Embedded {
+				s.existing[e.Name] = &Collection{Name: e.Name, View: c.View}
+			}
+		}
 	}
 	if err := s.declare(doc); err != nil {
 		return nil, err
@@ -199,7 +204,7 @@ func (s *submission) declare(doc *ast.SchemaDocument) error {
 
 // insteadOf says what to do without the definitions that make no collection.
 var insteadOf = map[ast.DefinitionKind]string{
-	ast.Interface:   "embedded types belong to views, which this version does not have: declare a type",
+	ast.Interface:   "embedded types belong to views: declare a type, or add the interface with the view that uses it",
 	ast.Enum:        "there are no enums: leave it out and declare the fields as String",
 	ast.Union:       "there are no unions: leave it out, and refer to one type or keep the docID in a field of type ID",
 	ast.InputObject: "input types are generated for every collection: leave it out",
@@ -349,6 +354,8 @@ func (s *submission) setType(f *Field, def *ast.FieldDefinition) error {
 	scalar, err := value.ParseType(elem.NamedType)
 	ok := err == nil
 	switch {
+	case !ok && s.isView(elem.NamedType):
+		return errorAt(def.Position, "field %q: %s belongs to a view, whose rows have no docIDs: refer to the collections that the view reads", f.Name, elem.NamedType)
 	case !ok && s.taken(elem.NamedType):
 		f.Target, f.Type = elem.NamedType, value.TypeRef
 		if t.Elem != nil {

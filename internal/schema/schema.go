@@ -24,6 +24,8 @@ type Collection struct {
 	Fields   []Field        // sorted by name
 	// Indexes concern this node only: they are no part of Encode or the digest.
 	Indexes []Index
+	// View is what makes the collection a view; nil for one that holds documents.
+	View *View
 
 	lastIndex uint32 // highest ID that an index had
 
@@ -42,6 +44,10 @@ type Field struct {
 	Relation string // of a relation: its name; both sides carry the same
 	Default  *value.Value
 	Size     int // of a list: its exact length, 0 if free
+	// Embedded is the type of the objects in a field of a view, nil for other
+	// fields; EmbeddedList says that there is a list of them. They are stored as JSON.
+	Embedded     *Embedded
+	EmbeddedList bool
 
 	derive func(crdt.Document) value.Value // nil: the field shows its own cell
 }
@@ -81,6 +87,9 @@ func (f *Field) IDName() string {
 // TypeName returns the type of the field as SDL spells it.
 func (f *Field) TypeName() string {
 	name := f.Type.String()
+	if f.Embedded != nil {
+		return f.embeddedName()
+	}
 	if f.IsRelation() {
 		name = f.Target
 		if f.Type.IsList() {

@@ -26,7 +26,7 @@ type receipt struct {
 // commit makes the transaction's writes one batch and visible together. They are
 // durable after wait.
 func (tx *Tx) commit() (receipt, error) {
-	if len(tx.pending) == 0 && len(tx.added) == 0 {
+	if len(tx.pending) == 0 && len(tx.added) == 0 && !tx.views {
 		return receipt{seq: tx.seq}, nil
 	}
 	if err := tx.sign(); err != nil {
@@ -97,7 +97,7 @@ func (tx *Tx) sign() error {
 func (tx *Tx) stale() bool {
 	w := tx.s.written
 	if now := tx.s.set.Load(); now != tx.base {
-		if len(tx.added) > 0 {
+		if len(tx.added) > 0 || tx.views {
 			return true
 		}
 		for _, st := range tx.staged {
@@ -168,7 +168,7 @@ func (tx *Tx) publish() (receipt, error) {
 	for name, n := range fresh {
 		s.origins[name], s.peers[n] = n, name
 	}
-	if len(tx.added) > 0 {
+	if len(tx.added) > 0 || tx.views {
 		s.setSchema(tx.set)
 	}
 	s.seq = seq

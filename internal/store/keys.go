@@ -17,6 +17,7 @@ import (
 //	k collection                  how many documents, and how many alive              derived
 //	x collection index key doc    secondary index                                     derived
 //	g …                           format, epoch, schema versions, short numbers
+//	w view key                    row of a materialized view; without key its state   derived
 //	n key                         notes: what the network remembers about peers
 //
 // A document's commits lie side by side in the order in which they apply, so a
@@ -30,11 +31,13 @@ const (
 	tableGlobal     = 'g'
 	tableNote       = 'n'
 	tableSecondary  = 'x'
+	tableRow        = 'w'
 	globalFormat    = 'f' // format version of the directory
 	globalEpoch     = 'e' // identity of the feed
 	globalVersion   = 'v' // schema version digest → encoded version
 	globalActive    = 'c' // collection ID → short number, active version, local description
 	globalOrigin    = 'o' // short number → peer
+	globalView      = 'w' // name of a view → short number, definition
 	globalLost      = 'l' // collection ID → short number, of documents whose schema damage took
 	formatVersion   = 1
 	commitKeySize   = 1 + 4 + 32 + 8 + 32

@@ -17,7 +17,8 @@ import (
 // Set is an immutable snapshot of the collections of a database. A change of the
 // schema makes a new Set; the pointer can therefore key whatever is derived of it.
 type Set struct {
-	list   []*schema.Collection // by name
+	list   []*schema.Collection // by name, without views
+	views  []*schema.Collection // by name
 	byName map[string]*schema.Collection
 	byID   map[dag.CollectionID]*member
 	last   short
@@ -45,11 +46,16 @@ func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
 		m = m.indexed(s.Collection)
 		s.byName[m.Name] = m.Collection
 		s.byID[m.ID] = m
+		if m.View != nil {
+			s.views = append(s.views, m.Collection)
+			continue
+		}
 		s.list = append(s.list, m.Collection)
 		if len(m.indexes) > 0 {
 			s.indexes[m.short] = m.indexes
 		}
 	}
+	slices.SortFunc(s.views, func(a, b *schema.Collection) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.list, func(a, b *schema.Collection) int { return strings.Compare(a.Name, b.Name) })
 	return s
 }
@@ -60,13 +66,16 @@ func (s *Set) Collections() []*schema.Collection { return slices.Clone(s.list) }
 // Collection returns the collection of that name.
 func (s *Set) Collection(name string) (*schema.Collection, bool) {
 	c, ok := s.byName[name]
-	return c, ok
+	if !ok || c.View != nil {
+		return nil, false
+	}
+	return c, true
 }
 
 // ByID returns the collection of that ID.
 func (s *Set) ByID(id dag.CollectionID) (*schema.Collection, bool) {
 	m, ok := s.byID[id]
-	if !ok {
+	if !ok || m.View != nil {
 		return nil, false
 	}
 	return m.Collection, true
@@ -80,9 +89,10 @@ func (s *Set) short(id dag.CollectionID) (short, bool) {
 	return m.short, true
 }
 
+// members yields collections and views.
 func (s *Set) members() iter.Seq[*member] {
 	return func(yield func(*member) bool) {
-		for _, c := range s.list {
+		for _, c := range slices.Concat(s.list, s.views) {
 			if !yield(s.byID[c.ID]) {
 				return
 			}
@@ -113,7 +123,7 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 		ms, added = append(ms, m), append(added, m)
 	}
 	next := newSet(ms, last, s.lost)
-	if err := schema.CheckTogether(next.list); err != nil {
+	if err := next.checkNames(); err != nil {
 		return nil, nil, err
 	}
 	for i, m := range added {
@@ -207,7 +217,14 @@ func loadSet(r reader) (*Set, error) {
 	for _, n := range lost {
 		last = max(last, n)
 	}
-	set := newSet(ms, last, lost)
+	views, err := loadViews(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range views {
+		last = max(last, m.short)
+	}
+	set := newSet(append(ms, views...), last, lost)
 	for _, xs := range set.indexes {
 		for _, x := range xs {
 			b, err := x.built(r)

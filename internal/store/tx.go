@@ -43,6 +43,7 @@ type Tx struct {
 	claims  []claim              // what it makes unique
 	dropped []*secondary         // indexes that it drops
 	failed  error                // of a read that could not return it
+	views   bool                 // it changes views or their rows
 }
 
 // staged is a document that the transaction changed.
@@ -284,6 +285,7 @@ func (tx *Tx) Try(fn func() error) error {
 		return errEnded
 	}
 	restore := tx.kv.Mark()
+	views := tx.views
 	set, added, pending, counts := tx.set, len(tx.added), len(tx.pending), maps.Clone(tx.counts)
 	claims, dropped := len(tx.claims), len(tx.dropped)
 	outer := tx.undo
@@ -313,6 +315,7 @@ func (tx *Tx) Try(fn func() error) error {
 	for _, p := range tx.pending[pending:] {
 		delete(tx.byCID, p.place.cid)
 	}
+	tx.views = views
 	tx.set, tx.added, tx.pending, tx.counts = set, tx.added[:added], tx.pending[:pending], counts
 	tx.claims, tx.dropped = tx.claims[:claims], tx.dropped[:dropped]
 	return err
