@@ -23,6 +23,7 @@ type compiler struct {
 	deleted bool // the root field under way shows deleted documents
 	asOf    *instant
 	commit  *dag.CID // at which the root field under way looks
+	views   int      // that the plan is within
 }
 
 // node is a part of a plan that people may want to see.
@@ -224,6 +225,8 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 	deleted := c.deleted || c.asOf != nil // who is deleted today may not have been
 	var from operator = &scan{g, deleted}
 	switch {
+	case g.View != nil:
+		from = c.view(g)
 	case c.commit != nil:
 		from = c.atCommit(g, c.commit, w)
 	case w.restricted:
@@ -399,6 +402,9 @@ func (c *compiler) fieldColumn(lv *level, f *field, s *selected) (column, *relat
 			return column{}, nil, err
 		}
 		return column{write: l.write, node: l}, to, nil
+	case roleObject, roleObjects:
+		col, err := c.embedded(g, f, s)
+		return col, nil, err
 	}
 	return column{read: c.reader(g, f)}, nil, nil
 }

@@ -66,6 +66,8 @@ func (c *compiler) member(s scope, name string, operand value.Value) (predicate,
 		return c.overOne(s, f, operand)
 	case roleMany:
 		return c.overMany(s, f, operand)
+	case roleObject, roleObjects:
+		return c.overEmbedded(s, f, operand)
 	}
 	t, err := block(f.conditionType(), operand)
 	if err != nil || t.truth != depends {

@@ -64,6 +64,9 @@ func (c *compiler) sortKey(lv *level, o value.Value) (sortKey, bool, error) {
 		if !lv.shows(f) {
 			return sortKey{}, false, notGrouped(f)
 		}
+		if f.role == roleObject {
+			return c.embeddedKey(lv.collection, f, v)
+		}
 		if f.role != roleOne {
 			return sortKey{c.reader(lv.collection, f), v.Text() == "DESC", name + " " + v.Text()}, true, nil
 		}

@@ -78,16 +78,25 @@ type list struct {
 	few    bool        // the rows are few enough to be held
 }
 
+// source returns the rows of the list. If they are few, relations are followed from
+// these alone.
+func (l *list) source(x *run, parent *row) (operator, error) {
+	if !l.few || len(l.far) == 0 {
+		return l.from, nil
+	}
+	rows, err := x.take(l.from, parent)
+	if err != nil {
+		return nil, err
+	}
+	x.restrict(l.far, slices.Values(rows))
+	return rows, nil
+}
+
 // root writes the rows of a root field.
 func (l *list) write(x *run, parent *row) error {
-	from := l.from
-	if l.few && len(l.far) > 0 {
-		rows, err := x.take(from, parent)
-		if err != nil {
-			return err
-		}
-		x.restrict(l.far, slices.Values(rows))
-		from = rows
+	from, err := l.source(x, parent)
+	if err != nil {
+		return err
 	}
 	w := x.out
 	w.byte('[')

@@ -50,7 +50,7 @@ func open(t testing.TB) *dbase {
 
 func (d *dbase) addSchema(sdl string) error {
 	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error {
-		cs, err := schema.Parse(sdl, tx.Collections())
+		cs, err := schema.Parse(sdl, tx.Set().All())
 		if err != nil {
 			return err
 		}
@@ -163,6 +163,7 @@ func report(err error) string {
 // The scripts in testdata pin the behaviour. The commands are
 //
 //	schema            adds collections
+//	view              adds a view: its query, a line "as", its SDL; drop removes one
 //	query, mutate     run a request; as=(a,b) names the documents whose _docID the
 //	                  answer shows, in their order, so that later requests can say <a>.
 //	                  After a line "variables" follow variables as JSON; op= names the operation
@@ -184,6 +185,15 @@ func (d *dbase) command(n *names, c *datadriven.TestData) string {
 	switch c.Cmd {
 	case "schema":
 		if err := d.addSchema(input); err != nil {
+			return "error: " + err.Error()
+		}
+		return "ok"
+	case "view", "drop":
+		change := d.addView
+		if c.Cmd == "drop" {
+			change = d.dropView
+		}
+		if err := change(input); err != nil {
 			return "error: " + err.Error()
 		}
 		return "ok"

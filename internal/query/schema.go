@@ -112,13 +112,24 @@ func (s *Schema) define(ds ...*ast.Definition) {
 func (s *Schema) roots(query, mutation *ast.Definition, aggregates ast.FieldList) []*ast.Definition {
 	dummy := defined("_", named("Boolean"), "Nothing: a type needs a field.")
 	subscription := &ast.Definition{Kind: ast.Object, Name: "Subscription",
-		Fields: append(append(ast.FieldList{}, query.Fields...), dummy)}
+		Fields: append(s.followed(query.Fields), dummy)}
 	query.Fields = append(query.Fields, aggregates...)
 	query.Fields = withTwins(append(append(query.Fields, commitRoots()...), dummy))
 	query.Fields = append(query.Fields, validator.QueryIntrospectionFields()...)
 	mutation.Fields = append(mutation.Fields, dummy)
 	s.ast.Query, s.ast.Mutation, s.ast.Subscription = query, mutation, subscription
 	return []*ast.Definition{query, mutation, subscription}
+}
+
+// followed returns the root fields that can be subscribed to: those of collections.
+func (s *Schema) followed(fs ast.FieldList) ast.FieldList {
+	var kept ast.FieldList
+	for _, f := range fs {
+		if g := s.collections[f.Name]; g == nil || g.View == nil {
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }
 
 // verb returns the verb of a mutation: create of create_User.

@@ -44,7 +44,7 @@ func (s *Schemas) Of(set *store.Set) *Schema {
 	if len(s.recent) > 0 {
 		prev = s.recent[0].schema
 	}
-	r := schemaOf{set, NewSchema(set.Collections(), prev, s.Limits)}
+	r := schemaOf{set, NewSchema(set.All(), prev, s.Limits)}
 	s.recent = slices.Insert(s.recent, 0, r)
 	s.recent = s.recent[:min(len(s.recent), maxSchemas)]
 	return r.schema

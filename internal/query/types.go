@@ -25,6 +25,8 @@ const (
 	roleGroup                  // _group
 	roleAggregate              // _count, _sum, _avg, _min, _max
 	roleSimilarity             // _similarity
+	roleObject                 // of a view: an embedded object
+	roleObjects                // a list of them
 )
 
 // field is a field of a generated type.
@@ -50,18 +52,24 @@ type collection struct {
 	count     *ast.ArgumentDefinition // of Query._count
 	numeric   *ast.ArgumentDefinition // of Query._sum and the like
 	hidden    []string                // relations whose other side is not in the set
+	// embeddedTypes are the types of embedded objects, of a view.
+	embeddedTypes map[string]*collection
 }
 
 // newCollection generates the types of c. The relations in hidden lead to
 // collections that are not here yet: only the docIDs that c stores are shown.
 func newCollection(c *schema.Collection, hidden []string) *collection {
 	g := &collection{Collection: c, byName: map[string]*field{}, hidden: hidden}
-	g.add(&field{name: "_docID", role: roleDocID})
+	if c.View == nil {
+		g.add(&field{name: "_docID", role: roleDocID})
+	}
 	for i := range c.Fields {
 		g.addDeclared(&c.Fields[i])
 	}
-	g.add(&field{name: "_deleted", role: roleDeleted})
-	g.add(&field{name: "_version", role: roleVersion})
+	if c.View == nil {
+		g.add(&field{name: "_deleted", role: roleDeleted})
+		g.add(&field{name: "_version", role: roleVersion})
+	}
 	if len(registers(c)) > 0 {
 		g.add(&field{name: "_conflicts", role: roleConflicts})
 	}
@@ -74,6 +82,9 @@ func newCollection(c *schema.Collection, hidden []string) *collection {
 	}
 	g.types = append([]*ast.Definition{g.object(), g.filter(), g.order(), g.input()}, g.selectors()...)
 	g.roots()
+	if c.View != nil {
+		g.asView()
+	}
 	return g
 }
 
@@ -97,6 +108,10 @@ func (g *collection) add(f *field) {
 
 func (g *collection) addDeclared(f *schema.Field) {
 	switch {
+	case f.Embedded != nil && f.EmbeddedList:
+		g.add(&field{Field: f, name: f.Name, role: roleObjects})
+	case f.Embedded != nil:
+		g.add(&field{Field: f, name: f.Name, role: roleObject})
 	case !f.IsRelation():
 		g.add(&field{Field: f, name: f.Name})
 	case slices.Contains(g.hidden, f.Name):
@@ -194,6 +209,8 @@ func (g *collection) object() *ast.Definition {
 			d.Fields = append(d.Fields, g.twinned(g.aggregate(f.name))...)
 		case roleSimilarity:
 			d.Fields = append(d.Fields, g.similarity(f.name))
+		case roleObject, roleObjects:
+			d.Fields = append(d.Fields, f.embeddedField())
 		default:
 			t := typeOf(f.Type)
 			t.NonNull = f.NonNull
@@ -252,6 +269,8 @@ func (g *collection) filter() *ast.Definition {
 			d.Fields = append(d.Fields, defined(f.name, named(filterName(f.Target)), "At least one related document matches."))
 		case roleValue:
 			d.Fields = append(d.Fields, defined(f.name, named(blockName(f.Type)), ""))
+		case roleObject, roleObjects:
+			d.Fields = append(d.Fields, f.embeddedCondition())
 		}
 	}
 	return d
@@ -270,6 +289,8 @@ func (g *collection) order() *ast.Definition {
 			d.Fields = append(append(d.Fields, def), g.laterID(def, f)...)
 		case roleOne:
 			d.Fields = append(d.Fields, defined(f.name, named(orderName(f.Target)), ""))
+		case roleObject:
+			d.Fields = append(d.Fields, defined(f.name, named(orderName(f.Embedded.Name)), ""))
 		}
 	}
 	return d

@@ -76,7 +76,7 @@ func (w *world) at(n *node, line string) string {
 	switch cmd {
 	case "schema":
 		return w.failed(n.store.Update(ctx, n.key, func(tx *store.Tx) error {
-			cs, err := schema.Parse(rest, tx.Collections())
+			cs, err := schema.Parse(rest, tx.Set().All())
 			if err != nil {
 				return err
 			}
@@ -268,7 +268,7 @@ func (n *node) exec(text string) (string, error) {
 	if n.tx != nil {
 		set = n.tx.Set()
 	}
-	p, err := query.Compile(query.NewSchema(set.Collections(), nil, query.Limits{}), query.Request{Query: text})
+	p, err := query.Compile(query.NewSchema(set.All(), nil, query.Limits{}), query.Request{Query: text})
 	if err != nil {
 		return "", err
 	}
