@@ -245,7 +245,7 @@ func (db *DB) AddSchema(ctx context.Context, sdl string) (added []*Collection, e
 }
 
 func addSchema(tx *store.Tx, sdl string) ([]*Collection, error) {
-	added, err := schema.Parse(sdl, tx.Collections())
+	added, err := schema.Parse(sdl, tx.Set().All())
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (s *Server) schemas(_ context.Context, in findSchemas) ([]json.RawMessage, 
 
 func (s *Server) collections(_ context.Context, in findCollections) (json.RawMessage, error) {
 	found := []described{}
-	for _, c := range s.db.Collections() {
+	for _, c := range append(s.db.Collections(), s.db.Views()...) {
 		if fits(in.Name, c.Name) && fits(in.CollectionID, c.ID.String()) && fits(in.VersionID, c.Version.String()) {
 			found = append(found, described{c, c.SchemaJSON()})
 		}

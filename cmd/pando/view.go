@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/spf13/cobra"
+)
+
+func (c *command) viewCommand() *cobra.Command {
+	add := &cobra.Command{
+		Use:   "add QUERY SDL",
+		Short: "Add a view: the inside of a query, and the type of its rows",
+		Long:  "Add a view: the inside of a query, and the type of its rows.\nEither may be @FILE, or @- for standard input.",
+		Example: `  pando view add 'Book { title author { name } }' \
+    'type Shelf @materialized(if: false) { title: String  author: ShelfAuthor }  interface ShelfAuthor { name: String }'`,
+		Args: exactly("QUERY", "SDL"),
+		RunE: c.viewAdd,
+	}
+	list := &cobra.Command{Use: "list", Short: "List the views of the node", Args: noArgs, RunE: c.viewList}
+	drop := &cobra.Command{Use: "drop NAME", Short: "Remove a view", Args: exactly("NAME"), RunE: c.viewDrop}
+	return group("view", "Add, list and remove views", add, list, drop)
+}
+
+func (c *command) viewAdd(cmd *cobra.Command, args []string) error {
+	var src pando.ViewSource
+	var err error
+	if src.Query, err = c.textOrFile(args[0]); err != nil {
+		return err
+	}
+	if src.SDL, err = c.textOrFile(args[1]); err != nil {
+		return err
+	}
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	v, err := node.AddView(cmd.Context(), src)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "added %s\n", v.Name)
+	return nil
+}
+
+// textOrFile returns an argument, or what is in the file that it names after @.
+func (c *command) textOrFile(arg string) (string, error) {
+	if len(arg) == 0 || arg[0] != '@' {
+		return arg, nil
+	}
+	if len(arg) == 1 {
+		return "", fault.Invalid.Errorf("@: name a file, as in @view.graphql, or @- for standard input")
+	}
+	return c.readText(arg[1:])
+}
+
+func (c *command) viewList(cmd *cobra.Command, _ []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	views, err := node.Views(cmd.Context())
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VIEW\tFIELDS\tQUERY")
+	for _, v := range views {
+		query := ""
+		if len(v.Sources) > 0 {
+			query = oneLine(v.Sources[0].Query)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\n", v.Name, len(v.Fields), query)
+	}
+	return w.Flush()
+}
+
+func (c *command) viewDrop(cmd *cobra.Command, args []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	if err := node.DropView(cmd.Context(), args[0]); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "removed %s\n", args[0])
+	return nil
+}
+
+// oneLine shows the beginning of a text on one line.
+func oneLine(text string) string {
+	const width = 60
+	words := []rune(strings.Join(strings.Fields(text), " "))
+	if len(words) > width {
+		return string(words[:width-1]) + "…"
+	}
+	return string(words)
+}
