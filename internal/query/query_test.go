@@ -28,6 +28,18 @@ type dbase struct {
 
 func open(t testing.TB) *dbase {
 	t.Helper()
+	d := openStore(t)
+	t.Cleanup(func() {
+		if err := d.store.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return d
+}
+
+// openStore is open without the end.
+func openStore(t testing.TB) *dbase {
+	t.Helper()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	s, err := store.Open("db", store.Options{
 		FS:  kv.NewMemFS(),
@@ -36,11 +48,6 @@ func open(t testing.TB) *dbase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
 	key, err := ident.GenerateFrom(ident.EdDSA, strings.NewReader(strings.Repeat("pando", 20)))
 	if err != nil {
 		t.Fatal(err)
