@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"iter"
+	"math"
 	"slices"
 	"unsafe"
 
@@ -20,11 +21,15 @@ const (
 // canonical bytes. The zero Document has no commits. What its methods return may
 // alias those bytes.
 type Document struct {
-	raw   []byte
-	table []byte // of commits, entrySize each
-	heads []byte
-	cells []byte
+	raw []byte
+	// Where the parts begin: places, not slices, so that a document passes in
+	// registers. The table has entrySize bytes for each commit.
+	tableAt, tableEnd, headsAt, cellsAt uint32
 }
+
+func (d Document) table() []byte { return d.raw[d.tableAt:d.tableEnd] }
+func (d Document) heads() []byte { return d.raw[d.headsAt:d.cellsAt] }
+func (d Document) cells() []byte { return d.raw[d.cellsAt:] }
 
 // Open returns the document whose canonical bytes are raw, which must not change
 // afterwards. It looks only as far as it must to find the cells: damage beyond
@@ -36,17 +41,22 @@ func Open(raw []byte) (Document, error) {
 	if raw[0] != formatVersion {
 		return Document{}, fault.Corrupt.Errorf("document has format version %d, want %d: was it written by a newer pando?", raw[0], formatVersion)
 	}
+	if len(raw) > math.MaxUint32 {
+		return Document{}, corrupt("it has more than 4 GiB")
+	}
 	n, rest := uvarint(raw[1:])
 	if rest == nil || n > uint64(len(rest))/entrySize {
 		return Document{}, corrupt("table of commits")
 	}
-	d := Document{raw: raw, table: rest[:n*entrySize]}
+	at := func() uint32 { return uint32(len(raw) - len(rest)) }
+	d := Document{raw: raw, tableAt: at()}
 	rest = rest[n*entrySize:]
+	d.tableEnd = at()
 	heads, rest := uvarint(rest)
 	if rest == nil || heads > n {
 		return Document{}, corrupt("number of heads")
 	}
-	d.heads = rest
+	d.headsAt = at()
 	for range heads {
 		var i uint64
 		if i, rest = uvarint(rest); rest == nil || i >= n {
@@ -56,8 +66,7 @@ func Open(raw []byte) (Document, error) {
 			return Document{}, corrupt("heads")
 		}
 	}
-	d.heads = d.heads[:len(d.heads)-len(rest)]
-	d.cells = rest
+	d.cellsAt = at()
 	return d, nil
 }
 
@@ -74,7 +83,7 @@ func (d Document) Check() error {
 	if len(d.raw) == 0 {
 		return nil
 	}
-	if len(d.heads) == 0 {
+	if len(d.heads()) == 0 {
 		return corrupt("no heads")
 	}
 	s, err := d.parse()
@@ -96,8 +105,8 @@ func (d Document) Check() error {
 
 // Heads returns the commits that no other commit has as a parent, sorted.
 func (d Document) Heads() []Head {
-	heads := make([]Head, 0, len(d.heads)/2)
-	for b := d.heads; len(b) > 0; {
+	heads := make([]Head, 0, len(d.heads())/2)
+	for b := d.heads(); len(b) > 0; {
 		var i, height uint64
 		i, b = uvarint(b)
 		height, b = uvarint(b)
@@ -110,7 +119,7 @@ func (d Document) Heads() []Head {
 // Newest returns the HLC of the newest commit, 0 if there are none: it is a head.
 func (d Document) Newest() uint64 {
 	var newest uint64
-	for b := d.heads; len(b) > 0; {
+	for b := d.heads(); len(b) > 0; {
 		var i uint64
 		i, b = uvarint(b)
 		_, b = uvarint(b)
@@ -122,6 +131,10 @@ func (d Document) Newest() uint64 {
 
 // Deleted reports whether the status register says so.
 func (d Document) Deleted() bool {
+	// The status would be the first cell. Every scan asks, and most documents have none.
+	if cells := d.cells(); len(cells) == 0 || cells[0] != byte(FieldStatus) {
+		return false
+	}
 	v, ok := d.Value(FieldStatus, KindStatus)
 	return ok && v.Kind() == value.Bool && v.Bool()
 }
@@ -135,6 +148,9 @@ func (d Document) Value(f FieldID, k Kind) (v value.Value, ok bool) {
 	}
 	switch k.Rule() {
 	case LWW:
+		if len(payload) > 2 && payload[0]|payload[1] < 0x80 { // places in a small table
+			return decode(payload[2:])
+		}
 		_, payload = uvarint(payload)
 		if _, payload = uvarint(payload); payload == nil {
 			return v, false
@@ -202,7 +218,7 @@ func (d Document) Tags(f FieldID, k Kind) []Tag {
 // unknown fields, and registers of which only tombstones are left.
 func (d Document) Fields() iter.Seq2[FieldID, Kind] {
 	return func(yield func(FieldID, Kind) bool) {
-		for b := d.cells; len(b) > 0; {
+		for b := d.cells(); len(b) > 0; {
 			f, k, _, rest := nextCell(b)
 			if rest == nil || !yield(f, k) {
 				return
@@ -215,7 +231,7 @@ func (d Document) Fields() iter.Seq2[FieldID, Kind] {
 // find returns the payload of a cell. Scans live in this loop: nearly every cell has
 // a field number and a length of one byte.
 func (d Document) find(f FieldID, k Kind) ([]byte, bool) {
-	for b := d.cells; len(b) >= 4; {
+	for b := d.cells(); len(b) >= 4; {
 		if b[0]|b[3] >= 0x80 {
 			field, kind, payload, rest := nextCell(b)
 			if rest == nil || field > f {
@@ -303,14 +319,14 @@ func nextLive(b []byte) (i, op uint64, val, rest []byte) {
 }
 
 // has reports whether the table of commits has a place i.
-func (d Document) has(i uint64) bool { return i < uint64(len(d.table)/entrySize) }
+func (d Document) has(i uint64) bool { return i < uint64(len(d.table())/entrySize) }
 
 // commit returns the commit at a place of the table, zero if there is none.
 func (d Document) commit(i uint64) (commit [32]byte, hlc uint64) {
 	if !d.has(i) {
 		return commit, 0
 	}
-	e := d.table[i*entrySize:][:entrySize]
+	e := d.table()[i*entrySize:][:entrySize]
 	return [32]byte(e[:32]), binary.BigEndian.Uint64(e[32:])
 }
 
@@ -321,8 +337,7 @@ func (d Document) stamp(i, op uint64) Stamp {
 
 // decode returns the value of which b is the binary form, and all of it.
 func decode(b []byte) (value.Value, bool) {
-	v, rest, err := value.DecodeBinary(b)
-	return v, err == nil && len(rest) == 0
+	return value.DecodeWhole(b)
 }
 
 // uvarint splits a number off b; rest is nil, and stays it, if there is none.

@@ -261,7 +261,7 @@ func (d Document) parseFor(c *Change) (s *state, self int, err error) {
 }
 
 func (s *state) parseTable(d Document) error {
-	s.commits = make([]entry, len(d.table)/entrySize, len(d.table)/entrySize+1)
+	s.commits = make([]entry, len(d.table())/entrySize, len(d.table())/entrySize+1)
 	for i := range s.commits {
 		e := &s.commits[i]
 		e.commit, e.hlc = d.commit(uint64(i))
@@ -270,7 +270,7 @@ func (s *state) parseTable(d Document) error {
 		}
 	}
 	next := uint64(0)
-	for b := d.heads; len(b) > 0; {
+	for b := d.heads(); len(b) > 0; {
 		var i, height uint64
 		i, b = uvarint(b)
 		height, b = uvarint(b)
@@ -286,9 +286,9 @@ func (s *state) parseTable(d Document) error {
 // parseCells reads the cells. Places in the table from self on moved up by one if
 // a commit was entered there.
 func (s *state) parseCells(d Document, self int) error {
-	p := parsing{known: uint64(len(d.table) / entrySize), self: uint64(self), writes: make([]write, 0, 16)}
+	p := parsing{known: uint64(len(d.table()) / entrySize), self: uint64(self), writes: make([]write, 0, 16)}
 	s.cells = make([]cell, 0, 16)
-	for b := d.cells; len(b) > 0; {
+	for b := d.cells(); len(b) > 0; {
 		f, k, payload, rest := nextCell(b)
 		if rest == nil {
 			return corrupt("cells")

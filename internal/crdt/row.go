@@ -36,5 +36,5 @@ func Row(b []byte, fields []FieldID, kinds []Kind, vals []value.Value) Document 
 		copy(raw[at+size:], raw[at+1:at+1+n])
 		copy(raw[at:], length[:size])
 	}
-	return Document{raw: raw[start:], cells: raw[start+empty:]}
+	return Document{raw: raw[start:], tableAt: 2, tableEnd: 2, headsAt: empty, cellsAt: empty}
 }

@@ -96,6 +96,24 @@ func DecodeBinary(b []byte) (v Value, rest []byte, err error) {
 	return v, d.b, nil
 }
 
+// DecodeWhole returns the value that b is the storage form of, and false if it is
+// none, or not only that. The value points into b as that of DecodeBinary does.
+// What most cells of most documents hold is decoded without further calls.
+func DecodeWhole(b []byte) (v Value, ok bool) {
+	if len(b) == 0 {
+		return Value{}, false
+	}
+	switch tag := b[0]; {
+	case tag >= tagShortString:
+		return Value{kind: String, s: unsafe.String(unsafe.SliceData(b[1:]), len(b)-1)}, len(b)-1 == int(tag-tagShortString)
+	case tag >= tagSmallInt:
+		return Value{kind: Int, n: uint64(tag - tagSmallInt)}, len(b) == 1
+	}
+	d := decoder{b: b}
+	v = d.value(MaxNesting)
+	return v, d.err == nil && len(d.b) == 0
+}
+
 // SkipBinary cuts one value in storage form off the front of b without looking
 // into texts and bytes.
 func SkipBinary(b []byte) (rest []byte, err error) {
