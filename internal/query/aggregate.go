@@ -92,10 +92,11 @@ func (a *aggregation) read() reader {
 		if r == nil || x.err != nil {
 			return value.Value{}
 		}
-		var all acc
+		all := x.accumulator()
 		for _, h := range hosts {
-			h(x, r, &all)
+			h(x, r, all)
 		}
+		x.reads--
 		if x.err != nil {
 			return value.Value{}
 		}
@@ -107,7 +108,19 @@ func (a *aggregation) read() reader {
 	}
 }
 
-// nodes of one aggregate, for people.
+// accumulator returns one that is empty, and not that of an aggregate which is
+// being read. They are kept, for each document needs one.
+func (x *run) accumulator() *acc {
+	if x.reads == len(x.accs) {
+		x.accs = append(x.accs, &acc{})
+	}
+	a := x.accs[x.reads]
+	x.reads++
+	*a = acc{}
+	return a
+}
+
+// sources are what an aggregate reads, for people.
 type sources []node
 
 func (s sources) tree(p *printer) {

@@ -10,12 +10,13 @@ import (
 	"github.com/pandodb/pando/internal/store"
 )
 
-// A filter over scalars allocates nothing per document beyond what the scan does.
+// A filter over scalars, or an aggregate, allocates nothing per document beyond what
+// the scan does.
 func TestConditionsAllocateNothing(t *testing.T) {
 	const n = 1000
 	d := people(t, n)
-	allocs := func(filter string) (n float64) {
-		p, err := Compile(d.generated(), Request{Query: `{ _count(P: {filter: ` + filter + ` offset: 1}) }`})
+	allocs := func(query string) (n float64) {
+		p, err := Compile(d.generated(), Request{Query: query})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,12 +33,19 @@ func TestConditionsAllocateNothing(t *testing.T) {
 		}
 		return n
 	}
-	scan := allocs(`{}`)
+	counting := func(filter string) float64 { return allocs(`{ _count(P: {filter: ` + filter + ` offset: 1}) }`) }
+	scan := counting(`{}`)
 	for _, filter := range []string{`{age: {_gt: 200}}`, `{city: {_eq: "x"}}`, `{notes: {_like: "%x%y"}}`, `{notes: {_ilike: "%X%Y"}}`,
 		`{born: {_lt: "1980-01-01T00:00:00Z"}, height: {_in: [1.5, 2.5]}}`, `{_or: [{age: {_in: [200, 201, 202, 203, 204, 205, 206, 207, 208]}}, {active: null}, {_docID: {_eq: null}}]}`,
 		`{_docID: {_nin: []}, age: {_lt: 0}}`} {
-		if got := allocs(filter); got > scan+n/4 {
+		if got := counting(filter); got > scan+n/4 {
 			t.Errorf("%s: %v allocations for %d documents, %v without a condition", filter, got, n, scan)
+		}
+	}
+	for _, query := range []string{`{ _sum(P: {field: score}) _avg(P: {field: height, filter: {age: {_gt: 3}}}) _min(P: {field: height}) _max(P: {field: age, limit: 900}) }`,
+		`{ P(groupBy: [active]) { active _count(_group: {}) _sum(_group: {field: score, filter: {city: {_ne: "x"}}}) _min(_group: {field: age, offset: 2}) } }`} {
+		if got := allocs(query); got > scan+n/4 {
+			t.Errorf("%s: %v allocations for %d documents, %v without an aggregate", query, got, n, scan)
 		}
 	}
 }

@@ -69,6 +69,7 @@ func (g *groupBy) rows(x *run, parent *row) iter.Seq2[*row, error] {
 func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err error) {
 	byKey := map[string]*row{}
 	var scratch []byte
+	var made groupSlab
 	for r, err := range g.from.rows(x, parent) {
 		if err != nil {
 			return nil, size, err
@@ -97,7 +98,7 @@ func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err e
 				return nil, size, err
 			}
 			size += more
-			of = &row{Doc: held.Doc, group: &group{accs: make([]acc, len(g.slots))}}
+			of = made.next(held, len(groups), len(g.slots))
 			byKey[string(scratch)] = of
 			groups = append(groups, of)
 		}
@@ -109,6 +110,30 @@ func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err e
 		}
 	}
 	return groups, size, nil
+}
+
+// groupSlab makes groups in chunks: there may be one for nearly every row.
+type groupSlab struct {
+	rows []groupRow
+	accs []acc
+}
+
+type groupRow struct {
+	row
+	of group
+}
+
+func (s *groupSlab) next(first *row, made, slots int) *row {
+	if len(s.rows) == 0 {
+		n := min(max(made, 1), 256)
+		s.rows = make([]groupRow, n)
+		s.accs = make([]acc, n*slots)
+	}
+	g := &s.rows[0]
+	s.rows = s.rows[1:]
+	g.of.accs, s.accs = s.accs[:slots:slots], s.accs[slots:]
+	g.row = row{Doc: first.Doc, group: &g.of}
+	return &g.row
 }
 
 // groupSize is what a group takes beside its key and its accumulators.

@@ -45,6 +45,8 @@ type run struct {
 
 	groups map[*relation]*grouping
 	sums   map[*tally]*tallied
+	accs   []*acc                               // of the aggregates that are being read, within each other
+	reads  int                                  // how many these are
 	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
 	folded map[dag.DocID]*row                   // documents as they were, nil if they were not yet
 }
