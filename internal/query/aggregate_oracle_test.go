@@ -79,19 +79,19 @@ func (c choice) arguments(order bool) map[string]any {
 	return m
 }
 
-// literal writes plain values as a GraphQL literal.
-func literal(v any) string {
+// graphqlText writes plain values as a GraphQL literal.
+func graphqlText(v any) string {
 	switch v := v.(type) {
 	case map[string]any:
 		var b strings.Builder
 		for _, k := range slices.Sorted(maps.Keys(v)) {
-			fmt.Fprintf(&b, "%s: %s ", k, literal(v[k]))
+			fmt.Fprintf(&b, "%s: %s ", k, graphqlText(v[k]))
 		}
 		return "{" + b.String() + "}"
 	case []any:
 		var b strings.Builder
 		for _, e := range v {
-			b.WriteString(literal(e) + " ")
+			b.WriteString(graphqlText(e) + " ")
 		}
 		return "[" + b.String() + "]"
 	case string:
@@ -163,9 +163,9 @@ func oneOf(t *rapid.T, host string) (string, func([]oracleDoc) any) {
 	c := choiceOf("i", "f", "s", "b").Draw(t, "choice")
 	if fn == "_count" {
 		c.keys = nil
-		return fmt.Sprintf("%s(%s: %s)", fn, host, literal(c.arguments(false))), func(docs []oracleDoc) any { return aggregated(fn, counted(c.of(docs))) }
+		return fmt.Sprintf("%s(%s: %s)", fn, host, graphqlText(c.arguments(false))), func(docs []oracleDoc) any { return aggregated(fn, counted(c.of(docs))) }
 	}
-	args := literal(c.arguments(true))
+	args := graphqlText(c.arguments(true))
 	return fmt.Sprintf("%s(%s: {field: %s %s)", fn, host, field, args[1:]), func(docs []oracleDoc) any { return aggregated(fn, numbers(c.of(docs), field)) }
 }
 
@@ -238,7 +238,7 @@ func TestAggregatesEqualTheOracle(t *testing.T) {
 		least := rapid.IntRange(-1, 9).Draw(t, "least")
 
 		query := fmt.Sprintf(`{ r: %s r2: %s P(filter: {_alias: {c: {_ge: %d}}}, order: [{_alias: {c: DESC}}]) { n a: %s b: %s c: _count(cs: {}) l: %s(l: {filter: %s limit: %d offset: %d}) d: _max(cs: {field: _count}) cs { _count(l: {}) } } }`,
-			root, again, least, rel, rel2, fn, literal(block), limit, offset)
+			root, again, least, rel, rel2, fn, graphqlText(block), limit, offset)
 		ps := []any{}
 		sorted := slices.Clone(parents)
 		slices.SortStableFunc(sorted, func(a, b oracleDoc) int { return len(children[b["n"]]) - len(children[a["n"]]) })
@@ -282,7 +282,7 @@ func grouped(docs []oracleDoc, by []string) (groups [][]oracleDoc) {
 		for _, f := range by {
 			key = append(key, d[f])
 		}
-		k := literal(key)
+		k := graphqlText(key)
 		if _, ok := at[k]; !ok {
 			at[k] = len(groups)
 			groups = append(groups, nil)
@@ -309,10 +309,10 @@ func TestGroupsEqualTheOracle(t *testing.T) {
 		order := rapid.SampledFrom([]string{"", "order: {_alias: {n: DESC}}"}).Draw(t, "order of groups")
 		least := rapid.IntRange(0, 3).Draw(t, "least")
 
-		args := literal(members.arguments(true))
+		args := graphqlText(members.arguments(true))
 		body := fmt.Sprintf(`%s n: _count(_group: {}) x: %s y: %s m: _max(_group: {field: _count}) docs: _group(%s) { n } _group(groupBy: [%s]) { %s %s _count(_group: {}) docs: _group { n } }`,
 			strings.Join(by, " "), agg, agg2, args[1:len(args)-1], strings.Join(inner, " "), strings.Join(by, " "), strings.Join(inner, " "))
-		group := fmt.Sprintf(`(groupBy: [%s], limit: %d, offset: %d, %s, filter: {_and: [%s], _alias: {n: {_gt: %d}}})`, strings.Join(by, " "), limit, offset, order, literal(filter), least)
+		group := fmt.Sprintf(`(groupBy: [%s], limit: %d, offset: %d, %s, filter: {_and: [%s], _alias: {n: {_gt: %d}}})`, strings.Join(by, " "), limit, offset, order, graphqlText(filter), least)
 		query := fmt.Sprintf(`{ T%s { %s } P { n cs%s { %s } } }`, group, body, group, body)
 
 		show := func(docs []oracleDoc) []any {
