@@ -23,8 +23,9 @@ type Problem struct {
 func (p Problem) String() string { return p.What + " " + p.Name + ": " + p.Text }
 
 // Check reads everything: the checksum of every block of every file, every commit
-// with its signature and parents, and it folds every document again. It reports
-// what it finds and goes on; its own error means that it could not go on.
+// with its signature and parents, and it folds every document again and compares it,
+// and its entries in the indexes, with what is there. It reports what it finds and
+// goes on; its own error means that it could not go on.
 func (s *Store) Check(ctx context.Context, report func(Problem)) error {
 	if err := s.gate.enter(); err != nil {
 		return err
@@ -38,9 +39,14 @@ func (s *Store) Check(ctx context.Context, report func(Problem)) error {
 	if err != nil || damaged {
 		return err // what follows would stop at the first damaged block
 	}
-	snap := s.kv.Snapshot()
+	s.mu.Lock()
+	snap, set := s.kv.Snapshot(), s.set.Load()
+	s.mu.Unlock()
 	defer snap.Close()
-	c := &check{ctx: ctx, s: s, snap: snap, report: report, counts: map[short]count{}}
+	c := &check{ctx: ctx, set: set, snap: snap, report: report, counts: map[short]count{}, indexes: map[string]*indexCheck{}}
+	if err := c.beginIndexes(); err != nil {
+		return err
+	}
 	if err := c.commits(); err != nil {
 		return err
 	}
@@ -55,12 +61,13 @@ func blockText(p kv.Problem) string {
 }
 
 type check struct {
-	ctx    context.Context
-	s      *Store
-	snap   *kv.Snapshot
-	report func(Problem)
-	counts map[short]count
-	total  int // commits
+	ctx     context.Context
+	set     *Set
+	snap    *kv.Snapshot
+	report  func(Problem)
+	counts  map[short]count
+	indexes map[string]*indexCheck // by prefix
+	total   int                    // commits
 }
 
 func (c *check) bad(what string, name any, format string, args ...any) {
@@ -111,7 +118,10 @@ func (c *check) history(h lineage) error {
 		k.alive++
 	}
 	c.counts[h.coll] = k
-	return c.same("document", h.doc, documentKey(h.coll, h.doc), f.doc.Bytes())
+	if err := c.same("document", h.doc, documentKey(h.coll, h.doc), f.doc.Bytes()); err != nil {
+		return err
+	}
+	return c.indexed(h, f.doc)
 }
 
 // same compares a derived entry with what it should be.
@@ -150,13 +160,16 @@ func (c *check) leftovers() error {
 			c.bad(t.name, "table", "%d entries for %d; pando fsck --rebuild makes it again", n, t.want)
 		}
 	}
+	if err := c.endIndexes(); err != nil {
+		return err
+	}
 	return c.tallies()
 }
 
 // tallies compares the counts of the collections.
 func (c *check) tallies() error {
 	names := map[short]string{}
-	for m := range c.s.Schema().members() {
+	for m := range c.set.members() {
 		names[m.short] = m.Name
 	}
 	for n, k := range c.counts {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
 )
@@ -184,6 +185,12 @@ func TestDocumentsWithoutSchemaWaitForIt(t *testing.T) {
 	}
 	n.set("Page", page, "hits", 1)
 	n.create("Late", "text", "a")
+	if err := n.BuildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.entries("Page", "Page_hits_ASC", IndexRange{}, false, map[dag.DocID]string{page: "page"}); got != "2 page" {
+		t.Errorf("the index has %s after its schema came again, want the document", got)
+	}
 	n.reopen()
 	wantSound(t, n)
 	if got := n.field("Page", page, "hits"); got != "2" {

@@ -15,7 +15,8 @@ import (
 //	d collection doc              the merged document with its heads (crdt.Document)  derived
 //	s seq                         feed: collection, doc, height, cid, origin          derived
 //	k collection                  how many documents, and how many alive              derived
-//	x collection index key doc    secondary index                                     derived
+//	x collection index            how far the index is built                          derived
+//	x collection index key doc    secondary index, see secondary.go                   derived
 //	g …                           format, epoch, schema versions, short numbers
 //	w view key                    row of a materialized view; without key its state   derived
 //	n key                         notes: what the network remembers about peers

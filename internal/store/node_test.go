@@ -20,9 +20,9 @@ import (
 )
 
 // The types of most tests: one of each way to name documents, and a field of each
-// rule by which writes merge.
+// rule by which writes merge, with indexes on each.
 const testSDL = `
-type Page { title: String, hits: Int @crdt(type: pncounter), tags: String @crdt(type: mvregister), body: String }
+type Page @index(name: "mixed", includes: [{field: "tags"}, {field: "hits", direction: DESC}, {field: "_docID"}]) { title: String @index, hits: Int @crdt(type: pncounter) @index, tags: String @crdt(type: mvregister), body: String }
 type City @docID(mode: KEYED, fields: ["name"]) { name: String, people: Int }
 type Note @docID(mode: UNIQUE) { text: String }
 type Deed @docID(mode: OWNED) { text: String }

@@ -197,6 +197,7 @@ type rebuild struct {
 	batch  *kv.Batch
 	report func(Problem)
 	counts map[short]count
+	set    *Set // for the indexes; nil if the schema cannot be read
 	done   Rebuilt
 }
 
@@ -205,6 +206,7 @@ func (b *rebuild) run() error {
 	if err := b.kept(); err != nil {
 		return err
 	}
+	b.beginIndexes()
 	for h, err := range histories(b.old, b.unreadable) {
 		if err == nil && b.ctx.Err() != nil {
 			err = context.Cause(b.ctx)
@@ -286,6 +288,7 @@ func (b *rebuild) history(h lineage) {
 	}
 	b.done.Documents++
 	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
+	b.indexed(h, f.doc)
 	k := b.counts[h.coll]
 	k.all++
 	if !f.doc.Deleted() {
