@@ -53,6 +53,10 @@ type (
 	Collection = schema.Collection
 	// Field describes a field of a collection.
 	Field = schema.Field
+	// Index describes an index of a collection.
+	Index = schema.Index
+	// IndexField is one column of an index.
+	IndexField = schema.IndexField
 	// Change is one entry of the feed: a commit became part of a document.
 	Change = store.Change
 	// Identity is a keypair that signs commits. Its DID is public.
@@ -122,6 +126,7 @@ type DB struct {
 type shared struct {
 	store   *store.Store
 	schemas query.Schemas // generated from the collections, with the plans
+	builder builder       // makes the entries that indexes lack
 
 	mu     sync.Mutex // guards what follows
 	open   map[*Tx]struct{}
@@ -171,6 +176,9 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		return nil, err
 	}
 	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits}, open: map[*Tx]struct{}{}}
+	if !o.ReadOnly {
+		sh.startBuilding(o.Logger)
+	}
 	return &DB{sh, self}, nil
 }
 
@@ -223,6 +231,7 @@ func (db *DB) Close() error {
 	for _, tx := range open {
 		tx.Discard()
 	}
+	db.builder.stop()
 	return db.store.Close()
 }
 

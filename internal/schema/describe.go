@@ -70,15 +70,15 @@ func (c *Collection) MarshalJSON() ([]byte, error) {
 	}
 	slices.SortStableFunc(d.Fields[1:], func(a, b fieldDescription) int { return strings.Compare(a.Name, b.Name) })
 	for _, ix := range c.Indexes {
-		d.Indexes = append(d.Indexes, c.shown(ix))
+		d.Indexes = append(d.Indexes, c.DescribeIndex(ix))
 	}
 	return json.Marshal(d)
 }
 
 var docIDDescription = fieldDescription{Name: docIDField, Kind: 1, Type: "ID!"}
 
-// shown returns the index with relations under the names of what they store.
-func (c *Collection) shown(ix Index) Index {
+// DescribeIndex returns the index with relations under the names of what they store.
+func (c *Collection) DescribeIndex(ix Index) Index {
 	ix.Fields = slices.Clone(ix.Fields)
 	for i := range ix.Fields {
 		if f, ok := c.Field(ix.Fields[i].Name); ok && f.IsRelation() {

@@ -93,7 +93,10 @@ func (s *Store) BuildIndexes(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	for !s.readOnly {
+	if s.readOnly {
+		return fault.Denied.Errorf("the database is open for reading only: open it for writing once, and its indexes are built")
+	}
+	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -102,7 +105,6 @@ func (s *Store) BuildIndexes(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // buildSome makes one batch for the first collection with an index that is not
@@ -266,4 +268,10 @@ func (s *Store) SchemaChanged() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.schemaChanged
+}
+
+// IndexReady reports whether the index of that name has the entries of all documents.
+func (s *Set) IndexReady(c *schema.Collection, name string) bool {
+	m, ok := s.byID[c.ID]
+	return ok && slices.ContainsFunc(m.indexes, func(x *secondary) bool { return x.Name == name && x.ready })
 }

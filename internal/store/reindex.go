@@ -113,7 +113,7 @@ func (tx *Tx) reindex(xs []*secondary, id dag.DocID, old, next crdt.Document, ow
 			continue
 		}
 		for _, key := range fresh {
-			if x.exclusive(key) {
+			if columns, _ := x.parts(key); x.exclusive(columns) {
 				claims = append(claims, claim{x, key})
 			}
 		}

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -19,9 +21,8 @@ type claim struct {
 	key []byte
 }
 
-// exclusive reports whether an entry may exist once only: nulls may repeat.
-func (x *secondary) exclusive(key []byte) bool {
-	columns, _ := x.parts(key)
+// exclusive reports whether an entry with these columns may exist once only: nulls may repeat.
+func (x *secondary) exclusive(columns []byte) bool {
 	vs, err := x.values(columns)
 	if err != nil {
 		return false
@@ -135,4 +136,21 @@ func text(v value.Value) string {
 		return value.RefText(v.Ref())
 	}
 	return v.String()
+}
+
+// CheckUnique gives Exists if two documents have the same values in a unique index
+// that is ready: they were written apart, or before the index.
+func (tx *Tx) CheckUnique(c *schema.Collection, ix *schema.Index) error {
+	x := tx.secondary(c, ix)
+	var last IndexEntry
+	for e, err := range tx.Index(c, ix, IndexRange{}, false) {
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(e.Key, last.Key) && e.Doc != last.Doc && x.exclusive(e.Key) {
+			return x.taken(e.Key, e.Doc, last.Doc)
+		}
+		last = IndexEntry{append(last.Key[:0], e.Key...), e.Doc}
+	}
+	return nil
 }
