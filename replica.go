@@ -172,15 +172,20 @@ func (r *Replica) Block(ctx context.Context, cid CID) (envelope []byte, err erro
 
 // Schema returns the versions of a collection as they travel, the oldest first.
 func (r *Replica) Schema(_ context.Context, coll CollectionID) ([][]byte, error) {
-	c, ok := r.db.store.Schema().ByID(coll)
-	if !ok {
+	l := r.db.store.Schema().Versions(coll)
+	if len(l) == 0 {
 		return nil, fault.NotFound.Errorf("collection %s is unknown", coll)
 	}
-	return [][]byte{c.Encode()}, nil
+	versions := make([][]byte, len(l))
+	for i, c := range l {
+		versions[i] = c.Encode()
+	}
+	return versions, nil
 }
 
-// AddSchema adds a collection from the versions that a peer sent. A collection
-// that is there already is no error; another one of the same name is Exists.
+// AddSchema adds versions of collections that a peer sent, those before them
+// included. Which version of a collection is used here stays as it is. Versions that
+// are there already are no error; another collection of the same name is Exists.
 func (r *Replica) AddSchema(ctx context.Context, versions [][]byte) error {
 	var add []*schema.Collection
 	for _, v := range versions {
@@ -191,13 +196,7 @@ func (r *Replica) AddSchema(ctx context.Context, versions [][]byte) error {
 		add = append(add, c)
 	}
 	return r.db.store.Update(ctx, r.db.who, func(tx *store.Tx) error {
-		var fresh []*schema.Collection
-		for _, c := range add {
-			if _, ok := tx.Set().ByID(c.ID); !ok {
-				fresh = append(fresh, c)
-			}
-		}
-		return tx.AddCollections(fresh)
+		return tx.AddVersions(add)
 	})
 }
 

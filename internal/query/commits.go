@@ -511,8 +511,8 @@ func fieldName(c *schema.Collection, id crdt.FieldID) string {
 		return "_deleted"
 	}
 	if c != nil {
-		if f, ok := c.FieldByID(id); ok {
-			return f.Name
+		if name, ok := c.FieldName(id); ok {
+			return name
 		}
 	}
 	return "#" + strconv.FormatUint(uint64(id), 10)

@@ -21,12 +21,25 @@ import (
 //	            target: null / text, relation: null / text, size: uint,
 //	            default: null / any ]
 //
+// A version with a policy, rules or a lens has format 2, any other has format 1, so
+// that nodes which know no more read it too:
+//
+//	Version = [ format: 2, name, mode, keys, previous,
+//	            policy: null / [ id: text, resource: text ],
+//	            fields, rules: [*Rule], lens: null / text ]
+//	Rule    = [ op: uint, from: [*Cell], to: [*Cell], argument: null / text / any ]
+//	Cell    = [ number: uint, kind: uint ]
+//
+// The argument is the separator of a split or a merge, and the value of a default.
 // Number and rule of a virtual field are 0. Defaults are encoded as commits encode
 // values of the type.
 const (
 	formatVersion = 1
 	versionItems  = 7
+	formatRules   = 2
+	rulesItems    = 9
 	fieldItems    = 8
+	ruleItems     = 4
 	digestDomain  = "pando/1 schema\n" // what a digest is of, so that no other hash can pass for one
 )
 
@@ -76,8 +89,12 @@ func digest(encoded []byte) dag.Digest {
 }
 
 func (c *Collection) appendTo(b []byte) []byte {
-	b = cbor.AppendArray(b, versionItems)
-	b = cbor.AppendUint(b, formatVersion)
+	extended := c.Policy != nil || len(c.Rules) > 0 || c.Lens != ""
+	if extended {
+		b = cbor.AppendUint(cbor.AppendArray(b, rulesItems), formatRules)
+	} else {
+		b = cbor.AppendUint(cbor.AppendArray(b, versionItems), formatVersion)
+	}
 	b = cbor.AppendText(b, c.Name)
 	b = cbor.AppendUint(b, uint64(c.Mode))
 	b = cbor.AppendArray(b, len(c.Keys))
@@ -91,12 +108,39 @@ func (c *Collection) appendTo(b []byte) []byte {
 		b = cbor.AppendBytes(b, c.ID[:])
 		b = cbor.AppendBytes(b, c.Previous[:])
 	}
-	b = cbor.AppendNull(b)
+	if c.Policy == nil {
+		b = cbor.AppendNull(b)
+	} else {
+		b = cbor.AppendText(cbor.AppendText(cbor.AppendArray(b, 2), c.Policy.ID), c.Policy.Resource)
+	}
 	b = cbor.AppendArray(b, len(c.Fields))
 	for i := range c.Fields {
 		b = c.Fields[i].appendTo(b)
 	}
-	return b
+	if !extended {
+		return b
+	}
+	b = cbor.AppendArray(b, len(c.Rules))
+	for i := range c.Rules {
+		b = c.Rules[i].appendTo(b)
+	}
+	return appendOptional(b, c.Lens)
+}
+
+func (r *Rule) appendTo(b []byte) []byte {
+	b = cbor.AppendArray(b, ruleItems)
+	b = cbor.AppendUint(b, uint64(r.Op))
+	for _, cells := range [][]Cell{r.From, r.To} {
+		b = cbor.AppendArray(b, len(cells))
+		for _, c := range cells {
+			b = cbor.AppendArray(b, 2)
+			b = cbor.AppendUint(cbor.AppendUint(b, uint64(c.ID)), uint64(c.Kind))
+		}
+	}
+	if r.Value != nil {
+		return value.AppendCBOR(b, r.To[0].Kind.Type(), *r.Value)
+	}
+	return appendOptional(b, r.Separator)
 }
 
 func (f *Field) appendTo(b []byte) []byte {
@@ -123,10 +167,7 @@ func appendOptional(b []byte, s string) []byte {
 
 func readCollection(r *cbor.Reader) *Collection {
 	c := &Collection{}
-	readArray(r, versionItems, "a schema version")
-	if v := r.Uint(); v != formatVersion && r.Err() == nil {
-		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads format %d, a newer one may read it", v, formatVersion))
-	}
+	extended := readFormat(r)
 	c.Name = r.Text()
 	c.Mode = dag.Mode(readUint(r, uint64(dag.ModeUnique), "mode"))
 	for range readCount(r, MaxKeys, "key fields") {
@@ -141,12 +182,68 @@ func readCollection(r *cbor.Reader) *Collection {
 		}
 	}
 	if !r.Null() {
-		r.Fail(fault.Invalid.Errorf("collection %s has a policy: this node cannot honour it, a newer one may", c.Name))
+		readArray(r, 2, "a policy")
+		c.Policy = &Policy{r.Text(), r.Text()}
+		if !extended && r.Err() == nil {
+			r.Fail(fault.Invalid.Errorf("collection %s has a policy and format %d: write format %d", c.Name, formatVersion, formatRules))
+		}
 	}
 	for range readCount(r, MaxFields, "fields") {
 		c.Fields = append(c.Fields, readField(r))
 	}
+	if !extended {
+		return c
+	}
+	for range readCount(r, MaxRules, "rules") {
+		c.Rules = append(c.Rules, readRule(r))
+	}
+	if !r.Null() {
+		c.Lens = r.Text()
+	}
 	return c
+}
+
+// readFormat reports whether the version has rules, or could have.
+func readFormat(r *cbor.Reader) (extended bool) {
+	n, v := r.Array(), r.Uint()
+	switch {
+	case r.Err() != nil:
+	case v != formatVersion && v != formatRules:
+		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads formats %d and %d, a newer one may read it", v, formatVersion, formatRules))
+	case v == formatVersion && n != versionItems, v == formatRules && n != rulesItems:
+		r.Fail(fault.Invalid.Errorf("a schema version of format %d has %d items", v, n))
+	}
+	return v == formatRules
+}
+
+func readRule(r *cbor.Reader) Rule {
+	var rule Rule
+	readArray(r, ruleItems, "a rule")
+	rule.Op = Op(readUint(r, 255, "rule"))
+	for _, cells := range []*[]Cell{&rule.From, &rule.To} {
+		for range readCount(r, MaxParts, "fields of a rule") {
+			readArray(r, 2, "a cell")
+			id := crdt.FieldID(readUint(r, 1<<32-1, "field number"))
+			*cells = append(*cells, Cell{id, crdt.Kind(readUint(r, 1<<16-1, "kind"))})
+		}
+	}
+	if r.Null() || r.Err() != nil {
+		return rule
+	}
+	if rule.Op != OpDefault {
+		rule.Separator = r.Text()
+		return rule
+	}
+	if len(rule.To) != 1 || !validType(rule.To[0].Kind.Type()) { // before its codec is asked
+		r.Fail(fault.Invalid.Errorf("default of %d fields, or of an unknown type", len(rule.To)))
+		return rule
+	}
+	v, fits := value.FromCBOR(r, rule.To[0].Kind.Type())
+	if !fits && r.Err() == nil {
+		r.Fail(fault.Invalid.Errorf("the value of a default is no %v", rule.To[0].Kind.Type()))
+	}
+	rule.Value = &v
+	return rule
 }
 
 func readField(r *cbor.Reader) Field {

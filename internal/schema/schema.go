@@ -22,6 +22,9 @@ type Collection struct {
 	Mode     dag.Mode
 	Keys     []crdt.FieldID // ModeKeyed: the fields of the natural key, in order
 	Fields   []Field        // sorted by name
+	Policy   *Policy        // who may do what with the documents; nil: everybody everything
+	Rules    []Rule         // how the fields of the previous version show in these, and back
+	Lens     string         // names a transformation from the previous version; "" if none
 	// Indexes concern this node only: they are no part of Encode or the digest.
 	Indexes []Index
 	// View is what makes the collection a view; nil for one that holds documents.
@@ -29,8 +32,17 @@ type Collection struct {
 
 	lastIndex uint32 // highest ID that an index had
 
-	byName  map[string]int // places in Fields, also of the id forms of relations
-	encoded []byte
+	dormant  []Index        // on fields that only other versions have
+	byName   map[string]int // places in Fields, also of the id forms of relations
+	encoded  []byte
+	inactive bool    // another version of the collection is the one that is used
+	lineage  Lineage // the versions that are known beside this one; nil: none
+}
+
+// Policy names what says who may do what with the documents of a collection.
+type Policy struct {
+	ID       string
+	Resource string `json:"ResourceName"`
 }
 
 // Field is one declared field.
@@ -49,7 +61,8 @@ type Field struct {
 	Embedded     *Embedded
 	EmbeddedList bool
 
-	derive func(crdt.Document) value.Value // nil: the field shows its own cell
+	derive  func(crdt.Document) value.Value // nil: the field shows its own cell
+	reading string                          // what derive depends on
 }
 
 // Limits of one collection. They keep a document within the 4,096 operations and

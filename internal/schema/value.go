@@ -19,3 +19,7 @@ func (f *Field) Value(d crdt.Document) value.Value {
 // own cell: Value is the only way to read it. The cell of any other field can be
 // read directly, where a call matters.
 func (f *Field) IsDerived() bool { return f.derive != nil }
+
+// Reading tells apart the ways in which a field is derived: with the same number,
+// kind and Reading, Value is the same of every document.
+func (f *Field) Reading() string { return f.reading }

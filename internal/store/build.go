@@ -239,7 +239,7 @@ func (s *Set) ready(id dag.CollectionID, indexes []*secondary) *Set {
 		if m.ID != id {
 			continue
 		}
-		next := &member{m.Collection, m.short, slices.Clone(m.indexes)}
+		next := &member{m.Collection, m.short, slices.Clone(m.indexes), m.versions}
 		for j, x := range next.indexes {
 			if slices.ContainsFunc(indexes, func(o *secondary) bool { return o.ID == x.ID }) {
 				done := *x

@@ -62,7 +62,7 @@ func newSecondary(c *schema.Collection, n short, ix schema.Index) *secondary {
 		}
 		x.columns = append(x.columns, col)
 	}
-	x.form = x.formOf(c)
+	x.form = x.formOf()
 	return x
 }
 
@@ -172,17 +172,16 @@ func appendStep(b []byte, step string) []byte {
 	return value.OfString(step).AppendKey(append(b, pathStep))
 }
 
-// formOf returns what entries depend on: the columns, and if what readers see of one
-// follows from the version of the collection, that.
-func (x *secondary) formOf(c *schema.Collection) []byte {
+// formOf returns what entries depend on: the columns, and what readers see of them
+// beside their own cells.
+func (x *secondary) formOf() []byte {
 	var b []byte
-	derived := false
 	for _, col := range x.columns {
 		var id crdt.FieldID
 		var kind crdt.Kind
+		reading := ""
 		if col.field != nil {
-			id, kind = col.field.ID, col.field.Kind()
-			derived = derived || col.field.IsDerived()
+			id, kind, reading = col.field.ID, col.field.Kind(), col.field.Reading()
 		}
 		b = binary.AppendUvarint(b, uint64(id))
 		b = binary.BigEndian.AppendUint16(b, uint16(kind))
@@ -191,9 +190,7 @@ func (x *secondary) formOf(c *schema.Collection) []byte {
 		} else {
 			b = append(b, 0)
 		}
-	}
-	if derived {
-		b = append(b, c.Version[:]...)
+		b = append(b, reading...)
 	}
 	return b
 }

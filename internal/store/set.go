@@ -28,10 +28,12 @@ type Set struct {
 	indexes map[short][]*secondary
 }
 
+// member is a collection of a set: the version of it that is used.
 type member struct {
 	*schema.Collection
-	short   short
-	indexes []*secondary
+	short    short
+	indexes  []*secondary
+	versions schema.Lineage // all that are known
 }
 
 func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
@@ -119,7 +121,7 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 			last++
 			n = last
 		}
-		m := &member{Collection: c, short: n}
+		m := &member{Collection: c, short: n, versions: schema.Lineage{c}}
 		ms, added = append(ms, m), append(added, m)
 	}
 	next := newSet(ms, last, s.lost)
@@ -142,7 +144,7 @@ func (s *Set) changed(c *schema.Collection) (*Set, *member) {
 	ms := slices.Collect(s.members())
 	for i, m := range ms {
 		if m.ID == c.ID {
-			ms[i] = &member{c, m.short, m.indexes}
+			ms[i] = &member{c, m.short, m.indexes, m.versions}
 		}
 	}
 	next := newSet(ms, s.last, s.lost)
@@ -156,7 +158,13 @@ func (m *member) indexed(others func(string) (*schema.Collection, bool)) *member
 	if c == m.Collection && len(m.indexes) == len(c.Indexes) {
 		return m
 	}
-	next := &member{Collection: c, short: m.short}
+	return m.as(c)
+}
+
+// as returns the member with another version of the collection, or other indexes,
+// prepared. What is built stays so where its entries are the same.
+func (m *member) as(c *schema.Collection) *member {
+	next := &member{Collection: c, short: m.short, versions: m.versions}
 	for _, ix := range c.Indexes {
 		x := newSecondary(c, m.short, ix)
 		if x == nil {
@@ -175,7 +183,7 @@ func (m *member) indexed(others func(string) (*schema.Collection, bool)) *member
 func (m *member) entry() ([]byte, error) {
 	b := binary.BigEndian.AppendUint32(nil, uint32(m.short))
 	b = append(b, m.Version[:]...)
-	indexes, err := json.Marshal(m.Indexes)
+	indexes, err := json.Marshal(slices.Concat(m.Indexes, m.Dormant()))
 	return append(b, indexes...), err
 }
 
@@ -193,6 +201,10 @@ func parseEntry(v []byte) (n short, version dag.Digest, indexes []schema.Index, 
 func loadSet(r reader) (*Set, error) {
 	var ms []*member
 	var last short
+	versions, err := loadVersions(r)
+	if err != nil {
+		return nil, err
+	}
 	prefix := globalKey(globalActive)
 	for e, err := range r.Scan(prefix, after(prefix)) {
 		if err != nil {
@@ -206,6 +218,10 @@ func loadSet(r reader) (*Set, error) {
 		}
 		if m.Collection, err = loadVersion(r, version, indexes); err != nil {
 			return nil, err
+		}
+		m.versions = schema.Salvage(versions[m.ID], version)
+		if c, ok := m.versions.Active(version); ok {
+			m.Collection = c.WithIndexesOf(m.Collection)
 		}
 		last = max(last, m.short)
 		ms = append(ms, m)
@@ -249,13 +265,7 @@ func loadVersion(r reader, version dag.Digest, indexes []schema.Index) (*schema.
 	if err != nil {
 		return nil, fault.Corrupt.Errorf("schema version %s: %w", version, err)
 	}
-	for _, ix := range indexes {
-		// An index that cannot be kept any more is left out: it changes no answer.
-		if next, _, err := c.WithIndex(ix); err == nil {
-			c = next
-		}
-	}
-	return c, nil
+	return c.WithIndexesOf(&schema.Collection{Indexes: indexes}), nil
 }
 
 // reader is what a snapshot and a transaction have in common.

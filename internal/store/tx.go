@@ -110,12 +110,23 @@ func (tx *Tx) AddCollections(cs []*schema.Collection) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
+	return tx.addCollections(cs, nil)
+}
+
+// addCollections adds collections with their lineages, where they have more than
+// the version that is used.
+func (tx *Tx) addCollections(cs []*schema.Collection, lineages map[dag.CollectionID]schema.Lineage) error {
 	set, added, err := tx.set.with(cs)
 	if err != nil {
 		return err
 	}
 	for _, m := range added {
-		tx.kv.Set(globalKey(globalVersion, m.Version[:]...), m.Encode())
+		if l := lineages[m.ID]; l != nil {
+			m.versions = l
+		}
+		for _, v := range m.versions {
+			tx.kv.Set(globalKey(globalVersion, v.Version[:]...), v.Encode())
+		}
 		entry, err := m.entry()
 		if err != nil {
 			return fmt.Errorf("collection %s: %w", m.Name, err)

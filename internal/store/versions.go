@@ -1,0 +1,152 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// Versions returns the versions of a collection that are known, the oldest first.
+func (s *Set) Versions(id dag.CollectionID) schema.Lineage {
+	m, ok := s.byID[id]
+	if !ok {
+		return nil
+	}
+	return m.versions
+}
+
+// Version returns the collection that has a version, and that version as it is used,
+// or else as one that is not.
+func (s *Set) Version(v dag.Digest) (*schema.Collection, bool) {
+	for m := range s.members() {
+		if m.View == nil && m.Version == v {
+			return m.Collection, true
+		}
+		if c, ok := m.versions.Inactive(v); ok {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// AddVersions adds versions of collections; all or none. What is known already stays
+// as it is. Of a collection that is known the new ones are not used until Activate;
+// a new collection starts with the newest before its lineage branches.
+func (tx *Tx) AddVersions(versions []*schema.Collection) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	var ids []dag.CollectionID
+	byID := map[dag.CollectionID][]*schema.Collection{}
+	for _, c := range versions {
+		if byID[c.ID] == nil {
+			ids = append(ids, c.ID)
+		}
+		byID[c.ID] = append(byID[c.ID], c)
+	}
+	var fresh []*schema.Collection
+	lineages := map[dag.CollectionID]schema.Lineage{}
+	for _, id := range ids {
+		m, known := tx.set.byID[id]
+		all := byID[id]
+		if known {
+			all = append(slices.Clone(all), m.versions...)
+		}
+		l, err := schema.NewLineage(all)
+		if err != nil {
+			return err
+		}
+		if known {
+			if err := tx.setVersions(m, l, m.Version); err != nil {
+				return err
+			}
+			continue
+		}
+		c, _ := l.Active(l.Undisputed().Version)
+		fresh, lineages[id] = append(fresh, c), l
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return tx.addCollections(fresh, lineages)
+}
+
+// Activate makes a version the one that is used for its collection.
+func (tx *Tx) Activate(v dag.Digest) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	for m := range tx.set.members() {
+		if _, ok := m.versions.Version(v); ok {
+			return tx.setVersions(m, m.versions, v)
+		}
+	}
+	return fault.NotFound.Errorf("schema version %s is unknown: list the versions that there are with 'pando schema versions'", v)
+}
+
+// setVersions gives a collection its versions, and says which is used.
+func (tx *Tx) setVersions(m *member, l schema.Lineage, active dag.Digest) error {
+	if len(l) == len(m.versions) && m.Version == active {
+		return nil // versions are only added
+	}
+	c, ok := l.Active(active)
+	if !ok {
+		return fault.NotFound.Errorf("schema version %s is unknown", active)
+	}
+	next := m.as(c.WithIndexesOf(m.Collection))
+	next.versions = l
+	set := tx.set.replaced(next)
+	for _, x := range m.indexes {
+		// Nobody keeps the entries while its fields are not there.
+		if !slices.ContainsFunc(next.Indexes, func(ix schema.Index) bool { return ix.ID == x.ID }) {
+			tx.dropped = append(tx.dropped, x)
+		}
+	}
+	for _, v := range l {
+		if _, ok := m.versions.Version(v.Version); !ok {
+			tx.kv.Set(globalKey(globalVersion, v.Version[:]...), v.Encode())
+		}
+	}
+	return tx.setMember(set, set.byID[next.ID])
+}
+
+// replaced returns a set in which a member is another.
+func (s *Set) replaced(next *member) *Set {
+	ms := slices.Collect(s.members())
+	for i, m := range ms {
+		if m.ID == next.ID {
+			ms[i] = next
+		}
+	}
+	return newSet(ms, s.last, s.lost)
+}
+
+// setMember writes what is stored of a member that is new or has changed.
+func (tx *Tx) setMember(set *Set, m *member) error {
+	entry, err := m.entry()
+	if err != nil {
+		return fault.Invalid.Errorf("collection %s: %w", m.Name, err)
+	}
+	tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
+	tx.set, tx.added = set, append(tx.added, m)
+	return nil
+}
+
+// loadVersions reads all schema versions, by collection. What damage made
+// unreadable is left out: a peer sends it again.
+func loadVersions(r reader) (map[dag.CollectionID][]*schema.Collection, error) {
+	all := map[dag.CollectionID][]*schema.Collection{}
+	prefix := globalKey(globalVersion)
+	for e, err := range r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return nil, err
+		}
+		if c, err := schema.Decode(bytes.Clone(e.Value)); err == nil {
+			all[c.ID] = append(all[c.ID], c)
+		}
+	}
+	return all, nil
+}
