@@ -3,10 +3,10 @@ package schema
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pandodb/pando/internal/crdt"
-	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -20,7 +20,7 @@ type description struct {
 	Sources          []source
 	Fields           []fieldDescription
 	Indexes          []Index
-	Policy           *struct{}
+	Policy           *policyDescription
 	IsActive         bool
 	IsMaterialized   bool
 	IsBranchable     bool
@@ -28,9 +28,22 @@ type description struct {
 	VectorEmbeddings []struct{}
 }
 
+// policyDescription says that a policy is kept, and that this version of Pando
+// enforces none.
+type policyDescription struct {
+	ID, ResourceName string
+	IsEnforced       bool
+}
+
 type source struct {
 	SourceCollectionID string
-	Transform          *struct{}
+	Transform          *transform
+}
+
+// transform is how documents show in this version and in the one before.
+type transform struct {
+	Lenses []string    // names
+	Rules  []Migration // with names of both versions
 }
 
 type fieldDescription struct {
@@ -50,8 +63,7 @@ type relationKind struct {
 	Name  string
 }
 
-// MarshalJSON returns the description of the version. It takes the version for
-// the active one of its name.
+// MarshalJSON returns the description of the version.
 func (c *Collection) MarshalJSON() ([]byte, error) {
 	if c.View != nil {
 		return c.describeView()
@@ -60,10 +72,13 @@ func (c *Collection) MarshalJSON() ([]byte, error) {
 		Name: c.Name, VersionID: c.Version.String(), CollectionID: c.ID.String(),
 		Mode: modeNames[c.Mode], Sources: []source{}, Indexes: []Index{}, VectorEmbeddings: []struct{}{},
 		Fields:   []fieldDescription{docIDDescription},
-		IsActive: true, IsMaterialized: true,
+		IsActive: !c.inactive, IsMaterialized: true,
 	}
-	if c.Previous != (dag.Digest{}) {
-		d.Sources = append(d.Sources, source{SourceCollectionID: c.Previous.String()})
+	if !c.isFirst() {
+		d.Sources = append(d.Sources, source{c.Previous.String(), c.transform()})
+	}
+	if c.Policy != nil {
+		d.Policy = &policyDescription{ID: c.Policy.ID, ResourceName: c.Policy.Resource}
 	}
 	for i := range c.Fields {
 		d.Fields = append(d.Fields, c.Fields[i].describe()...)
@@ -73,6 +88,41 @@ func (c *Collection) MarshalJSON() ([]byte, error) {
 		d.Indexes = append(d.Indexes, c.DescribeIndex(ix))
 	}
 	return json.Marshal(d)
+}
+
+func (c *Collection) transform() *transform {
+	if len(c.Rules) == 0 && c.Lens == "" {
+		return nil
+	}
+	t := &transform{Lenses: []string{}, Rules: []Migration{}}
+	if c.Lens != "" {
+		t.Lenses = append(t.Lenses, c.Lens)
+	}
+	prev, _ := c.lineage.Version(c.Previous)
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		m := Migration{Do: r.Op.String(), From: cellNames(prev, r.From), To: cellNames(c, r.To), Separator: r.Separator}
+		if r.Value != nil {
+			m.Value = r.Value.AppendJSON(nil)
+		}
+		t.Rules = append(t.Rules, m)
+	}
+	return t
+}
+
+// cellNames returns the names of fields, and the numbers of those that are unknown.
+func cellNames(c *Collection, cells []Cell) Names {
+	var names Names
+	for _, cell := range cells {
+		name := "#" + strconv.FormatUint(uint64(cell.ID), 10)
+		if c != nil {
+			if f, ok := c.FieldByID(cell.ID); ok {
+				name = f.Name
+			}
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 var docIDDescription = fieldDescription{Name: docIDField, Kind: 1, Type: "ID!"}
@@ -173,27 +223,35 @@ func kindNumber(t value.Type) any {
 	return t.String()
 }
 
+// schemaShape is what the dialect calls a schema.
+type schemaShape struct {
+	Root, VersionID, Name string
+	Fields                []schemaField
+}
+
+type schemaField struct {
+	Name string
+	Kind any
+	Typ  int
+}
+
 // SchemaJSON returns the part of the description that all nodes share, in the
 // shape that the dialect calls a schema.
 func (c *Collection) SchemaJSON() []byte {
-	type field struct {
-		Name string
-		Kind any
-		Typ  int
-	}
-	s := struct {
-		Root, VersionID, Name string
-		Fields                []field
-	}{c.ID.String(), c.Version.String(), c.Name, []field{{docIDField, 1, 0}}}
+	b, _ := json.Marshal(c.schemaShape()) // strings and integers alone
+	return b
+}
+
+func (c *Collection) schemaShape() schemaShape {
+	s := schemaShape{c.ID.String(), c.Version.String(), c.Name, []schemaField{{docIDField, 1, 0}}}
 	for i := range c.Fields {
 		f := &c.Fields[i]
 		if f.IsVirtual() {
 			continue
 		}
 		for _, d := range f.describe() {
-			s.Fields = append(s.Fields, field{d.Name, d.Kind, d.Typ})
+			s.Fields = append(s.Fields, schemaField{d.Name, d.Kind, d.Typ})
 		}
 	}
-	b, _ := json.Marshal(s) // strings and integers alone
-	return b
+	return s
 }

@@ -354,6 +354,20 @@ func (c *Collection) storedNames() []string {
 	return names
 }
 
+// setPolicy reads @policy.
+func (d *draft) setPolicy() error {
+	dir := d.def.Directives.ForName("policy")
+	if dir == nil {
+		return nil
+	}
+	id, resource := argument(dir, "id"), argument(dir, "resource")
+	if id == nil || resource == nil {
+		return errorAt(dir.Position, "@policy on %s: give the id of the policy and its resource", d.Name)
+	}
+	d.Policy = &Policy{id.Raw, resource.Raw}
+	return atPos(dir.Position, d.checkPolicy())
+}
+
 // checkUnsupported refuses what this version cannot honour: taking it and doing
 // nothing would promise something.
 func checkUnsupported(d *draft) error {
@@ -361,8 +375,6 @@ func checkUnsupported(d *draft) error {
 		v := argument(dir, "if")
 		on := v == nil || v.Raw == "true"
 		switch {
-		case dir.Name == "policy":
-			return errorAt(dir.Position, "@policy on %s: this version has no access control for documents: remove it, or use a version that has", d.Name)
 		case dir.Name == "branchable" && on:
 			return errorAt(dir.Position, "@branchable on %s: this version keeps a history for each document, none for the collection: remove it", d.Name)
 		case dir.Name == "materialized" && !on:

@@ -30,7 +30,7 @@ func InputsOf(v value.Value) ([]Input, error) {
 
 // Create returns what a new document with these fields is written as, sorted by
 // field. Fields that are not mentioned get their default; an explicit null stays
-// null, and null is written by not writing.
+// null, and null is written by not writing, unless something else would show then.
 func (c *Collection) Create(in []Input) ([]crdt.Delta, error) {
 	given, err := c.take(in)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Collection) Create(in []Input) ([]crdt.Delta, error) {
 			v = *f.Default
 		case v.IsNull() && f.NonNull:
 			return nil, fault.Invalid.Errorf("%s.%s: a value is required: the field is %s", c.Name, f.Name, f.TypeName())
-		case v.IsNull():
+		case v.IsNull() && !(given[i].ok && c.hasFallback(f)):
 			continue
 		}
 		d, err := f.delta(v)

@@ -392,6 +392,9 @@ func (s *submission) finish(d *draft) error {
 	if err := d.setMode(); err != nil {
 		return err
 	}
+	if err := d.setPolicy(); err != nil {
+		return err
+	}
 	if err := checkUnsupported(d); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ func (c *Collection) SDL() string {
 	case c.Mode != dag.ModeContent:
 		fmt.Fprintf(&b, " @docID(mode: %s)", modeNames[c.Mode])
 	}
+	if p := c.Policy; p != nil {
+		b.WriteString(" @policy(id: " + quote(p.ID) + ", resource: " + quote(p.Resource) + ")")
+	}
 	for _, ix := range c.Indexes {
 		if !ix.Automatic {
 			b.WriteString(" " + ix.sdl())

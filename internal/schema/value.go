@@ -15,6 +15,23 @@ func (f *Field) Value(d crdt.Document) value.Value {
 	return v
 }
 
+// hasFallback reports whether something shows in the field where nothing was written.
+// It follows from the version and those before it: what is created names the
+// document, and that must not depend on which other versions a node knows.
+func (c *Collection) hasFallback(f *Field) bool {
+	for v, ok := c, true; ok; v, ok = c.lineage.Version(v.Previous) {
+		for i := range v.Rules {
+			if r := &v.Rules[i]; r.Op == OpDefault && r.To[0] == f.Cell() {
+				return true
+			}
+		}
+		if !v.hasCell(f.Cell()) {
+			return false
+		}
+	}
+	return false
+}
+
 // IsDerived reports whether the field can have a value that is not written in its
 // own cell: Value is the only way to read it. The cell of any other field can be
 // read directly, where a call matters.
