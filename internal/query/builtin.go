@@ -103,7 +103,7 @@ var operatorHelp = map[string]string{
 	"_le":     "Less or equal; false for null against a value.",
 	"_in":     "One of these.",
 	"_nin":    "None of these.",
-	"_like":   "Matches the pattern, in which % stands for any text.",
+	"_like":   "Matches the pattern: % stands for any text, _ for one character, a backslash before them for themselves.",
 	"_nlike":  "Does not match the pattern; true for null.",
 	"_ilike":  "As _like, letter case ignored.",
 	"_nilike": "As _nlike, letter case ignored.",

@@ -102,13 +102,22 @@ func holds(op string, d, v any) bool {
 
 // likeOracle matches by trying all ways, letter by letter.
 func likeOracle(s, p string) bool {
-	if p == "" {
-		return s == ""
+	return likeRunes([]rune(s), []rune(p))
+}
+
+func likeRunes(s, p []rune) bool {
+	if len(p) == 0 {
+		return len(s) == 0
 	}
-	if p[0] == '%' {
-		return likeOracle(s, p[1:]) || s != "" && likeOracle(s[1:], p)
+	switch c := p[0]; {
+	case c == '%':
+		return likeRunes(s, p[1:]) || len(s) > 0 && likeRunes(s[1:], p)
+	case c == '_':
+		return len(s) > 0 && likeRunes(s[1:], p[1:])
+	case c == '\\' && len(p) > 1 && strings.ContainsRune(`%_\`, p[1]):
+		p = p[1:]
 	}
-	return s != "" && s[0] == p[0] && likeOracle(s[1:], p[1:])
+	return len(s) > 0 && s[0] == p[0] && likeRunes(s[1:], p[1:])
 }
 
 // matches evaluates a filter.
@@ -184,7 +193,7 @@ func compareOracle(a, b any) int {
 var (
 	oracleFields = []string{"i", "f", "s", "b", "l"}
 	texts        = rapid.SampledFrom([]string{"", "a", "b", "ab", "ba", "aBa", "A", "äÖ", "%", "_", "aaab"})
-	patterns     = rapid.SampledFrom([]string{"", "%", "%%", "a%", "%a", "%a%", "a%b", "a%a%b", "_", "A%", "%ö", "%b%a%", "ab", "%a%a"})
+	patterns     = rapid.SampledFrom([]string{"", "%", "%%", "a%", "%a", "%a%", "a%b", "a%a%b", "_", "A%", "%ö", "%b%a%", "ab", "%a%a", "_b", "%_a%", `\_`, `\%%`, "__"})
 )
 
 // valueOf draws a value of a field.
