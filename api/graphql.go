@@ -127,4 +127,3 @@ func (s *Server) refuseGraphQL(w http.ResponseWriter, r *http.Request, err error
 	e.Message, e.Extensions.Code = err.Error(), Code(err)
 	s.answer(w, StatusCode(err), Response{Errors: []GraphQLError{e}})
 }
-
