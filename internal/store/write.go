@@ -39,6 +39,19 @@ func (tx *Tx) Create(c *schema.Collection, deltas []crdt.Delta) (Doc, error) {
 	return tx.write(c, n, crdt.Document{}, &dag.Commit{Root: seed, Doc: id, Deltas: deltas})
 }
 
+// DocIDOf returns the docID that Create would give, and false if it is drawn anew each
+// time.
+func (tx *Tx) DocIDOf(c *schema.Collection, deltas []crdt.Delta) (dag.DocID, bool, error) {
+	if c.Mode == dag.ModeUnique {
+		return dag.DocID{}, false, nil
+	}
+	seed, err := tx.rootSeed(c, deltas)
+	if err != nil {
+		return dag.DocID{}, false, err
+	}
+	return seed.DocID(), true, nil
+}
+
 func (tx *Tx) rootSeed(c *schema.Collection, deltas []crdt.Delta) (*dag.RootSeed, error) {
 	seed := &dag.RootSeed{Mode: c.Mode, Collection: c.ID}
 	switch c.Mode {
