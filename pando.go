@@ -63,6 +63,12 @@ type (
 	Identity = ident.Key
 	// DID is the public name of an identity, such as did:key:z6Mk….
 	DID = ident.DID
+	// Lenses makes pipelines of WASM modules: package lens does.
+	Lenses = schema.Lenses
+	// LensStep is one module of a pipeline, and how it is used.
+	LensStep = schema.LensStep
+	// Pipeline is a sequence of modules that are ready to run.
+	Pipeline = schema.Pipeline
 	// Problem is one thing that a check of the database found wrong.
 	Problem = store.Problem
 	// Rebuilt says what a rebuild kept.
@@ -102,6 +108,9 @@ type Options struct {
 	CacheBytes int64
 	// Limits bound what one GraphQL request may cost.
 	Limits Limits
+	// Lenses runs WASM modules, for views and migrations that have some; see package
+	// lens. Nil: what needs them fails. Closing the database does not close it.
+	Lenses Lenses
 	// ReadOnly opens a database that exists, and writes nothing.
 	ReadOnly bool
 	// Logger hears of what goes on; nil is silence.
@@ -175,7 +184,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits}, open: map[*Tx]struct{}{}}
+	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
 	if !o.ReadOnly {
 		sh.startBuilding(o.Logger)
 	}
@@ -232,7 +241,7 @@ func (db *DB) Close() error {
 		tx.Discard()
 	}
 	db.builder.stop()
-	return db.store.Close()
+	return errors.Join(db.store.Close(), db.schemas.Close())
 }
 
 // As returns the same database as another identity uses it: its writes are signed

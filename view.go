@@ -12,11 +12,21 @@ import (
 // rows that it yields.
 type ViewSource = schema.ViewSource
 
+// Transform is a pipeline of WASM modules that rows pass through, and Lens one of
+// them.
+type (
+	Transform = schema.Transform
+	Lens      = schema.Lens
+)
+
+// LensPath returns the Path of a Lens whose module goes with the request.
+func LensPath(module []byte) string { return schema.GivenPath(module) }
+
 // AddView adds a view: a collection to read whose rows come from a query. It
 // concerns this database alone; peers do not hear of it.
 func (db *DB) AddView(ctx context.Context, src ViewSource) (added *Collection, err error) {
 	err = db.store.Update(ctx, db.who, func(tx *store.Tx) error {
-		added, err = db.schemas.AddView(tx, src)
+		added, err = db.schemas.AddView(ctx, tx, src)
 		return err
 	})
 	return added, err

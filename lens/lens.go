@@ -16,7 +16,6 @@ package lens
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,15 +25,12 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
 )
 
 // Step is one module of a pipeline, and how it is used.
-type Step struct {
-	Module    []byte          // the module, WASM 1.0 or 2.0 in binary form
-	Inverse   bool            // go back: run inverse in place of transform
-	Arguments json.RawMessage // handed to set_param; may be empty
-}
+type Step = pando.LensStep
 
 // Options bound what modules may use. The zero value is right for most.
 type Options struct {
@@ -54,36 +50,46 @@ const (
 )
 
 // Runtime compiles and runs modules. It is safe for concurrent use; its goroutines
-// are those of its callers.
+// are those of its callers. It takes no memory before the first module.
 type Runtime struct {
-	wasm     wazero.Runtime
+	memory   uint64
 	deadline time.Duration
 
-	mu       sync.Mutex // guards compiled
+	mu       sync.Mutex // guards the rest
+	wasm     wazero.Runtime
+	closed   bool
 	compiled map[[sha256.Size]byte]wazero.CompiledModule
 }
 
 // New returns a runtime, to be closed after use.
-func New(o Options) (*Runtime, error) {
+func New(o Options) *Runtime {
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
 	}
 	if o.Deadline == 0 {
 		o.Deadline = defaultDeadline
 	}
-	ctx := context.Background()
-	pages := (uint64(o.Memory) + pageSize - 1) / pageSize
-	r := &Runtime{
-		wasm: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-			WithMemoryLimitPages(uint32(pages)).
-			WithCloseOnContextDone(true)),
-		deadline: o.Deadline,
-		compiled: map[[sha256.Size]byte]wazero.CompiledModule{},
+	return &Runtime{memory: uint64(o.Memory), deadline: o.Deadline, compiled: map[[sha256.Size]byte]wazero.CompiledModule{}}
+}
+
+// start makes the engine, once. r.mu is held.
+func (r *Runtime) start(ctx context.Context) error {
+	switch {
+	case r.closed:
+		return fault.Closed.Errorf("the WASM runtime is closed")
+	case r.wasm != nil:
+		return nil
 	}
+	pages := (r.memory + pageSize - 1) / pageSize
+	r.wasm = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+		WithMemoryLimitPages(uint32(pages)).
+		WithCloseOnContextDone(true))
 	if err := r.hosts(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the WASM runtime: %w", err), r.wasm.Close(ctx))
+		err = errors.Join(fmt.Errorf("start the WASM runtime: %w", err), r.wasm.Close(ctx))
+		r.wasm = nil
+		return err
 	}
-	return r, nil
+	return nil
 }
 
 // hosts makes what modules may import.
@@ -98,7 +104,15 @@ func (r *Runtime) hosts(ctx context.Context) error {
 }
 
 // Close frees all modules. Pipelines of the runtime must not be in use.
-func (r *Runtime) Close() error { return r.wasm.Close(context.Background()) }
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.wasm == nil {
+		return nil
+	}
+	return r.wasm.Close(context.Background())
+}
 
 // compile checks a module and makes it ready to be instantiated, once.
 func (r *Runtime) compile(ctx context.Context, binary []byte) (wazero.CompiledModule, error) {
@@ -108,6 +122,9 @@ func (r *Runtime) compile(ctx context.Context, binary []byte) (wazero.CompiledMo
 	key := sha256.Sum256(binary)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.start(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
 	if m, ok := r.compiled[key]; ok {
 		return m, nil
 	}

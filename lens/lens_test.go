@@ -17,10 +17,7 @@ import (
 
 func runtime(t testing.TB, o Options) *Runtime {
 	t.Helper()
-	r, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := New(o)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)

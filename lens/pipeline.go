@@ -9,6 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
 )
 
@@ -58,6 +59,15 @@ func (r *Runtime) Pipeline(ctx context.Context, steps []Step) (*Pipeline, error)
 		if err := p.try(ctx, st); err != nil {
 			return nil, errors.Join(fmt.Errorf("module %d: %w", i+1, err), p.Close())
 		}
+	}
+	return p, nil
+}
+
+// Open is Pipeline for a database: see pando.Options.
+func (r *Runtime) Open(ctx context.Context, steps []Step) (pando.Pipeline, error) {
+	p, err := r.Pipeline(ctx, steps)
+	if err != nil {
+		return nil, err // and no pipeline, not a nil one
 	}
 	return p, nil
 }

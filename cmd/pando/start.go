@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/lens"
 	"github.com/pandodb/pando/p2p"
 	"github.com/spf13/cobra"
 )
@@ -68,7 +69,9 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		return err
 	}
 	defer listener.Close()
-	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log})
+	lenses := lens.New(lens.Options{})
+	defer func() { err = errors.Join(err, lenses.Close()) }()
+	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses})
 	if err != nil {
 		return err
 	}

@@ -18,16 +18,19 @@ func (c *command) viewCommand() *cobra.Command {
 		Example: `  pando view add 'Book { title author { name } }' \
     'type Shelf @materialized(if: false) { title: String  author: ShelfAuthor }  interface ShelfAuthor { name: String }'`,
 		Args: exactly("QUERY", "SDL"),
-		RunE: c.viewAdd,
 	}
+	lenses := lensFlags(add)
+	add.RunE = func(cmd *cobra.Command, args []string) error { return c.viewAdd(cmd, args, lenses) }
 	list := &cobra.Command{Use: "list", Short: "List the views of the node", Args: noArgs, RunE: c.viewList}
 	drop := &cobra.Command{Use: "drop NAME", Short: "Remove a view", Args: exactly("NAME"), RunE: c.viewDrop}
 	return group("view", "Add, list and remove views", add, list, drop)
 }
 
-func (c *command) viewAdd(cmd *cobra.Command, args []string) error {
-	var src pando.ViewSource
-	var err error
+func (c *command) viewAdd(cmd *cobra.Command, args []string, lenses *[]string) error {
+	src, err := pando.ViewSource{}, error(nil)
+	if src.Transform, err = readLenses(*lenses); err != nil {
+		return err
+	}
 	if src.Query, err = c.textOrFile(args[0]); err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
 package query
 
 import (
+	"context"
 	"slices"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/validator"
 
 	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
 )
 
 // Schema is the GraphQL schema generated of one set of collections: immutable but
@@ -17,6 +19,9 @@ type Schema struct {
 	mutations   map[string]mutationRoot // root fields of Mutation
 	limits      Limits
 	cache       cache
+
+	// pipeline returns the modules of a transform, ready to run.
+	pipeline func(context.Context, *store.Tx, *schema.Transform) (schema.Pipeline, error)
 }
 
 // mutationRoot is what a root field of Mutation does, and to which collection.

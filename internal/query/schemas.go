@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
 )
 
@@ -13,6 +14,11 @@ import (
 type Schemas struct {
 	// Limits apply to all requests; set them before the first use.
 	Limits Limits
+	// Lenses runs WASM modules; nil: requests that need one fail. Set it before the
+	// first use, too.
+	Lenses schema.Lenses
+
+	pipelines pipelines
 
 	mu     sync.Mutex // guards recent
 	recent []schemaOf // the one used last in front
@@ -45,6 +51,7 @@ func (s *Schemas) Of(set *store.Set) *Schema {
 		prev = s.recent[0].schema
 	}
 	r := schemaOf{set, NewSchema(set.All(), prev, s.Limits)}
+	r.schema.pipeline = s.pipeline
 	s.recent = slices.Insert(s.recent, 0, r)
 	s.recent = s.recent[:min(len(s.recent), maxSchemas)]
 	return r.schema

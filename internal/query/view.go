@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -71,8 +72,11 @@ func (c *compiler) view(g *collection) operator {
 
 // viewPlan is a view's query, planned, and the column for each field of the view.
 type viewPlan struct {
+	of   *schema.Collection
 	from *list
 	cols []viewColumn
+	// pipeline returns the modules that rows pass through; nil if there are none.
+	pipeline func(context.Context, *store.Tx, *schema.Transform) (schema.Pipeline, error)
 }
 
 // viewColumn brings what the query yields into a field of the view.
@@ -96,7 +100,10 @@ func (c *compiler) viewQuery(v *schema.Collection) (*viewPlan, error) {
 	if !ok {
 		return nil, notAView(v.View.Query, root.Name+" yields no rows")
 	}
-	p := &viewPlan{from: l}
+	p := &viewPlan{of: v, from: l}
+	if v.View.Transform != nil {
+		p.pipeline = c.schema.pipeline
+	}
 	for i := range v.Fields {
 		f := &v.Fields[i]
 		vc := viewColumn{to: f}
@@ -302,25 +309,34 @@ type viewRow struct {
 
 // rows runs the plan, one row after the other.
 func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
+	if p.pipeline != nil {
+		return p.transformed(x)
+	}
 	return func(yield func(viewRow, error) bool) {
 		var text bytes.Buffer
-		in := *x // what its relations hold is its own
-		in.groups, in.sums, in.only, in.folded, in.out = nil, nil, nil, nil, &writer{to: &text}
-		from, err := p.from.source(&in, nil)
+		in, from, err := p.start(x, &text)
 		if err != nil {
 			yield(viewRow{}, err)
 			return
 		}
 		vals := make([]value.Value, len(p.cols))
-		for r, err := range from.rows(&in, nil) {
+		for r, err := range from.rows(in, nil) {
 			for i := 0; i < len(p.cols) && err == nil; i++ {
-				vals[i], err = p.cols[i].value(&in, r, &text)
+				vals[i], err = p.cols[i].value(in, r, &text)
 			}
 			if !yield(viewRow{doc: docOf(r), vals: vals}, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// start begins a run of the query inside of another. What it writes goes to text.
+func (p *viewPlan) start(x *run, text *bytes.Buffer) (in *run, from operator, err error) {
+	inner := *x // what its relations hold is its own
+	inner.groups, inner.sums, inner.only, inner.folded, inner.out = nil, nil, nil, nil, &writer{to: text}
+	from, err = p.from.source(&inner, nil)
+	return &inner, from, err
 }
 
 func docOf(r *row) dag.DocID {
@@ -407,7 +423,10 @@ func shapeObject(e *schema.Embedded, v value.Value, levels int) (value.Value, er
 }
 
 // AddView adds a view to the schema that a transaction sees.
-func (s *Schemas) AddView(tx *store.Tx, src schema.ViewSource) (*schema.Collection, error) {
+func (s *Schemas) AddView(ctx context.Context, tx *store.Tx, src schema.ViewSource) (*schema.Collection, error) {
+	if err := s.keepTransform(ctx, tx, &src); err != nil {
+		return nil, err
+	}
 	v, err := schema.ParseView(src)
 	if err != nil {
 		return nil, err

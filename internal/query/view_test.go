@@ -12,7 +12,7 @@ import (
 func (d *dbase) addView(text string) error {
 	query, sdl, _ := strings.Cut("\n"+text, "\nas\n")
 	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error {
-		_, err := d.schemas.AddView(tx, schema.ViewSource{Query: query, SDL: sdl})
+		_, err := d.schemas.AddView(context.Background(), tx, schema.ViewSource{Query: query, SDL: sdl})
 		return err
 	})
 }

@@ -39,6 +39,7 @@ const (
 	globalActive    = 'c' // collection ID → short number, active version, local description
 	globalOrigin    = 'o' // short number → peer
 	globalView      = 'w' // name of a view → short number, definition
+	globalModule    = 'm' // hash of a WASM module → the module
 	globalLost      = 'l' // collection ID → short number, of documents whose schema damage took
 	formatVersion   = 1
 	commitKeySize   = 1 + 4 + 32 + 8 + 32

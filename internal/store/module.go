@@ -1,0 +1,56 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// moduleKey names a WASM module by its hash: views and schema versions that use the
+// same one share it.
+func moduleKey(d dag.Digest) []byte { return globalKey(globalModule, d[:]...) }
+
+// KeepModules stores the modules that a transform carries, and returns the transform
+// that names them as stored. It is part of adding what uses them.
+func (tx *Tx) KeepModules(t *schema.Transform) (*schema.Transform, error) {
+	if t == nil {
+		return nil, nil
+	}
+	kept := &schema.Transform{}
+	for _, l := range t.Lenses {
+		if _, ok := l.Stored(); !ok {
+			binary, err := l.Given()
+			if err != nil {
+				return nil, err
+			}
+			d := dag.Digest(sha256.Sum256(binary))
+			tx.kv.Set(moduleKey(d), binary)
+			l.Path = schema.StoredPath(d)
+		}
+		kept.Lenses = append(kept.Lenses, l)
+	}
+	return kept, nil
+}
+
+// Steps returns the modules of a transform that KeepModules returned.
+func (tx *Tx) Steps(t *schema.Transform) ([]schema.LensStep, error) {
+	var steps []schema.LensStep
+	for _, l := range t.Lenses {
+		d, ok := l.Stored()
+		if !ok {
+			return nil, fault.Invalid.Errorf("lens with path %.80q is not in the database", l.Path)
+		}
+		binary, ok, err := tx.kv.Get(moduleKey(d))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fault.NotFound.Errorf("the module %s is not in the database: send it with the request", l.Path)
+		}
+		steps = append(steps, schema.LensStep{Module: bytes.Clone(binary), Inverse: l.Inverse, Arguments: l.Arguments})
+	}
+	return steps, nil
+}
