@@ -57,7 +57,7 @@ const fields = `n: Int%s name: String email: String%s city: String%s age: Int%s 
 func types() string {
 	return "type Plain { " + fmt.Sprintf(fields, "", "", "", "", "") + " }\n" +
 		`type Indexed @index(includes: [{field: "city"}, {field: "age", direction: DESC}]) { ` +
-		fmt.Sprintf(fields, " @index", " @index", " @index", " @index", " @index") + " }\n" +
+		fmt.Sprintf(fields, " @index", " @index(unique: true)", " @index", " @index", " @index") + " }\n" +
 		`type Author { n: Int name: String city: String books: [Book] }
 		 type Book { n: Int title: String pages: Int author: Author }`
 }
