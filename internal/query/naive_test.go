@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base32"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -297,7 +294,7 @@ func rankOf(v any) int {
 		return 0
 	case bool:
 		return 1
-	case int64, float64, float32:
+	case int64, float64, float32, mean:
 		return 2
 	case string, docID:
 		return 3
@@ -340,6 +337,10 @@ func exact(v any) *big.Float {
 		return f.SetInt64(v)
 	case float32:
 		return f.SetFloat64(float64(v))
+	case mean:
+		return f.SetFloat64(float64(v))
+	case overflow: // there will be an error instead of an answer
+		return f
 	}
 	return f.SetFloat64(v.(float64))
 }
@@ -433,20 +434,47 @@ type naiveArgs struct {
 	limit   any
 	offset  any
 	deleted bool // showDeleted of the root
+
+	aliases map[string]any // conditions on what is selected
+	groupBy []string       // nil: no groups
 }
 
-// list applies the arguments to documents.
-func (a *naiveArgs) list(t *naiveType, docs []*naiveDoc) []*naiveDoc {
-	var found []*naiveDoc
+// rows answers a list of documents, or of groups of them.
+func (a *naiveArgs) rows(t *naiveType, docs []*naiveDoc, sel []naiveSelection) []any {
+	var units [][]*naiveDoc // what makes a row
 	for _, d := range docs {
 		if d.deleted && !a.deleted || !a.named(d) || !d.meets(t, a.filter, a.deleted) {
 			continue
 		}
-		found = append(found, d)
+		i := -1
+		if a.groupBy != nil {
+			i = slices.IndexFunc(units, func(u []*naiveDoc) bool { return a.alike(u[0], d) })
+		}
+		if i < 0 {
+			units = append(units, []*naiveDoc{d})
+		} else {
+			units[i] = append(units[i], d)
+		}
 	}
-	slices.SortStableFunc(found, func(x, y *naiveDoc) int {
+	type row struct {
+		unit   []*naiveDoc
+		answer map[string]any
+	}
+	var found []row
+	for _, u := range units {
+		r := row{u, a.answer(u, sel)}
+		if a.meetsAliases(r.answer) {
+			found = append(found, r)
+		}
+	}
+	slices.SortStableFunc(found, func(x, y row) int {
 		for _, k := range a.order {
-			c := naiveCompare(x.at(t, k.path, a.deleted), y.at(t, k.path, a.deleted))
+			var c int
+			if k.path[0] == "_alias" {
+				c = naiveCompare(x.answer[k.path[1]], y.answer[k.path[1]])
+			} else {
+				c = naiveCompare(x.unit[0].at(t, k.path, a.deleted), y.unit[0].at(t, k.path, a.deleted))
+			}
 			if k.desc {
 				c = -c
 			}
@@ -456,16 +484,86 @@ func (a *naiveArgs) list(t *naiveType, docs []*naiveDoc) []*naiveDoc {
 		}
 		return 0
 	})
-	if n, ok := a.offset.(int); ok {
+	rows := []any{}
+	for _, r := range window(found, a.limit, a.offset) {
+		rows = append(rows, r.answer)
+	}
+	return rows
+}
+
+// window applies limit and offset.
+func window[T any](all []T, limit, offset any) []T {
+	if n, ok := offset.(int); ok {
 		if n < 0 {
 			return nil
 		}
-		found = found[min(n, len(found)):]
+		all = all[min(n, len(all)):]
 	}
-	if n, ok := a.limit.(int); ok && n > 0 {
-		found = found[:min(n, len(found))]
+	if n, ok := limit.(int); ok && n > 0 {
+		all = all[:min(n, len(all))]
 	}
-	return found
+	return all
+}
+
+// alike reports whether two documents are of one group.
+func (a *naiveArgs) alike(x, y *naiveDoc) bool {
+	for _, name := range a.groupBy {
+		if f := x.typ.field(name); f != nil && f.to != nil {
+			name += "_id"
+		}
+		if naiveCompare(x.get(name, a.deleted), y.get(name, a.deleted)) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// answer returns the row of a document or of a group.
+func (a *naiveArgs) answer(unit []*naiveDoc, sel []naiveSelection) map[string]any {
+	if a.groupBy == nil {
+		return unit[0].answer(sel, a.deleted)
+	}
+	out := map[string]any{}
+	for _, s := range sel {
+		switch {
+		case s.name == "_group":
+			args := s.args
+			args.deleted = a.deleted
+			out[s.key] = args.rows(unit[0].typ, unit, s.inner)
+		case s.agg != nil:
+			out[s.key] = s.agg.of(func(naiveHost) []*naiveDoc { return unit }, nil, a.deleted)
+		default:
+			maps.Copy(out, unit[0].answer([]naiveSelection{s}, a.deleted))
+		}
+	}
+	return out
+}
+
+func (a *naiveArgs) meetsAliases(answer map[string]any) bool {
+	for key, block := range a.aliases {
+		for op, v := range block.(map[string]any) {
+			d := answer[key]
+			if f, ok := d.(mean); ok {
+				d = float64(f)
+			}
+			if !naiveHolds(op, d, v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// wholeFilter is the filter with the conditions on aliases.
+func (a *naiveArgs) wholeFilter() any {
+	if a.aliases == nil {
+		return a.filter
+	}
+	whole := map[string]any{"_alias": a.aliases}
+	if f, ok := a.filter.(map[string]any); ok {
+		maps.Copy(whole, f)
+	}
+	return whole
 }
 
 func (a *naiveArgs) named(d *naiveDoc) bool {
@@ -485,6 +583,7 @@ type naiveSelection struct {
 	field *naiveField // of a relation
 	args  naiveArgs
 	inner []naiveSelection
+	agg   *naiveAggregate
 }
 
 // answer returns what the selections say of a document.
@@ -496,16 +595,14 @@ func (d *naiveDoc) answer(sel []naiveSelection, deleted bool) map[string]any {
 			out[s.key] = d.typ.name
 		case s.name == "_deleted":
 			out[s.key] = d.deleted
+		case s.agg != nil:
+			out[s.key] = s.agg.of(func(h naiveHost) []*naiveDoc { return d.follow(h.field, deleted) }, d, deleted)
 		case s.field == nil:
 			out[s.key] = d.get(s.name, deleted)
 		case s.field.many:
 			args := s.args
 			args.deleted = deleted
-			all := []any{}
-			for _, o := range args.list(s.field.to, d.follow(s.field, deleted)) {
-				all = append(all, o.answer(s.inner, deleted))
-			}
-			out[s.key] = all
+			out[s.key] = args.rows(s.field.to, d.follow(s.field, deleted), s.inner)
 		default:
 			out[s.key] = nil
 			if related := d.follow(s.field, deleted); len(related) > 0 && related[0].meets(s.field.to, s.args.filter, deleted) {
@@ -514,64 +611,4 @@ func (d *naiveDoc) answer(sel []naiveSelection, deleted bool) map[string]any {
 		}
 	}
 	return out
-}
-
-// canonicalJSON makes answers comparable: keys sorted, numbers in one spelling.
-func canonicalJSON(v any) string {
-	var b strings.Builder
-	writeCanonical(&b, v)
-	return b.String()
-}
-
-func writeCanonical(b *strings.Builder, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		b.WriteByte('{')
-		for i, k := range slices.Sorted(maps.Keys(v)) {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(b, "%q:", k)
-			writeCanonical(b, v[k])
-		}
-		b.WriteByte('}')
-	case []any:
-		b.WriteByte('[')
-		for i, e := range v {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			writeCanonical(b, e)
-		}
-		b.WriteByte(']')
-	case json.Number:
-		if i, err := strconv.ParseInt(string(v), 10, 64); err == nil {
-			writeCanonical(b, i)
-			return
-		}
-		f, err := strconv.ParseFloat(string(v), 64)
-		if err != nil {
-			panic(err)
-		}
-		writeCanonical(b, f)
-	case float64:
-		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-			v := int64(v)
-			fmt.Fprint(b, v)
-			return
-		}
-		b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
-	case float32:
-		f, err := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
-		if err != nil {
-			panic(err)
-		}
-		writeCanonical(b, f)
-	case moment:
-		fmt.Fprintf(b, "%q", v.text)
-	case string, docID:
-		fmt.Fprintf(b, "%q", v)
-	default:
-		fmt.Fprint(b, v)
-	}
 }

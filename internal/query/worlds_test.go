@@ -19,11 +19,12 @@ type world struct {
 	taken map[string]bool // links of one-to-one relations that were ever made
 }
 
-// pools have few values, so that conditions meet documents.
+// pools have few values, so that conditions meet documents. Floats are such that their
+// sums do not depend on the order.
 var pools = map[string][]any{
 	"Int":      {int64(-2), int64(0), int64(1), int64(2), int64(64), int64(9223372036854775807), int64(-9223372036854775808)},
-	"Float":    {-1.5, 0.0, 0.1, 1.0, 1.5, 2.0, 1e300},
-	"Float32":  {float32(-1.5), float32(0.1), float32(1), float32(16777216)},
+	"Float":    {-1.5, 0.0, 0.25, 1.0, 1.5, 2.0, 1e9},
+	"Float32":  {float32(-1.5), float32(0.5), float32(1), float32(16777216)},
 	"String":   {"", "a", "b", "ab", "ba", "aBa", "A", "äÖ", "%", "_", "aaab", "quote \" and \\ and\nline"},
 	"ID":       {"", "a", "b", "a1"},
 	"Boolean":  {false, true},
@@ -463,8 +464,18 @@ func (w *world) drawSelection(t *rapid.T, typ *naiveType, depth int) []naiveSele
 	sel := []naiveSelection{{key: "n", name: "n"}}
 	for i := range rapid.IntRange(0, 4).Draw(t, "selected") {
 		s := naiveSelection{key: fmt.Sprintf("k%d", i)}
+		if rapid.IntRange(0, 3).Draw(t, "aggregate") == 0 {
+			if s.agg = w.drawAggregate(t, typ.hosts()); s.agg != nil {
+				s.name = s.agg.name
+				sel = append(sel, s)
+				continue
+			}
+		}
 		f := rapid.SampledFrom(typ.fields).Draw(t, "field")
 		switch {
+		case f.to != nil && depth > 0 && f.many && rapid.IntRange(0, 3).Draw(t, "grouped") == 0:
+			s.name, s.field = f.name, f
+			w.drawGroups(t, f.to, &s.args, &s.inner, depth-1)
 		case f.to != nil && depth > 0:
 			s.name, s.field = f.name, f
 			if f.many {
@@ -473,6 +484,9 @@ func (w *world) drawSelection(t *rapid.T, typ *naiveType, depth int) []naiveSele
 				s.args.filter = w.drawFilter(t, f.to, 1)
 			}
 			s.inner = w.drawSelection(t, f.to, depth-1)
+			if f.many {
+				s.args.drawAliases(t, s.inner)
+			}
 		case f.to != nil && !f.many:
 			s.name = f.name + "_id"
 		case f.to == nil && rapid.IntRange(0, 4).Draw(t, "special") > 0:
@@ -491,8 +505,11 @@ func (a *naiveArgs) arguments() string {
 	if a.docID != nil {
 		parts = append(parts, "docID: "+literal(a.docID))
 	}
-	if a.filter != nil {
-		parts = append(parts, "filter: "+literal(a.filter))
+	if a.groupBy != nil {
+		parts = append(parts, "groupBy: ["+strings.Join(a.groupBy, ", ")+"]")
+	}
+	if f := a.wholeFilter(); f != nil {
+		parts = append(parts, "filter: "+literal(f))
 	}
 	if a.order != nil {
 		parts = append(parts, "order: "+literal(orderValue(a.order)))
@@ -538,7 +555,10 @@ func selectionText(sel []naiveSelection) string {
 			b.WriteString(s.key + ": ")
 		}
 		b.WriteString(s.name)
-		if s.field != nil {
+		if s.agg != nil {
+			b.WriteString(s.agg.arguments())
+		}
+		if s.field != nil || s.name == "_group" {
 			b.WriteString(s.args.arguments() + " " + selectionText(s.inner))
 		}
 	}
