@@ -47,7 +47,7 @@ func (c *compiler) aggregate(lv *level, s *selected, fn *function) (column, erro
 		}
 		return a.ofList(f, v)
 	})
-	return column{read: a.read(), far: a.far, node: a.node()}, err
+	return column{read: a.read(), follows: a.far, node: a.node()}, err
 }
 
 // rootAggregate plans an aggregate of collections.
@@ -223,7 +223,7 @@ func (a *aggregation) through(p *picked, from operator) {
 	from = p.of(p.level, from)
 	s := slot{fn: a.fn, read: p.read}
 	a.hosts = append(a.hosts, func(x *run, r *row, into *acc) {
-		err := x.pass(from.rows(x, r), func(r *row) { s.add(x, into, r) })
+		err := x.pass(x.rows(from, r), func(r *row) { s.add(x, into, r) })
 		if err != nil {
 			x.err = err
 		}
@@ -258,13 +258,13 @@ func (a *aggregation) ofRelation(f *field, v value.Value) error {
 		if p.level.by != nil {
 			p.level.by.kept = true
 		}
-		a.through(p, p.children(to))
+		a.through(p, a.c.children(p.wanted, to))
 		a.far = append(a.far, to)
 		return nil
 	}
 	t := a.lv.tallies[f.name]
 	if t == nil {
-		t = &tally{to: to}
+		t, to.tallied = &tally{to: to}, true
 		a.lv.tallies[f.name] = t
 		a.c.tallies = append(a.c.tallies, t)
 	}

@@ -22,6 +22,7 @@ type compiler struct {
 	depth   int
 	deleted bool // the root field under way shows deleted documents
 	asOf    *instant
+	over    map[followed]*overRelation
 	commit  *dag.CID // at which the root field under way looks
 	views   int      // that the plan is within
 }
@@ -43,7 +44,7 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 	c.top = fields
 	var roots []root
 	for _, f := range fields {
-		c.deleted, c.asOf, c.commit = false, nil, nil
+		c.deleted, c.asOf, c.commit, c.over = false, nil, nil, nil
 		col, err := c.root(op.Operation, f)
 		if err != nil {
 			return nil, at(f, err)
@@ -119,6 +120,15 @@ type wanted struct {
 	text          string    // of computed
 	keys          []sortKey
 	limit, offset int
+	first         bool // only the first matches are needed, in docID order
+}
+
+// most is how many matches are needed in docID order, 0 for all.
+func (w wanted) most() int {
+	if !w.first || len(w.keys) > 0 || w.limit == 0 || w.offset < 0 {
+		return 0
+	}
+	return w.limit + w.offset
 }
 
 // wanted reads the arguments of f; lv is what f selects.
@@ -165,14 +175,6 @@ func (c *compiler) chosenBy(w *wanted, lv *level, filter value.Value) (err error
 	return err
 }
 
-// maxFew is how many documents are taken in before relations are followed from
-// them, so that no more than theirs is held of the far side.
-const maxFew = 1_000
-
-func (w wanted) few() bool {
-	return w.restricted && len(w.ids) <= maxFew || w.limit > 0 && w.limit <= maxFew
-}
-
 // documents plans a list of documents of g: what a root field or a list relation
 // selects. The source is a scan, a lookup, or where the relation leads.
 func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, error) {
@@ -181,7 +183,7 @@ func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, e
 		return nil, err
 	}
 	l := &list{}
-	if l.object, l.far, err = c.columns(lv); err != nil {
+	if l.object, l.follows, err = c.columns(lv); err != nil {
 		return nil, err
 	}
 	w, err := c.wanted(lv, f)
@@ -189,22 +191,24 @@ func (c *compiler) documents(g *collection, f *selected, to *relation) (*list, e
 		return nil, err
 	}
 	if to == nil {
-		l.few = w.few()
-		l.from = w.of(lv, c.matching(g, w))
+		l.from = c.arranged(lv, w)
 		return l, nil
 	}
-	l.from = w.of(lv, w.children(to))
-	to.far = l.far
+	l.from = w.of(lv, c.children(w, to))
+	to.next = l.follows
 	return l, nil
 }
 
 // children returns where the relation leads, as far as wanted.
-func (w wanted) children(to *relation) operator {
+func (c *compiler) children(w wanted, to *relation) operator {
 	cond := w.cond
 	if w.restricted { // few enough to be tested one by one
 		cond = allOf(idIn(idSet(w.ids), true), cond)
 	}
 	to.filter, to.text = cond, text(w.filter)
+	if to.indexed {
+		to.ways = c.demandsOf(to.target, w.filter).all()
+	}
 	return &children{to}
 }
 
@@ -231,6 +235,8 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 		from = c.atCommit(g, c.commit, w)
 	case w.restricted:
 		from = newLookup(g, w.ids, deleted)
+	case c.indexed():
+		from = c.access(g, w)
 	}
 	if c.asOf != nil {
 		from = &then{from, c.asOf, c.deleted}
@@ -241,12 +247,22 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 // window returns the rows in order, as many as are wanted.
 func (w wanted) window(from operator) operator {
 	if len(w.keys) > 0 {
-		s := &sortBy{from: from, keys: w.keys}
-		if w.limit > 0 && w.offset >= 0 {
-			s.most = w.limit + w.offset
-		}
-		from = s
+		s := w.sorting()
+		s.from = from
+		from = &s
 	}
+	return w.slice(from)
+}
+
+func (w wanted) sorting() sortBy {
+	s := sortBy{keys: w.keys}
+	if w.limit > 0 && w.offset >= 0 {
+		s.most = w.limit + w.offset
+	}
+	return s
+}
+
+func (w wanted) slice(from operator) operator {
 	if w.limit > 0 || w.offset != 0 {
 		from = &slice{from, w.offset, w.limit}
 	}
@@ -302,7 +318,7 @@ func windowOf(limit, offset value.Value) (int, int) {
 }
 
 // object plans what is selected of each document of g, and returns the relations
-// that lead from it to documents on their far side.
+// that it follows.
 func (c *compiler) object(g *collection, f *selected) (object, []*relation, error) {
 	lv, err := c.level(g, f, nil)
 	if err != nil {
@@ -318,16 +334,16 @@ func (c *compiler) columns(lv *level) (object, []*relation, error) {
 	}
 	defer func() { c.depth-- }()
 	var o object
-	var far []*relation
+	var follows []*relation
 	for _, s := range lv.fields {
 		col, err := c.planned(lv, s)
 		if err != nil {
 			return nil, nil, err
 		}
-		far = append(far, col.far...)
+		follows = append(follows, col.follows...)
 		o = append(o, col)
 	}
-	return o, far, nil
+	return o, follows, nil
 }
 
 // planned plans what is selected under one response key, once.
@@ -339,8 +355,8 @@ func (c *compiler) planned(lv *level, s *selected) (column, error) {
 	if err != nil {
 		return col, at(s, err)
 	}
-	if to != nil && !to.near {
-		col.far = append(col.far, to)
+	if to != nil {
+		col.follows = append(col.follows, to)
 	}
 	col.key, col.label = s.key, newColumn(s.key, nil).label
 	lv.columns[s.key] = col
@@ -434,11 +450,11 @@ func (c *compiler) relatedOne(g *collection, f *field, s *selected) (column, *re
 	if err != nil {
 		return column{}, nil, argumentError(s, "filter", err)
 	}
-	o, far, err := c.object(to.target, s)
+	o, next, err := c.object(to.target, s)
 	if err != nil {
 		return column{}, nil, err
 	}
-	to.far = far
+	to.next = next
 	if !to.near {
 		// The far side is held once for all: what it refers to is known.
 		to.text = text(filter)

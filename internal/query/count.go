@@ -70,7 +70,7 @@ func (n *count) write(x *run, _ *row) error {
 			sum += all
 			continue
 		}
-		for _, err := range h.from.rows(x, nil) {
+		for _, err := range x.rows(h.from, nil) {
 			if err != nil {
 				return err
 			}

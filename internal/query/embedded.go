@@ -260,7 +260,7 @@ func (c *compiler) embeddedKey(g *collection, f *field, o value.Value) (sortKey,
 	}
 	inner, of := k.read, fieldReader(f.Field)
 	k.text = f.name + "." + k.text
-	return sortKey{func(x *run, r *row) value.Value { return inner(of(x, r)) }, k.desc, k.text}, true, nil
+	return sortKey{read: func(x *run, r *row) value.Value { return inner(of(x, r)) }, desc: k.desc, text: k.text}, true, nil
 }
 
 // objectKey is a key of an order within an object.

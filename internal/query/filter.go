@@ -168,10 +168,8 @@ func (c *compiler) overOne(s scope, f *field, operand value.Value) (predicate, e
 	if err != nil || p.truth != depends {
 		return p, err
 	}
-	return when(func(x *run, r *row) bool {
-		related := x.one(to, r)
-		return x.err == nil && p.holds(x, related)
-	}), nil
+	over := c.follow(f, operand, to, p)
+	return when(func(x *run, r *row) bool { return over.holds(x, r) }), nil
 }
 
 // overMany compiles a condition that at least one related document must meet. The
@@ -186,7 +184,8 @@ func (c *compiler) overMany(s scope, f *field, operand value.Value) (predicate, 
 	if err != nil || p.truth == never {
 		return p, err
 	}
-	to.filter = p
+	to.filter, to.text = p, text(operand)
+	to.ways = c.follow(f, operand, to, p).ways
 	return when(func(x *run, r *row) bool { return r != nil && x.hasAny(to, r) }), nil
 }
 

@@ -70,7 +70,7 @@ func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err e
 	byKey := map[string]*row{}
 	var scratch []byte
 	var made groupSlab
-	for r, err := range g.from.rows(x, parent) {
+	for r, err := range x.rows(g.from, parent) {
 		if err != nil {
 			return nil, size, err
 		}
@@ -163,7 +163,7 @@ func (c *compiler) members(lv *level, s *selected) (column, error) {
 		return column{}, err
 	}
 	l := &list{}
-	if l.object, l.far, err = c.columns(inner); err != nil {
+	if l.object, l.follows, err = c.columns(inner); err != nil {
 		return column{}, err
 	}
 	w, err := c.wanted(inner, s)

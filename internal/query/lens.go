@@ -133,12 +133,8 @@ func (p *viewPlan) transformed(x *run) iter.Seq2[viewRow, error] {
 func (p *viewPlan) texts(x *run) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		var text bytes.Buffer
-		in, from, err := p.start(x, &text)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		for r, err := range from.rows(in, nil) {
+		in := x.inner(&text)
+		for r, err := range p.from.rows(in, nil) {
 			text.Reset()
 			if err == nil {
 				err = p.from.object.write(in, r)

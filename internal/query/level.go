@@ -276,7 +276,7 @@ func (c *compiler) aliasKey(lv *level, v value.Value) (sortKey, bool, error) {
 		if way != "ASC" && way != "DESC" {
 			return sortKey{}, false, fault.Invalid.Errorf("invalid order input: %s is neither ASC nor DESC", describe(direction))
 		}
-		return sortKey{col.read, way == "DESC", key + " " + way}, true, nil
+		return sortKey{read: col.read, desc: way == "DESC", text: key + " " + way}, true, nil
 	}
 	return sortKey{}, false, nil
 }

@@ -25,9 +25,9 @@ func (ch *change) write(x *run, _ *row) error {
 		return err
 	}
 	// What conditions have read is from before the change.
-	x.groups, x.sums, x.only = nil, nil, nil
+	x.groups, x.sums, x.only, x.nears = nil, nil, nil, nil
 	l := ch.list
-	l.from, l.few = rows, true
+	l.from = rows
 	return l.write(x, nil)
 }
 
@@ -57,7 +57,7 @@ func (c *compiler) mutation(f *selected) (column, error) {
 	if err != nil {
 		return column{}, err
 	}
-	ch.list.object, ch.list.far, err = c.object(m.coll, f)
+	ch.list.object, ch.list.follows, err = c.object(m.coll, f)
 	return column{write: ch.write, node: ch}, err
 }
 
@@ -129,7 +129,7 @@ func (c *compiler) affected(g *collection, f *selected) (operator, error) {
 // found returns the docIDs that an operator yields, before any of them changes.
 func (x *run) found(from operator, most int) ([]dag.DocID, error) {
 	var ids []dag.DocID
-	for r, err := range from.rows(x, nil) {
+	for r, err := range x.rows(from, nil) {
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -20,6 +21,9 @@ type sortKey struct {
 	read reader
 	desc bool
 	text string // for people
+	// field is the stored field that the key is; nil: it is no such field.
+	field *schema.Field
+	docID bool
 }
 
 // order compiles the keys of an order: each object has one member.
@@ -68,7 +72,11 @@ func (c *compiler) sortKey(lv *level, o value.Value) (sortKey, bool, error) {
 			return c.embeddedKey(lv.collection, f, v)
 		}
 		if f.role != roleOne {
-			return sortKey{c.reader(lv.collection, f), v.Text() == "DESC", name + " " + v.Text()}, true, nil
+			k := sortKey{read: c.reader(lv.collection, f), desc: v.Text() == "DESC", text: name + " " + v.Text(), docID: f.role == roleDocID}
+			if f.role == roleValue || f.role == roleOneID && f.stored() {
+				k.field = f.Field
+			}
+			return k, true, nil
 		}
 		to := c.relation(lv.collection, f)
 		k, ok, err := c.sortKey(&level{collection: to.target}, v)
@@ -77,7 +85,7 @@ func (c *compiler) sortKey(lv *level, o value.Value) (sortKey, bool, error) {
 		}
 		inner := k.read
 		k.read = func(x *run, r *row) value.Value { return inner(x, x.one(to, r)) }
-		k.text = name + "." + k.text
+		k.text, k.field, k.docID = name+"."+k.text, nil, false
 		return k, true, nil
 	}
 	return sortKey{}, false, nil
@@ -194,7 +202,7 @@ func (s *sortBy) rows(x *run, parent *row) iter.Seq2[*row, error] {
 func (s *sortBy) collect(x *run, parent *row) (held worst, size int64, err error) {
 	var scratch []byte
 	n := 0
-	for r, err := range s.from.rows(x, parent) {
+	for r, err := range x.rows(s.from, parent) {
 		if err != nil {
 			return nil, size, err
 		}

@@ -2,7 +2,7 @@ package query
 
 import (
 	"io"
-	"slices"
+	"iter"
 
 	"github.com/pandodb/pando/internal/value"
 )
@@ -41,10 +41,10 @@ type column struct {
 	write func(x *run, r *row) error
 	node  node // what is below it, for people; may be nil
 
-	read reader      // its value, if it has one; conditions and orders name it by key
-	of   *field      // the field it shows, if any
-	args bool        // the selection has arguments
-	far  []*relation // relations that it follows to their far side
+	read    reader      // its value, if it has one; conditions and orders name it by key
+	of      *field      // the field it shows, if any
+	args    bool        // the selection has arguments
+	follows []*relation // relations that it follows
 }
 
 func newColumn(key string, write func(x *run, r *row) error) column {
@@ -72,36 +72,16 @@ func (o object) write(x *run, r *row) error {
 
 // list writes the documents that an operator yields.
 type list struct {
-	from   operator
-	object object
-	far    []*relation // relations that the object follows to their far side
-	few    bool        // the rows are few enough to be held
+	from    operator
+	object  object
+	follows []*relation // that the object follows
 }
 
-// source returns the rows of the list. If they are few, relations are followed from
-// these alone.
-func (l *list) source(x *run, parent *row) (operator, error) {
-	if !l.few || len(l.far) == 0 {
-		return l.from, nil
-	}
-	rows, err := x.take(l.from, parent)
-	if err != nil {
-		return nil, err
-	}
-	x.restrict(l.far, slices.Values(rows))
-	return rows, nil
-}
-
-// root writes the rows of a root field.
 func (l *list) write(x *run, parent *row) error {
-	from, err := l.source(x, parent)
-	if err != nil {
-		return err
-	}
 	w := x.out
 	w.byte('[')
 	n := 0
-	for r, err := range from.rows(x, parent) {
+	for r, err := range l.rows(x, parent) {
 		if err == nil {
 			if n > 0 {
 				w.byte(',')
@@ -123,20 +103,14 @@ func (l *list) write(x *run, parent *row) error {
 	return nil
 }
 
-// take holds all rows of an operator until the root field is done.
-func (x *run) take(from operator, parent *row) (rowsOf, error) {
-	var rows rowsOf
-	for r, err := range from.rows(x, parent) {
-		if err != nil {
-			return nil, err
-		}
-		held, err := x.hold(r, 0)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, held)
+// rows yields the rows to write. Those of a root field come with all at hand that
+// relations lead to from them; below it this has been seen to.
+func (l *list) rows(x *run, parent *row) iter.Seq2[*row, error] {
+	rows := x.rows(l.from, parent)
+	if parent == nil && len(l.follows) > 0 {
+		return x.gathered(rows, l.follows)
 	}
-	return rows, nil
+	return rows
 }
 
 func (w *writer) value(v value.Value) { w.buf = v.AppendJSON(w.buf) }

@@ -63,7 +63,7 @@ func (t *then) describe() string { return t.at.String() }
 
 func (t *then) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		for r, err := range t.from.rows(x, parent) {
+		for r, err := range x.rows(t.from, parent) {
 			if err == nil {
 				r, err = x.asOf(r, t.at)
 			}

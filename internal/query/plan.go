@@ -102,7 +102,7 @@ func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 			return failed(r.pos, under(r.key, err))
 		}
 		// What a root field held is of no use to the next: mutations change it.
-		x.groups, x.only, x.folded, x.held = nil, nil, nil, 0
+		x.groups, x.only, x.nears, x.folded, x.held = nil, nil, nil, nil, 0
 	}
 	x.out.byte('}')
 	if err := x.out.flush(); err != nil {

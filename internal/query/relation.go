@@ -21,18 +21,26 @@ type relation struct {
 	// filter is on the documents that are grouped or looked for.
 	filter predicate
 	text   string
-	far    []*relation // relations that the selection on the far side follows
+	ways   []way         // to these
+	back   *schema.Index // leads to them from the documents that they refer to; nil: none does
+	next   []*relation   // relations that the selection on the other side follows
+	// indexed says that documents of the far side may be found along indexes.
+	indexed bool
+	tallied bool // only aggregates are made of the documents
 }
 
 // relation returns a new use of the relation f of g.
 func (c *compiler) relation(g *collection, f *field) *relation {
-	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted, asOf: c.asOf}
+	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted, asOf: c.asOf, indexed: c.indexed()}
 	ref := f.Field
 	to.near = !f.IsVirtual()
 	if !to.near {
 		ref, _ = g.Opposite(f.Field, to.target.Collection) // it has one, or the field would be hidden
 	}
 	to.ref = ref
+	if !to.near && to.indexed {
+		to.back = indexOn(to.target, ref)
+	}
 	return to
 }
 
@@ -51,8 +59,7 @@ func (x *run) one(to *relation, r *row) *row {
 		return nil
 	}
 	if !to.near {
-		g := x.grouped(to)
-		if rows := g.rows[r.ID]; len(rows) > 0 {
+		if rows := x.related(to, r); len(rows) > 0 {
 			return rows[0]
 		}
 		return nil
@@ -61,11 +68,15 @@ func (x *run) one(to *relation, r *row) *row {
 	if !ok {
 		return nil
 	}
-	related, err := x.get(to.target, id, to.deleted || to.asOf != nil)
+	if !to.deleted && to.asOf == nil {
+		return x.nearby(to.target, id)
+	}
+	related, err := x.get(to.target, id, true)
 	if related != nil && to.asOf != nil {
-		if related, err = x.oneAsOf(related, to.asOf); related != nil && related.Deleted() && !to.deleted {
-			related = nil
-		}
+		related, err = x.oneAsOf(related, to.asOf)
+	}
+	if related != nil && related.Deleted() && !to.deleted {
+		related = nil
 	}
 	if err != nil {
 		x.err = err
@@ -76,7 +87,14 @@ func (x *run) one(to *relation, r *row) *row {
 // grouping holds documents by the document that they refer to.
 type grouping struct {
 	rows map[dag.DocID][]*row   // as far as rows are wanted
-	any  map[dag.DocID]struct{} // else
+	any  map[dag.DocID]struct{} // else: all that are referred to
+	// complete says that the rows are those of all documents that the relation is
+	// followed from; else of those that have an entry.
+	complete bool
+	cost     int   // of having looked up
+	fetched  int   // documents that were
+	size     int64 // of those among them that count
+	held     int64 // of these, so much is held
 }
 
 // sources yields the documents that may be on the far end of the relation.
@@ -85,17 +103,24 @@ func (to *relation) sources(x *run) iter.Seq2[*row, error] {
 	if to.asOf != nil {
 		from = &then{from, to.asOf, to.deleted}
 	}
-	return chosen(from, to.filter, to.text).rows(x, nil)
+	if len(to.ways) > 0 {
+		from = &access{coll: to.target, ways: to.ways, cond: to.filter}
+	}
+	return x.rows(chosen(from, to.filter, to.text), nil)
 }
 
 // grouped returns the documents of the far side by what they refer to. They are
 // read with one pass the first time, so that following a relation from many
 // documents costs no more than from one.
 func (x *run) grouped(to *relation) *grouping {
-	if g := x.groups[to]; g != nil && g.rows != nil {
+	g := x.groups[to]
+	if g != nil && g.complete {
 		return g
 	}
-	g := &grouping{rows: map[dag.DocID][]*row{}}
+	if g != nil {
+		x.release(g.held)
+	}
+	g = &grouping{rows: map[dag.DocID][]*row{}, complete: true}
 	x.keep(to, g)
 	only := x.only[to]
 	for r, err := range to.sources(x) {
@@ -118,7 +143,7 @@ func (x *run) grouped(to *relation) *grouping {
 		g.rows[id] = append(g.rows[id], held)
 	}
 	if only != nil {
-		x.restrict(to.far, g.all())
+		x.restrict(to.next, g.all())
 	}
 	return g
 }
@@ -152,7 +177,9 @@ func (x *run) restrict(tos []*relation, from iter.Seq[*row]) {
 		x.only = map[*relation]map[dag.DocID]struct{}{}
 	}
 	for _, to := range tos {
-		x.only[to] = ids
+		if !to.near {
+			x.only[to] = ids
+		}
 	}
 }
 
@@ -162,19 +189,21 @@ func (x *run) hasAny(to *relation, r *row) bool {
 		return false
 	}
 	g := x.groups[to]
-	if g == nil {
+	if g == nil || g.any == nil {
+		if has, ok := x.lookUpAny(to, r.ID); ok {
+			return has
+		}
 		g = &grouping{any: map[dag.DocID]struct{}{}}
 		x.keep(to, g)
 		for far, err := range to.sources(x) {
+			if err == nil {
+				if id, ok := to.reference(far); ok {
+					err = x.note(g.any, id)
+				}
+			}
 			if err != nil {
 				x.err = err
 				return false
-			}
-			if id, ok := to.reference(far); ok {
-				if err := x.note(g.any, id); err != nil {
-					x.err = err
-					return false
-				}
 			}
 		}
 	}
@@ -204,9 +233,16 @@ type children struct{ to *relation }
 
 func (c *children) input() operator { return nil }
 func (c *children) describe() string {
-	text := "group " + c.to.target.Name
-	if c.to.text != "" {
-		text += " where " + c.to.text
+	return c.to.describe()
+}
+
+func (to *relation) describe() string {
+	text := "group " + to.target.Name
+	if to.back != nil && !to.tallied {
+		text = "by index " + to.back.Name + " | " + text
+	}
+	if to.text != "" {
+		text += " where " + to.text
 	}
 	return text
 }
@@ -216,11 +252,11 @@ func (c *children) rows(x *run, parent *row) iter.Seq2[*row, error] {
 		if parent == nil {
 			return
 		}
-		g := x.grouped(c.to)
+		rows := x.related(c.to, parent)
 		if x.err != nil {
 			yield(nil, x.err)
 			return
 		}
-		rowsOf(g.rows[parent.ID]).rows(x, nil)(yield)
+		rowsOf(rows).rows(x, nil)(yield)
 	}
 }

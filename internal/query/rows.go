@@ -43,11 +43,15 @@ type run struct {
 	most  int64
 	steps int
 
+	scanned, entries, fetched int                    // what was read: rows of scans, entries of indexes, documents by docID
+	stats                     map[any]*operatorStats // of each part of the plan, if it is to be explained
+
 	groups map[*relation]*grouping
 	sums   map[*tally]*tallied
 	accs   []*acc                               // of the aggregates that are being read, within each other
 	reads  int                                  // how many these are
 	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
+	nears  map[*collection]*near                // documents that relations lead to
 	folded map[dag.DocID]*row                   // documents as they were, nil if they were not yet
 }
 
@@ -112,6 +116,7 @@ func (s *scan) rows(x *run, _ *row) iter.Seq2[*row, error] {
 				yield(nil, err)
 				return
 			}
+			x.scanned++
 			r.Doc = d
 			if !yield(&r, nil) {
 				return
@@ -141,8 +146,8 @@ func (l *lookup) describe() string {
 
 func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		for _, id := range l.ids {
-			r, err := x.get(l.coll, id, l.deleted)
+		var r row
+		for d, err := range x.tx.GetMany(l.coll.Collection, l.ids) {
 			if err == nil {
 				err = x.step()
 			}
@@ -150,7 +155,8 @@ func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
 				yield(nil, err)
 				return
 			}
-			if r != nil && !yield(r, nil) {
+			x.fetched++
+			if r.Doc = d; (l.deleted || !d.Deleted()) && !yield(&r, nil) {
 				return
 			}
 		}
@@ -160,6 +166,7 @@ func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
 // get returns a document, or nil if there is none.
 func (x *run) get(g *collection, id dag.DocID, deleted bool) (*row, error) {
 	d, err := x.tx.Get(g.Collection, id)
+	x.fetched++
 	if errors.Is(err, fault.NotFound) {
 		return nil, nil
 	}
@@ -199,7 +206,7 @@ func (w *where) describe() string { return "where " + w.text }
 
 func (w *where) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		for r, err := range w.from.rows(x, parent) {
+		for r, err := range x.rows(w.from, parent) {
 			if err != nil {
 				yield(nil, err)
 				return
@@ -241,7 +248,7 @@ func (s *slice) rows(x *run, parent *row) iter.Seq2[*row, error] {
 			return
 		}
 		n := 0
-		for r, err := range s.from.rows(x, parent) {
+		for r, err := range x.rows(s.from, parent) {
 			if err != nil {
 				yield(nil, err)
 				return

@@ -18,6 +18,7 @@ type Schema struct {
 	collections map[string]*collection
 	mutations   map[string]mutationRoot // root fields of Mutation
 	limits      Limits
+	unindexed   bool // requests use no index, to compare
 	cache       cache
 
 	// pipeline returns the modules of a transform, ready to run.

@@ -60,7 +60,7 @@ func (t *tally) add(s slot) int {
 
 // finish lets the source do what all aggregates ask of it, so that it may find a
 // shorter way than to read everything.
-func (t *tally) finish() {
+func (t *tally) finish(c *compiler) {
 	if t.to == nil {
 		return
 	}
@@ -71,6 +71,9 @@ func (t *tally) finish() {
 		}
 	}
 	t.to.filter, t.to.text = first.cond, text(first.filter)
+	if t.to.indexed {
+		t.to.ways = c.demandsOf(t.to.target, first.filter).all()
+	}
 	for i := range t.slots {
 		t.slots[i].cond = predicate{}
 	}
@@ -78,7 +81,7 @@ func (t *tally) finish() {
 
 func (c *compiler) finish() {
 	for _, t := range c.tallies {
-		t.finish()
+		t.finish(c)
 	}
 }
 
@@ -114,7 +117,7 @@ func (x *run) tallied(t *tally) *tallied {
 	var err error
 	if t.to == nil {
 		d.accs = make([]acc, len(t.slots))
-		err = x.pass(t.from.rows(x, nil), func(r *row) { addAll(x, t.slots, d.accs, r) })
+		err = x.pass(x.rows(t.from, nil), func(r *row) { addAll(x, t.slots, d.accs, r) })
 	} else {
 		err = x.tallyFar(t, d)
 	}

@@ -314,13 +314,9 @@ func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
 	}
 	return func(yield func(viewRow, error) bool) {
 		var text bytes.Buffer
-		in, from, err := p.start(x, &text)
-		if err != nil {
-			yield(viewRow{}, err)
-			return
-		}
+		in := x.inner(&text)
 		vals := make([]value.Value, len(p.cols))
-		for r, err := range from.rows(in, nil) {
+		for r, err := range p.from.rows(in, nil) {
 			for i := 0; i < len(p.cols) && err == nil; i++ {
 				vals[i], err = p.cols[i].value(in, r, &text)
 			}
@@ -331,12 +327,12 @@ func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
 	}
 }
 
-// start begins a run of the query inside of another. What it writes goes to text.
-func (p *viewPlan) start(x *run, text *bytes.Buffer) (in *run, from operator, err error) {
-	inner := *x // what its relations hold is its own
-	inner.groups, inner.sums, inner.only, inner.folded, inner.out = nil, nil, nil, nil, &writer{to: text}
-	from, err = p.from.source(&inner, nil)
-	return &inner, from, err
+// inner begins a run of the query of a view inside of another. What it writes goes
+// to text.
+func (x *run) inner(text *bytes.Buffer) *run {
+	in := *x // what its relations hold is its own
+	in.groups, in.sums, in.only, in.nears, in.folded, in.out = nil, nil, nil, nil, nil, &writer{to: text}
+	return &in
 }
 
 func docOf(r *row) dag.DocID {

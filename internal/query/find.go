@@ -1,0 +1,423 @@
+package query
+
+import (
+	"bytes"
+	"iter"
+	"slices"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// What things cost, in rows of a scan. They only have to be right within a factor of
+// two: the way that is taken is then at most that much longer than the shortest.
+const (
+	costRow   = 1  // a row of a scan, with its condition
+	costEntry = 1  // an entry of an index
+	costFetch = 5  // a document by its docID, among many in ascending order
+	costSeek  = 10 // to begin a range of an index
+)
+
+// finder is a way that is being gone, some steps at a time.
+type finder interface {
+	// advance goes on until all steps so far have cost about most, and reports
+	// whether the end is reached.
+	advance(x *run, most int) (done bool, err error)
+	// found returns what has been found in the end, in no order, perhaps repeated.
+	found() []dag.DocID
+	// settle lets conditions use what the way has learned on the way.
+	settle(x *run)
+	// taken describes the way that was taken, after settle.
+	taken() string
+}
+
+// usable returns the ways that can be gone now.
+func usable(x *run, ways []way) []finder {
+	var fs []finder
+	for _, w := range ways {
+		if f := w.finder(x); f != nil {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// firstSteps is what is spent on each way before it is compared with the others. It
+// doubles each time, so that no more than twice the cost of the shortest is spent
+// on any.
+const firstSteps = 64
+
+// race goes all ways in turns until one is at its end, which it returns, or until
+// they have cost most, each.
+func race(x *run, fs []finder, most int) (finder, error) {
+	if len(fs) == 0 {
+		return nil, nil
+	}
+	for steps := firstSteps; ; steps *= 2 {
+		steps = min(steps, most)
+		for _, f := range fs {
+			if done, err := f.advance(x, steps); done || err != nil {
+				return f, err
+			}
+		}
+		if steps >= most {
+			return nil, nil
+		}
+	}
+}
+
+// notes collects docIDs.
+type notes struct {
+	ids  []dag.DocID
+	cost int
+}
+
+func (n *notes) found() []dag.DocID { return n.ids }
+func (n *notes) settle(*run)        {}
+
+func (n *notes) add(x *run, id dag.DocID, cost int) error {
+	n.ids = append(n.ids, id)
+	n.cost += cost
+	return x.reserve(int64(len(id)))
+}
+
+// idFinder has docIDs that were given.
+type idFinder struct {
+	notes
+	w *byID
+}
+
+func (w *byID) finder(*run) finder {
+	return &idFinder{notes{ids: w.ids, cost: costFetch * len(w.ids)}, w}
+}
+func (f *idFinder) advance(_ *run, most int) (bool, error) { return f.cost <= most, nil }
+func (f *idFinder) taken() string                          { return f.w.describe() }
+
+// indexFinder reads ranges of an index.
+type indexFinder struct {
+	notes
+	w    *byIndex
+	each int    // what an entry costs, with what it leads to
+	only bool   // how many there are is all that is asked for
+	n    int    // how many there are
+	at   int    // the range
+	from []byte // where it goes on
+}
+
+func (w *byIndex) finder(x *run) finder {
+	if !x.tx.IndexReady(w.coll.Collection, w.ix) {
+		return nil
+	}
+	return &indexFinder{w: w, each: costEntry + costFetch}
+}
+
+func (f *indexFinder) taken() string { return f.w.describe() }
+
+func (f *indexFinder) advance(x *run, most int) (bool, error) {
+	for f.at < len(f.w.ranges) {
+		if f.cost >= most {
+			return false, nil
+		}
+		r := f.w.ranges[f.at]
+		if f.from != nil {
+			r.Lo = f.from
+		}
+		f.cost += costSeek
+		if ended, err := f.read(x, r, most); err != nil || !ended {
+			return false, err
+		}
+		f.at, f.from = f.at+1, nil
+	}
+	return true, nil
+}
+
+func (f *indexFinder) read(x *run, r store.IndexRange, most int) (ended bool, err error) {
+	for e, err := range x.index(f.w.coll, f.w.ix, r, false) {
+		if err != nil {
+			return false, err
+		}
+		if f.n++; f.only {
+			f.cost += f.each
+		} else if err := f.add(x, e.Doc, f.each); err != nil {
+			return false, err
+		}
+		if f.cost >= most {
+			f.from = append(slices.Concat(e.Key, e.Doc[:]), 0)
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// index reads a range of an index.
+func (x *run) index(g *collection, ix *schema.Index, r store.IndexRange, reverse bool) iter.Seq2[store.IndexEntry, error] {
+	return func(yield func(store.IndexEntry, error) bool) {
+		for e, err := range x.tx.Index(g.Collection, ix, r, reverse) {
+			x.entries++
+			if err == nil {
+				err = x.step()
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// unionFinder goes the ways of all branches, one after the other.
+type unionFinder struct {
+	branches []*shortest
+	at       int
+	cost     int
+}
+
+func (w *byUnion) finder(x *run) finder {
+	f := &unionFinder{}
+	for _, ways := range w.branches {
+		c := newShortest(usable(x, ways))
+		if c == nil {
+			return nil
+		}
+		f.branches = append(f.branches, c)
+	}
+	return f
+}
+
+func (f *unionFinder) advance(x *run, most int) (bool, error) {
+	for f.at < len(f.branches) {
+		b := f.branches[f.at]
+		if done, err := b.advance(x, most-f.cost); err != nil || !done {
+			return false, err
+		}
+		f.cost += b.cost
+		f.at++
+	}
+	return true, nil
+}
+
+func (f *unionFinder) found() []dag.DocID {
+	var ids []dag.DocID
+	for _, b := range f.branches {
+		ids = append(ids, b.found()...)
+	}
+	return ids
+}
+
+func (f *unionFinder) settle(x *run) {
+	for _, b := range f.branches {
+		b.settle(x)
+	}
+}
+
+func (f *unionFinder) taken() string {
+	text := "all of ("
+	for i, b := range f.branches {
+		if i > 0 {
+			text += " + "
+		}
+		text += b.taken()
+	}
+	return text + ")"
+}
+
+// shortest is the shortest of some ways.
+type shortest struct {
+	among []finder
+	won   finder
+	cost  int
+}
+
+func newShortest(among []finder) *shortest {
+	if len(among) == 0 {
+		return nil
+	}
+	return &shortest{among: among}
+}
+
+func (c *shortest) advance(x *run, most int) (bool, error) {
+	for c.won == nil && c.cost < most {
+		c.cost = min(max(2*c.cost, firstSteps), most)
+		for _, f := range c.among {
+			done, err := f.advance(x, c.cost)
+			if err != nil {
+				return false, err
+			}
+			if done {
+				c.won = f
+				break
+			}
+		}
+	}
+	return c.won != nil, nil
+}
+
+func (c *shortest) found() []dag.DocID { return c.won.found() }
+func (c *shortest) settle(x *run)      { c.won.settle(x) }
+func (c *shortest) taken() string      { return c.won.taken() }
+
+// farFinder finds the documents of the far side of a relation that meet the
+// condition, and notes those that they are related to, or where these say it
+// themselves, the documents found.
+type farFinder struct {
+	notes
+	w     *byRelation
+	from  *shortest // nil: scan
+	ids   []dag.DocID
+	after dag.DocID // as far as the scan went
+	begun bool
+}
+
+func (f *farFinder) advance(x *run, most int) (bool, error) {
+	if f.from == nil {
+		return f.scan(x, most)
+	}
+	if !f.begun {
+		if done, err := f.from.advance(x, most-f.cost); err != nil || !done {
+			return false, err
+		}
+		f.from.settle(x)
+		f.ids, f.begun = sortedIDs(f.from.found()), true
+	}
+	for len(f.ids) > 0 && f.cost < most {
+		n := min(len(f.ids), most-f.cost)
+		for d, err := range x.tx.GetMany(f.w.to.target.Collection, f.ids[:n]) {
+			if err == nil {
+				x.fetched++
+				err = f.meet(x, &row{Doc: d})
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+		f.ids, f.cost = f.ids[n:], f.cost+n*costFetch
+	}
+	return len(f.ids) == 0, nil
+}
+
+func (f *farFinder) scan(x *run, most int) (bool, error) {
+	var r row
+	for d, err := range x.tx.Scan(f.w.to.target.Collection, store.Range{After: f.after}) {
+		if err != nil {
+			return false, err
+		}
+		if f.cost >= most {
+			return false, nil
+		}
+		x.scanned++
+		r.Doc, f.after = d, d.ID
+		f.cost += costRow
+		if err := f.meet(x, &r); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (f *farFinder) meet(x *run, r *row) error {
+	if err := x.step(); err != nil || r.Deleted() {
+		return err
+	}
+	ok := f.w.cond.truth == always || f.w.cond.holds(x, r)
+	if x.err != nil || !ok {
+		return x.err
+	}
+	id := r.ID
+	if !f.w.to.near {
+		if id, ok = f.w.to.reference(r); !ok {
+			return nil
+		}
+	}
+	return f.add(x, id, costFetch)
+}
+
+// settle remembers which documents are related to one that meets the condition.
+func (f *farFinder) settle(x *run) {
+	if !f.w.decides {
+		return
+	}
+	set := make(map[dag.DocID]struct{}, len(f.notes.ids))
+	for _, id := range f.notes.ids {
+		if err := x.note(set, id); err != nil {
+			return // there is not enough room: the condition is checked the long way
+		}
+	}
+	x.keep(f.w.to, &grouping{any: set})
+}
+
+func (f *farFinder) taken() string {
+	if f.from == nil {
+		return "relation " + f.w.to.name + " from a scan of " + f.w.to.target.Name
+	}
+	return "relation " + f.w.to.name + " from " + f.w.to.target.Name + " by " + f.from.taken()
+}
+
+// backFinder finds the documents that refer to those of the far side.
+type backFinder struct {
+	notes
+	w    *byRelation
+	coll *collection
+	far  *shortest
+	ids  []dag.DocID
+	done bool // the far side
+}
+
+func (w *byRelation) finder(x *run) finder {
+	far := newShortest(append(usableOf(x, w), &farFinder{w: w}))
+	if !w.to.near {
+		return far
+	}
+	if !x.tx.IndexReady(w.coll.Collection, w.back) {
+		return nil
+	}
+	return &backFinder{w: w, coll: w.coll, far: far}
+}
+
+// usableOf returns the ways on the far side.
+func usableOf(x *run, w *byRelation) []finder {
+	c := newShortest(usable(x, w.far))
+	if c == nil {
+		return nil
+	}
+	return []finder{&farFinder{w: w, from: c}}
+}
+
+func (f *backFinder) advance(x *run, most int) (bool, error) {
+	if !f.done {
+		if done, err := f.far.advance(x, most); err != nil || !done {
+			return false, err
+		}
+		f.ids, f.done, f.cost = sortedIDs(slices.Clone(f.far.found())), true, f.far.cost
+	}
+	for len(f.ids) > 0 && f.cost < most {
+		f.cost += costSeek
+		for e, err := range x.index(f.coll, f.w.back, referringTo(f.w.back, f.ids[0]), false) {
+			if err == nil {
+				err = f.add(x, e.Doc, costEntry+costFetch)
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+		f.ids = f.ids[1:]
+	}
+	return len(f.ids) == 0, nil
+}
+
+func (f *backFinder) settle(x *run) { f.far.settle(x) }
+func (f *backFinder) taken() string { return f.far.taken() + ", back by index " + f.w.back.Name }
+
+// referringTo is the range of an index, whose first column is a relation, of the
+// documents that refer to one.
+func referringTo(ix *schema.Index, id dag.DocID) store.IndexRange {
+	key := make([]byte, 0, 40)
+	if ix.Fields[0].Descending {
+		key = value.OfRef(id).AppendKeyDesc(key)
+	} else {
+		key = value.OfRef(id).AppendKey(key)
+	}
+	return store.IndexRange{Lo: key, Hi: after(key)}
+}
+
+func compareIDs(a, b dag.DocID) int { return bytes.Compare(a[:], b[:]) }

@@ -1,0 +1,579 @@
+package query
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// A way finds, without reading all documents of a collection, documents among
+// which are all that meet a filter. Ways are made of the filter alone; which of
+// them is the shortest is seen when they are gone.
+type way interface {
+	// finder returns the way for one run.
+	finder(x *run) finder
+	describe() string
+}
+
+// byID is the way to documents that the filter names.
+type byID struct{ ids []dag.DocID }
+
+// byIndex is the way through ranges of an index.
+type byIndex struct {
+	coll   *collection
+	ix     *schema.Index
+	ranges []store.IndexRange // disjoint, in the order of the index
+	column []string           // the columns that they narrow
+	exact  bool               // nothing else is in the ranges than what the filter asks for
+	once   bool               // no document has two entries in them
+}
+
+// byUnion is the ways of the branches of _or, all of which are gone.
+type byUnion struct{ branches [][]way }
+
+// byRelation is the way over a relation: from the documents of the far side that
+// meet the condition there.
+type byRelation struct {
+	coll    *collection
+	to      *relation
+	cond    predicate     // on the documents of the far side
+	far     []way         // to these, if there are any but the scan
+	back    *schema.Index // from them, if they do not say themselves whom they refer to
+	decides bool          // the condition holds for all that it leads to, and for no other
+}
+
+const (
+	// maxRanges is how many ranges of an index are made of the combinations of values
+	// of several columns. More are left to the check on the documents.
+	maxRanges = 1000
+	// maxWays is how many ways are tried for one filter: each is gone for some time
+	// before the shortest is known.
+	maxWays = 8
+)
+
+// demands is what a filter demands of a document, all of it at once.
+type demands struct {
+	c     *compiler
+	coll  *collection
+	depth int
+	count int // of all demands
+	bound map[*schema.Field]*bound
+	parts []element
+	ways  []way
+}
+
+// bound is what is demanded of the value of a field.
+type bound struct {
+	spans
+	count int // the demands it is made of
+}
+
+// element is what is demanded of one element of a list, or of one leaf of JSON.
+type element struct {
+	field *schema.Field
+	path  []byte
+	spans
+}
+
+// demandsOf takes a filter apart that has compiled.
+func (c *compiler) demandsOf(g *collection, filter value.Value) *demands {
+	d := &demands{c: c, coll: g}
+	d.filter(filter, false)
+	return d
+}
+
+func (d *demands) branch() *demands { return &demands{c: d.c, coll: d.coll, depth: d.depth + 1} }
+
+// filter adds the demands of a filter, or of its opposite.
+func (d *demands) filter(v value.Value, opposite bool) {
+	n := 0
+	if v.Kind() == value.Map {
+		n = v.Len()
+	}
+	if opposite && n != 1 { // one of the members does not hold
+		var branches []*demands
+		for name, operand := range v.Members() {
+			b := d.branch()
+			b.member(name, operand, true)
+			branches = append(branches, b)
+		}
+		d.oneOf(branches)
+		return
+	}
+	for name, operand := range v.Members() {
+		d.member(name, operand, opposite)
+	}
+}
+
+func (d *demands) member(name string, operand value.Value, opposite bool) {
+	switch name {
+	case "_and", "_or":
+		switch {
+		case operand.IsNull():
+			d.constant(!opposite)
+		case (name == "_and") != opposite:
+			for _, o := range elementsOf(operand) {
+				d.filter(o, opposite)
+			}
+		default:
+			var branches []*demands
+			for _, o := range elementsOf(operand) {
+				b := d.branch()
+				b.filter(o, opposite)
+				branches = append(branches, b)
+			}
+			d.oneOf(branches)
+		}
+		return
+	case "_not":
+		if operand.IsNull() {
+			d.constant(!opposite)
+			return
+		}
+		d.filter(operand, !opposite)
+		return
+	}
+	f := d.coll.byName[name]
+	if f == nil {
+		d.count++
+		return
+	}
+	d.field(f, operand, opposite)
+}
+
+func elementsOf(v value.Value) []value.Value {
+	if v.Kind() == value.List {
+		return v.List()
+	}
+	return []value.Value{v}
+}
+
+func (d *demands) constant(holds bool) {
+	if !holds {
+		d.oneOf(nil)
+	}
+}
+
+// field adds a demand on a field.
+func (d *demands) field(f *field, operand value.Value, opposite bool) {
+	isJSON := f.role == roleValue && f.Type == value.TypeJSON
+	isList := f.role == roleValue && f.Type.IsList()
+	switch {
+	case f.role == roleDocID && !opposite:
+		d.docID(operand)
+	case f.role == roleValue && !isJSON && !isList, f.role == roleOneID && f.stored():
+		s := spansOf(f.conditionType(), operand)
+		switch {
+		case !opposite:
+			d.bind(f.Field, s)
+		case s.exact:
+			d.bind(f.Field, s.not())
+		default:
+			d.count++
+		}
+	case isList && !opposite && operand.Kind() == value.Map:
+		for name, block := range operand.Members() {
+			if d.count++; name == "_any" && f.Type.Scalar() != value.TypeJSON {
+				d.parts = append(d.parts, element{f.Field, nil, spansOf(f.Type.Scalar(), block)})
+			}
+		}
+	case isJSON && !opposite:
+		d.json(f.Field, nil, operand)
+	case (f.role == roleOne || f.role == roleMany) && !opposite && !operand.IsNull():
+		d.related(f, operand)
+	default:
+		d.count++
+	}
+}
+
+func (d *demands) docID(block value.Value) {
+	d.count++
+	for name, v := range block.Members() {
+		switch name {
+		case "_eq":
+			d.ways = append(d.ways, &byID{sortedIDs(parseIDs([]value.Value{v}))})
+		case "_in":
+			d.ways = append(d.ways, &byID{sortedIDs(parseIDs(v.List()))})
+		}
+	}
+}
+
+func (d *demands) bind(f *schema.Field, s spans) {
+	d.count++
+	if d.bound == nil {
+		d.bound = map[*schema.Field]*bound{}
+	}
+	if b := d.bound[f]; b != nil {
+		b.spans, b.count = b.and(s), b.count+1
+		return
+	}
+	d.bound[f] = &bound{s, 1}
+}
+
+// oneOf adds the demand that one of the branches be met.
+func (d *demands) oneOf(branches []*demands) {
+	if f, s, ok := sameField(branches); ok {
+		d.bind(f, s)
+		return
+	}
+	d.count++
+	u := &byUnion{}
+	for _, b := range branches {
+		ways := b.all()
+		if len(ways) == 0 {
+			return
+		}
+		u.branches = append(u.branches, ways)
+	}
+	d.ways = append(d.ways, u)
+}
+
+// sameField returns the values of a field that are demanded in one or the other
+// branch, if none demands anything else.
+func sameField(branches []*demands) (*schema.Field, spans, bool) {
+	var field *schema.Field
+	all := noValue
+	for _, b := range branches {
+		if len(b.bound) != 1 {
+			return nil, all, false
+		}
+		for f, have := range b.bound {
+			if have.count != b.count || field != nil && field != f {
+				return nil, all, false
+			}
+			field, all = f, all.or(have.spans)
+		}
+	}
+	return field, all, field != nil
+}
+
+// related adds a demand on the documents that a relation leads to.
+func (d *demands) related(f *field, operand value.Value) {
+	d.count++
+	if d.depth > maxConditionDepth {
+		return
+	}
+	over, ok := d.c.over[followed{f, operand}]
+	if !ok || f.role == roleOne && over.ofNone {
+		return // or where there is none: these are not found over the relation
+	}
+	w := &byRelation{coll: d.coll, to: over.to, cond: over.cond, far: over.ways, decides: over.to.near || f.role == roleMany}
+	if over.to.near {
+		if w.back = indexOn(d.coll, over.to.ref); w.back == nil {
+			return
+		}
+	}
+	d.ways = append(d.ways, w)
+}
+
+// all returns the ways to the documents that meet the demands, none if there is
+// only the scan.
+func (d *demands) all() []way {
+	ways := d.ways
+	for i := range d.coll.Indexes {
+		ix := &d.coll.Indexes[i]
+		several := severalOf(d.coll, ix)
+		if several == nil {
+			if w := d.through(ix, nil); w != nil && len(w.column) > 0 {
+				ways = append(ways, w)
+			}
+			continue
+		}
+		for k := range d.parts {
+			if p := &d.parts[k]; p.field == several {
+				if w := d.through(ix, p); len(w.column) > 0 {
+					ways = append(ways, w)
+				}
+			}
+		}
+	}
+	return ways[:min(len(ways), maxWays)]
+}
+
+// severalOf returns the field of an index of which a document may have several
+// entries, or none; nil if it has one entry of each document.
+func severalOf(g *collection, ix *schema.Index) *schema.Field {
+	for _, col := range ix.Fields {
+		if f, ok := g.Field(col.Name); ok && (f.Type.IsList() || f.Type == value.TypeJSON) {
+			return f
+		}
+	}
+	return nil
+}
+
+// through returns the way through an index: the first columns are narrowed to the
+// values demanded, up to one of which there is more than single values.
+func (d *demands) through(ix *schema.Index, p *element) *byIndex {
+	w := &byIndex{coll: d.coll, ix: ix, ranges: []store.IndexRange{{}}, exact: true, once: p == nil}
+	met := 0
+	for _, col := range ix.Fields {
+		f, ok := d.coll.Field(col.Name)
+		if !ok {
+			break
+		}
+		have, path := spans{}, []byte(nil)
+		switch b := d.bound[f]; {
+		case p != nil && p.field == f:
+			have, path = p.spans, p.path
+			met++
+			w.once = len(have.list) == 1 && have.list[0].isPoint()
+		case b != nil:
+			have = b.spans
+			met += b.count
+		default:
+			ok = false
+		}
+		if !ok {
+			break
+		}
+		w.exact = w.exact && have.exact
+		w.column = append(w.column, col.Name)
+		if !w.narrow(have.list, path, col.Descending) {
+			break
+		}
+	}
+	w.exact = w.exact && met == d.count
+	return w
+}
+
+// narrow appends a column to the ranges. It reports whether another can follow.
+func (w *byIndex) narrow(list []span, path []byte, desc bool) bool {
+	if desc {
+		turned := make([]span, len(list))
+		for i, s := range list {
+			turned[len(list)-1-i] = s.descending()
+		}
+		list = turned
+	}
+	if len(w.ranges)*len(list) > maxRanges && len(w.ranges) > 1 {
+		w.column = w.column[:len(w.column)-1]
+		w.exact = false
+		return false
+	}
+	single := true
+	next := make([]store.IndexRange, 0, len(w.ranges)*len(list))
+	for _, r := range w.ranges {
+		for _, s := range list {
+			head := slices.Concat(r.Lo, path)
+			n := store.IndexRange{Lo: slices.Concat(head, s.lo)}
+			if s.hi != nil {
+				n.Hi = slices.Concat(head, s.hi)
+			} else {
+				n.Hi = after(head)
+			}
+			next = append(next, n)
+			single = single && isPoint(s, desc)
+		}
+	}
+	w.ranges = next
+	return single
+}
+
+func isPoint(s span, desc bool) bool {
+	if desc {
+		s = s.descending()
+	}
+	return s.isPoint()
+}
+
+// order is how an index yields the documents of a filter in an order that is asked
+// for.
+type order struct {
+	byIndex
+	reverse bool
+	// prefix is how many columns the order is about; documents with equal values in
+	// these follow one another in docID order. whole: it is about all columns.
+	prefix int
+	whole  bool
+}
+
+// ordered returns the index that yields the documents in the order of keys, or nil.
+func (d *demands) ordered(keys []sortKey) *order {
+	for i := range d.coll.Indexes {
+		ix := &d.coll.Indexes[i]
+		if severalOf(d.coll, ix) != nil {
+			continue
+		}
+		if reverse, prefix, ok := d.serves(ix, keys); ok {
+			w := d.through(ix, nil)
+			return &order{*w, reverse, prefix, prefix == len(ix.Fields)}
+		}
+	}
+	return nil
+}
+
+// serves reports whether the columns of an index are in the order of keys, or in
+// the opposite order. A column of which one value is demanded is in any.
+func (d *demands) serves(ix *schema.Index, keys []sortKey) (reverse bool, prefix int, ok bool) {
+	first := true
+	for _, k := range keys {
+		if k.field == nil {
+			return false, 0, false
+		}
+		if d.single(k.field) {
+			continue
+		}
+		for prefix < len(ix.Fields) && d.singleColumn(ix.Fields[prefix].Name) {
+			prefix++
+		}
+		if prefix == len(ix.Fields) {
+			return false, 0, false
+		}
+		col := ix.Fields[prefix]
+		f, found := d.coll.Field(col.Name)
+		if !found || f != k.field {
+			return false, 0, false
+		}
+		turned := col.Descending != k.desc
+		if !first && turned != reverse {
+			return false, 0, false
+		}
+		first, reverse = false, turned
+		prefix++
+	}
+	return reverse, prefix, !first
+}
+
+func (d *demands) singleColumn(name string) bool {
+	f, ok := d.coll.Field(name)
+	return ok && d.single(f)
+}
+
+// single reports whether one value is demanded of a field.
+func (d *demands) single(f *schema.Field) bool {
+	b := d.bound[f]
+	return b != nil && len(b.list) == 1 && b.list[0].isPoint()
+}
+
+// indexOn returns the shortest index of g that begins with a field, one by which all
+// documents are found; nil if there is none.
+func indexOn(g *collection, f *schema.Field) *schema.Index {
+	var best *schema.Index
+	for i := range g.Indexes {
+		ix := &g.Indexes[i]
+		first, ok := g.Field(ix.Fields[0].Name)
+		if !ok || first.ID != f.ID || severalOf(g, ix) != nil {
+			continue
+		}
+		if best == nil || len(ix.Fields) < len(best.Fields) {
+			best = ix
+		}
+	}
+	return best
+}
+
+func sortedIDs(ids []dag.DocID) []dag.DocID {
+	slices.SortFunc(ids, compareIDs)
+	return slices.Compact(ids)
+}
+
+func (w *byID) describe() string { return fmt.Sprintf("%d docIDs", len(w.ids)) }
+
+func (w *byIndex) describe() string {
+	n := fmt.Sprintf("%d ranges", len(w.ranges))
+	if len(w.ranges) == 1 {
+		n = "1 range"
+	}
+	return fmt.Sprintf("index %s, %s of %s", w.ix.Name, n, strings.Join(w.column, ", "))
+}
+
+func (w *byUnion) describe() string {
+	var branches []string
+	for _, ways := range w.branches {
+		branches = append(branches, alternatives(ways))
+	}
+	return "all of (" + strings.Join(branches, " + ") + ")"
+}
+
+func (w *byRelation) describe() string {
+	text := "relation " + w.to.name + " from " + w.to.target.Name
+	if len(w.far) > 0 {
+		text += " by " + alternatives(w.far)
+	}
+	return text
+}
+
+func alternatives(ways []way) string {
+	var texts []string
+	for _, w := range ways {
+		texts = append(texts, w.describe())
+	}
+	return strings.Join(texts, " | ")
+}
+
+// json adds a demand on what is at a path of a JSON field. Only demands that a leaf
+// must meet which is there: it has an entry.
+func (d *demands) json(f *schema.Field, path []string, cond value.Value) {
+	if cond.Kind() != value.Map {
+		d.leaf(f, path, "_eq", cond)
+		return
+	}
+	for name, operand := range cond.Members() {
+		if !strings.HasPrefix(name, "_") {
+			d.json(f, append(path[:len(path):len(path)], name), operand)
+			continue
+		}
+		switch name = canonicalOperator(name); name {
+		case "_and":
+			for _, o := range elementsOf(operand) {
+				d.json(f, path, o)
+			}
+		case "_or":
+			var branches []*demands
+			for _, o := range elementsOf(operand) {
+				b := d.branch()
+				b.json(f, path, o)
+				branches = append(branches, b)
+			}
+			if !operand.IsNull() {
+				d.oneOf(branches)
+			}
+		case "_any":
+			d.count++ // the element may also be found deeper: see leaf
+			d.json(f, path, operand)
+		default:
+			d.leaf(f, path, name, operand)
+		}
+	}
+}
+
+// leaf adds a demand on a leaf of JSON. The ranges are never exact: the elements of a
+// list have entries as if they stood where the list does.
+func (d *demands) leaf(f *schema.Field, path []string, op string, x value.Value) {
+	d.count++
+	var s spans
+	switch op {
+	case "_eq":
+		if !isLeaf(x) {
+			return
+		}
+		s = comparedTo(value.TypeJSON, op, x)
+	case "_in":
+		if slices.ContainsFunc(x.List(), func(e value.Value) bool { return !isLeaf(e) }) {
+			return
+		}
+		s = comparedTo(value.TypeJSON, op, x)
+	case "_gt", "_ge", "_lt", "_le":
+		if !isLeaf(x) {
+			return
+		}
+		s = comparedTo(value.TypeJSON, op, x)
+	case "_like", "_ilike":
+		s = likened(value.TypeString, op, x.Text()).and(spans{[]span{classOf(value.OfString(""))}, true})
+	default:
+		return
+	}
+	s.exact = false
+	d.parts = append(d.parts, element{f, store.AppendPath([]byte{}, path), s})
+}
+
+// isLeaf reports whether a value in JSON has an entry of its own that a missing one
+// could not stand for.
+func isLeaf(v value.Value) bool {
+	return !v.IsNull() && v.Kind() != value.List && v.Kind() != value.Map
+}
