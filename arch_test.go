@@ -50,6 +50,7 @@ var homes = []struct {
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
+	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
 	{"net/http", []string{"api", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
 }
 

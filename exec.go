@@ -47,6 +47,9 @@ func (r *Result) Err() error {
 	return query.Errors(r.Errors)
 }
 
+// AppendErrors appends the errors as the list that a response carries.
+func (r *Result) AppendErrors(b []byte) []byte { return query.Errors(r.Errors).AppendJSON(b) }
+
 // AppendJSON appends the response as GraphQL over HTTP carries it.
 func (r *Result) AppendJSON(b []byte) []byte {
 	if len(r.Errors) > 0 {
@@ -61,6 +64,9 @@ func (r *Result) AppendJSON(b []byte) []byte {
 
 // MarshalJSON returns the response as GraphQL over HTTP carries it.
 func (r *Result) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
+
+// FailedResult returns the response that reports an error.
+func FailedResult(err error) *Result { return failedResult(err) }
 
 func failedResult(err error) *Result {
 	var es query.Errors

@@ -25,11 +25,22 @@ type Event struct {
 	Data   json.RawMessage // the document under the key of the root field; nil in a heartbeat
 }
 
+// IsHeartbeat reports whether the event tells of nothing but its cursor.
+func (e Event) IsHeartbeat() bool { return e.Data == nil }
+
 // AppendJSON appends the event as it is sent: {"data": …}.
 func (e Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"data":`...)
 	b = append(b, e.Data...)
 	return append(b, '}')
+}
+
+// AppendMessage appends the event with its cursor in it, for a way to send it that has
+// no place for one: {"data": …, "extensions": {"cursor": …}}.
+func (e Event) AppendMessage(b []byte) []byte {
+	b = e.AppendJSON(b)
+	b = append(b[:len(b)-1], `,"extensions":{"cursor":"`...)
+	return append(append(b, e.Cursor...), `"}}`...)
 }
 
 // SubscribeOptions configure a subscription. The zero value tells of what changes from
@@ -112,7 +123,15 @@ func (s *subscriber) start(after Cursor) (err error) {
 	if after != "" {
 		s.after, err = s.db.place(after)
 	}
-	return err
+	return refused(err)
+}
+
+// refused marks an error as one of the request, not of the data.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return query.Errors{{Message: err.Error(), Stage: query.Validate, Err: err}}
 }
 
 // compile plans the request for the collections as they are now.
@@ -123,7 +142,7 @@ func (s *subscriber) compile() error {
 	}
 	p, err := s.db.compile(set, s.request)
 	if err == nil && !p.IsSubscription() {
-		err = fault.Invalid.Errorf("the request is no subscription: run it with Exec")
+		err = refused(fault.Invalid.Errorf("the request is no subscription: run it with Exec"))
 	}
 	if err != nil {
 		return err

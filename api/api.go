@@ -16,6 +16,9 @@ const (
 
 	headerTx       = "X-Pando-Tx"
 	headerLegacyTx = "X-Defradb-Tx" // what clients of DefraDB send
+
+	headerLastEvent = "Last-Event-ID" // what browsers send when they come back to a stream
+	typeEventStream = "text/event-stream"
 )
 
 // Limits, with the reason for each.
@@ -46,6 +49,23 @@ const (
 	// maxStreams bounds imports, exports and joins, which last as long as their clients
 	// like: apart from maxInFlight, so that they leave requests their room.
 	maxStreams = 64
+	// maxEventStreams bounds connections that follow events, which may last for ever.
+	// An idle one takes some ten kilobytes.
+	maxEventStreams = 1024
+	// maxFollowed bounds what one WebSocket follows or runs at once, and
+	// maxFollowedByAll what all of them follow together: each is looked at for writes
+	// that concern it.
+	maxFollowed      = 1_000
+	maxFollowedByAll = 20_000
+	// maxMessage bounds a message that a WebSocket brings. Bulk contents go by POST.
+	maxMessage = 1 << 20
+	// heartbeat is how often an idle stream shows that it lives: more often than
+	// proxies lose patience, which is a minute for most.
+	heartbeat = 20 * time.Second
+	// initTimeout is how long the client of a WebSocket may take to say what it is.
+	initTimeout = 10 * time.Second
+	// closeTimeout is how long the other end of a WebSocket may take to say goodbye.
+	closeTimeout = 5 * time.Second
 	// headerTimeout bounds how long a client may take to send its request header.
 	headerTimeout = 10 * time.Second
 	// idleTimeout closes keep-alive connections that nobody uses.

@@ -41,43 +41,46 @@ type GraphQLError struct {
 // Err returns the error with its kind.
 func (e GraphQLError) Err() error { return problem{e.Message, e.Extensions.Code}.err() }
 
-func (s *Server) postGraphQL(w http.ResponseWriter, r *http.Request) {
+// postGraphQL returns what is left to do when a request was read that is answered by
+// a stream of events.
+func (s *Server) postGraphQL(w http.ResponseWriter, r *http.Request) (stream func()) {
 	raw, err := readAllBody(w, r)
 	if err != nil {
 		s.refuseGraphQL(w, r, err)
-		return
+		return nil
 	}
 	var req Request
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if err := dec.Decode(&req); err != nil {
 		s.refuseGraphQL(w, r, badJSON(err))
-		return
+		return nil
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		s.refuseGraphQL(w, r, fault.Invalid.Errorf("body: unexpected data after the JSON value"))
-		return
+		return nil
 	}
-	s.runGraphQL(w, r, req, false)
+	return s.runGraphQL(w, r, req, false)
 }
 
-// getGraphQL runs queries alone: what a link can do, any page can make a browser do.
-func (s *Server) getGraphQL(w http.ResponseWriter, r *http.Request) {
+// getGraphQL runs queries and subscriptions alone: what a link can do, any page can
+// make a browser do.
+func (s *Server) getGraphQL(w http.ResponseWriter, r *http.Request) (stream func()) {
 	q := r.URL.Query()
 	req := Request{Query: q.Get("query"), OperationName: q.Get("operationName")}
 	if text := q.Get("variables"); text != "" {
 		if !json.Valid([]byte(text)) {
 			s.refuseGraphQL(w, r, fault.Invalid.Errorf("query string: variables are no JSON"))
-			return
+			return nil
 		}
 		req.Variables = json.RawMessage(text)
 	}
-	s.runGraphQL(w, r, req, true)
+	return s.runGraphQL(w, r, req, true)
 }
 
-func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request, readOnly bool) {
+func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request, readOnly bool) (stream func()) {
 	if strings.TrimSpace(req.Query) == "" {
 		s.refuseGraphQL(w, r, fault.Invalid.Errorf("the request has no query: send {\"query\": \"{ … }\"}"))
-		return
+		return nil
 	}
 	if bytes.Equal(req.Variables, []byte("null")) {
 		req.Variables = nil
@@ -85,12 +88,15 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 	id, err := txOf(r)
 	if err != nil {
 		s.refuseGraphQL(w, r, err)
-		return
+		return nil
 	}
 	in := pando.Request{Query: req.Query, Variables: req.Variables, OperationName: req.OperationName, ReadOnly: readOnly}
+	if s.db.Streams(in) {
+		return func() { s.streamEvents(w, r, in) }
+	}
 	if id == 0 {
 		s.streamGraphQL(w, r, in)
-		return
+		return nil
 	}
 	var result *pando.Result
 	if err := s.txs.use(id, func(tx *pando.Tx) (bool, error) {
@@ -98,9 +104,10 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 		return false, nil
 	}); err != nil {
 		s.refuseGraphQL(w, r, err)
-		return
+		return nil
 	}
 	s.answerGraphQL(w, result)
+	return nil
 }
 
 // answerGraphQL writes a result: 200 if the request was carried out, even when it

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pandodb/pando"
@@ -98,11 +99,14 @@ func patience(n int) time.Duration {
 // Query runs a GraphQL request. The error says that it could not be run; what the
 // node found wrong with it or with the data is in the response.
 func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
-	resp, err := c.send(ctx, in)
+	resp, err := c.send(ctx, in, "")
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), typeEventStream) {
+		return nil, fault.Invalid.Errorf("the request is answered by a stream of events: follow it")
+	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, c.brokenOff(ctx, err)
@@ -113,11 +117,23 @@ func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
 // Stream is Query for answers of any size: the data goes to w as it arrives, and the
 // response comes without it. After an error w may hold data that is not whole.
 func (c *Client) Stream(ctx context.Context, in Request, w io.Writer) (*Response, error) {
-	resp, err := c.send(ctx, in)
+	return c.Follow(ctx, in, "", w, func(Event) error {
+		return fault.Invalid.Errorf("the request is answered by a stream of events: follow it")
+	})
+}
+
+// Follow is Stream, also for subscriptions and live queries: each hears of every event
+// behind the cursor after, until it returns an error, the context ends, or the node
+// ends the stream.
+func (c *Client) Follow(ctx context.Context, in Request, after pando.Cursor, w io.Writer, each func(Event) error) (*Response, error) {
+	resp, err := c.send(ctx, in, after)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), typeEventStream) {
+		return nil, c.events(ctx, resp.Body, each)
+	}
 	body := bufio.NewReaderSize(resp.Body, 64<<10)
 	const prefix = `{"data":`
 	if start, _ := body.Peek(len(prefix)); resp.StatusCode != http.StatusOK || string(start) != prefix {
@@ -140,7 +156,7 @@ func (c *Client) Stream(ctx context.Context, in Request, w io.Writer) (*Response
 	return &Response{}, nil
 }
 
-func (c *Client) send(ctx context.Context, in Request) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, in Request, after pando.Cursor) (*http.Response, error) {
 	raw, err := json.Marshal(in)
 	if err != nil {
 		return nil, fault.Invalid.Errorf("variables: %w", err)
@@ -148,6 +164,9 @@ func (c *Client) send(ctx context.Context, in Request) (*http.Response, error) {
 	req, err := c.request(ctx, http.MethodPost, "/graphql", nil, bytes.NewReader(raw))
 	if err != nil {
 		return nil, err
+	}
+	if after != "" {
+		req.Header.Set(headerLastEvent, string(after))
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

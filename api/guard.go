@@ -48,6 +48,30 @@ func (s *Server) admit(slots chan struct{}, next http.HandlerFunc) http.HandlerF
 	}
 }
 
+// admitStream is admit for requests of which some are answered by a stream: what next
+// returns runs when the place is free again.
+func (s *Server) admitStream(slots chan struct{}, next func(http.ResponseWriter, *http.Request) (stream func())) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var stream func()
+		s.admit(slots, func(w http.ResponseWriter, r *http.Request) { stream = next(w, r) })(w, r)
+		if stream != nil {
+			stream()
+		}
+	}
+}
+
+// foreign refuses what a page of another origin makes a browser ask for, whatever the
+// method: the guard lets its GETs pass, because it cannot read the answers, but a
+// WebSocket it could read, and streams take places.
+func foreign(r *http.Request) error {
+	as := *r
+	as.Method = http.MethodPost
+	if http.NewCrossOriginProtection().Check(&as) != nil {
+		return fault.Denied.Errorf("cross-origin request from %q: send it from a page of the node itself, or not from a browser", r.Header.Get("Origin"))
+	}
+	return nil
+}
+
 // record logs the request, and turns a panic into an answer.
 func (s *Server) record(w *recorder, r *http.Request, begun time.Time) {
 	if p := recover(); p != nil {

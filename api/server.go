@@ -30,8 +30,8 @@ type Config struct {
 }
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
-// of net/http, one per connection, and the timers of explicit transactions;
-// Shutdown ends both.
+// of net/http, one per connection, the timers of explicit transactions, and those of
+// WebSockets (see socket); Shutdown ends all.
 type Server struct {
 	db           *pando.DB
 	node         *p2p.Node
@@ -41,6 +41,9 @@ type Server struct {
 	http         *http.Server
 	requestSlots chan struct{} // one token per running request
 	streamSlots  chan struct{} // one per stream
+	eventSlots   chan struct{} // one per connection that follows events
+	followed     atomic.Int64  // subscriptions and live queries over WebSockets
+	sockets      sockets
 	closing      atomic.Bool
 	// requests ends when the grace of a shutdown is over, streams when it begins:
 	// a client follows a stream for as long as it likes, so nobody waits for one.
@@ -53,7 +56,8 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{db: c.DB, node: c.Node, log: c.Logger, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams)}
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams),
+		eventSlots: make(chan struct{}, maxEventStreams)}
 	for _, h := range c.AllowedHosts {
 		s.hosts = append(s.hosts, hostOf(strings.ToLower(h)))
 	}
@@ -77,8 +81,8 @@ func (s *Server) Handler() http.Handler {
 	for _, o := range operations {
 		o.mount(s, mux)
 	}
-	mux.HandleFunc("POST "+Base+"/graphql", s.admit(s.requestSlots, s.postGraphQL))
-	mux.HandleFunc("GET "+Base+"/graphql", s.admit(s.requestSlots, s.getGraphQL))
+	mux.HandleFunc("POST "+Base+"/graphql", s.admitStream(s.requestSlots, s.postGraphQL))
+	mux.HandleFunc("GET "+Base+"/graphql", s.socketOr(s.admitStream(s.requestSlots, s.getGraphQL)))
 	mux.HandleFunc("POST "+Base+"/import/{collection}", s.admit(s.streamSlots, s.importRecords))
 	mux.HandleFunc("GET "+Base+"/export/{collection}", s.admit(s.streamSlots, s.exportRecords))
 	mux.HandleFunc("POST "+Base+"/p2p/join", s.admit(s.streamSlots, s.join))
@@ -103,6 +107,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	s.endStreams()
 	err := s.http.Shutdown(ctx)
+	s.sockets.close(ctx)
 	s.endRequests()
 	if err != nil { // ctx is done, one way or the other: those that still run are cut
 		err = s.http.Close()

@@ -5,17 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/spf13/cobra"
 )
 
 func (c *command) queryCommand() *cobra.Command {
-	var file, variables, operation string
+	var file, variables, operation, after string
 	cmd := &cobra.Command{
 		Use:   "query [flags] 'GRAPHQL'",
-		Short: "Run a GraphQL query or mutation",
-		Long:  "Run a GraphQL query or mutation, given as an argument, in a file, or on standard input (-).\nThe data goes to standard output; each error to standard error.",
+		Short: "Run a GraphQL query, mutation or subscription",
+		Long: "Run a GraphQL query or mutation, given as an argument, in a file, or on standard input (-).\nThe data goes to standard output; each error to standard error.\n" +
+			"A subscription prints every event, on one line, until it is interrupted.",
 		Example: `  pando query '{ User(filter: {age: {_gt: 30}}) { name age } }'
   pando query --variables '{"name": "Ada"}' 'mutation($name: String) { create_User(input: {name: $name}) { _docID } }'`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -45,13 +47,14 @@ func (c *command) queryCommand() *cobra.Command {
 				}
 				req.Variables = json.RawMessage(variables)
 			}
-			return c.query(cmd, req)
+			return c.query(cmd, req, pando.Cursor(after))
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&file, "file", "f", "", "file with the query, - for standard input")
 	f.StringVarP(&variables, "variables", "v", "", "variables, as a JSON object")
 	f.StringVarP(&operation, "operation", "o", "", "name of the operation to run, if the text has several")
+	f.StringVar(&after, "after", "", "cursor at which a subscription ended, to go on behind it")
 	return cmd
 }
 
@@ -60,7 +63,7 @@ func isObject(text string) bool {
 	return json.Unmarshal([]byte(text), &object) == nil && object != nil
 }
 
-func (c *command) query(cmd *cobra.Command, req api.Request) error {
+func (c *command) query(cmd *cobra.Command, req api.Request, after pando.Cursor) error {
 	node, err := c.client()
 	if err != nil {
 		return err
@@ -68,12 +71,22 @@ func (c *command) query(cmd *cobra.Command, req api.Request) error {
 	// As it comes: an answer may be larger than memory.
 	out := bufio.NewWriterSize(c.out, 64<<10)
 	data := &indenter{to: out}
-	resp, err := node.Stream(cmd.Context(), req, data)
+	resp, err := node.Follow(cmd.Context(), req, after, data, func(e api.Event) error {
+		after = e.Cursor
+		_, err := fmt.Fprintf(c.out, "%s\n", e.Body)
+		return err
+	})
 	if data.begun {
 		out.WriteByte('\n')
 	}
 	if e := out.Flush(); err == nil {
 		err = e
+	}
+	if err != nil && after != "" {
+		fmt.Fprintf(c.err, "pando: to go on behind the last event, add --after %s\n", after)
+		if cmd.Context().Err() != nil {
+			return nil // the person has seen enough
+		}
 	}
 	if err != nil {
 		return err

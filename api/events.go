@@ -1,0 +1,141 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// streamEvents answers a subscription or a live query with Server-Sent Events.
+func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, in pando.Request) {
+	err := foreign(r)
+	if err == nil {
+		err = refuseTx(r)
+	}
+	if err != nil {
+		s.refuseGraphQL(w, r, err)
+		return
+	}
+	s.admit(s.eventSlots, func(w http.ResponseWriter, r *http.Request) { s.sendEvents(w, r, in) })(w, r)
+}
+
+// resumed returns the cursor behind which a client wants events.
+func resumed(r *http.Request) pando.Cursor {
+	if last := r.Header.Get(headerLastEvent); last != "" {
+		return pando.Cursor(last)
+	}
+	return pando.Cursor(r.URL.Query().Get("after")) // a browser cannot set the header
+}
+
+func (s *Server) sendEvents(w http.ResponseWriter, r *http.Request, in pando.Request) {
+	ctx, cancel := s.streamContext(r)
+	defer cancel()
+	control := http.NewResponseController(w)
+	begun := false
+	var b []byte
+	for e, err := range s.db.Subscribe(ctx, in, pando.SubscribeOptions{After: resumed(r), Heartbeat: heartbeat}) {
+		if err != nil && !begun {
+			s.answerGraphQL(w, pando.FailedResult(err))
+			return
+		}
+		if ctx.Err() != nil || errors.Is(err, fault.Closed) {
+			return // the client has gone, or comes again
+		}
+		if !begun {
+			begun = true
+			h := w.Header()
+			h.Set("Content-Type", typeEventStream)
+			h.Set("Cache-Control", "no-cache")
+			h.Set("X-Accel-Buffering", "no") // a proxy must pass events on at once
+			h.Set("X-Content-Type-Options", "nosniff")
+			w.WriteHeader(http.StatusOK)
+		}
+		b = appendEvent(b[:0], e, err)
+		_ = control.SetWriteDeadline(time.Now().Add(stallTimeout)) // a recorder of a test has none
+		if _, err := w.Write(b); err != nil {
+			return
+		}
+		if control.Flush() != nil {
+			return
+		}
+	}
+}
+
+// appendEvent appends one event as a stream carries it: a heartbeat is a comment, and
+// its id a place to come back to.
+func appendEvent(b []byte, e pando.Event, err error) []byte {
+	if e.Cursor != "" {
+		b = append(append(append(b, "id: "...), e.Cursor...), '\n')
+	}
+	switch {
+	case err != nil:
+		b = pando.FailedResult(err).AppendJSON(append(b, "data: "...))
+	case e.IsHeartbeat():
+		b = append(b, ':')
+	default:
+		b = e.AppendJSON(append(b, "data: "...)) // JSON as it is made here has no line ends
+	}
+	return append(b, "\n\n"...)
+}
+
+// Event is one event of a stream as a client reads it.
+type Event struct {
+	Cursor pando.Cursor
+	Body   json.RawMessage // {"data": …}, or what docs/subscriptions.md says of live queries
+}
+
+// maxEvent bounds an event that a client takes in.
+const maxEvent = 64 << 20
+
+// events reads a stream to its end. The error of each ends it.
+func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) error) error {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxEvent)
+	var e Event
+	for lines.Scan() {
+		line := lines.Bytes()
+		name, rest, _ := bytes.Cut(line, []byte(":"))
+		rest = bytes.TrimPrefix(rest, []byte(" "))
+		switch {
+		case len(line) == 0 && e.Body != nil:
+			if err := failureIn(e.Body); err != nil {
+				return err
+			}
+			if err := each(e); err != nil {
+				return err
+			}
+			e.Body = nil
+		case string(name) == "id":
+			e.Cursor = pando.Cursor(rest)
+		case string(name) == "data":
+			e.Body = bytes.Clone(rest)
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := lines.Err(); err != nil {
+		return fault.Unavailable.Errorf("the connection to the node broke off: %w", err)
+	}
+	return fault.Unavailable.Errorf("the node ended the stream: it closes, or was too busy")
+}
+
+// failureIn returns the error that an event tells of.
+func failureIn(body []byte) error {
+	if !bytes.HasPrefix(body, []byte(`{"errors":`)) {
+		return nil
+	}
+	var resp Response
+	if err := json.Unmarshal(body, &resp); err != nil || len(resp.Errors) == 0 {
+		return fault.Unavailable.Errorf("an event that is no answer: is it a pando node of this version?")
+	}
+	return resp.Errors[0].Err()
+}
