@@ -137,6 +137,8 @@ type shared struct {
 	schemas query.Schemas // generated from the collections, with the plans
 	builder builder       // makes the entries that indexes lack
 
+	refreshing sync.Mutex // held by who refreshes views: one at a time
+
 	mu     sync.Mutex // guards what follows
 	open   map[*Tx]struct{}
 	closed bool

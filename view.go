@@ -2,8 +2,11 @@ package pando
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/query"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
 )
@@ -41,10 +44,86 @@ func (db *DB) DropView(ctx context.Context, name string) error {
 // collections: they hold no documents.
 func (db *DB) Views() []*Collection { return db.store.Schema().Views() }
 
-// View returns the view of that name, or NotFound.
-func (s *shared) view(name string) (*Collection, error) {
-	if v, ok := s.store.Schema().View(name); ok {
-		return v, nil
+// Refreshed says what a refresh of a materialized view did.
+type Refreshed = query.Refreshed
+
+// RefreshView brings the stored rows of materialized views up to date, of all if
+// none is named, a view after those that it reads. Each view is refreshed in a
+// transaction of its own, beside writers. If one fails, those before it stay
+// refreshed.
+func (db *DB) RefreshView(ctx context.Context, names ...string) ([]Refreshed, error) {
+	db.refreshing.Lock()
+	defer db.refreshing.Unlock()
+	vs, err := db.schemas.InOrder(db.store.Schema(), names)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fault.NotFound.Errorf("view %q does not exist", name)
+	var all []Refreshed
+	for _, v := range vs {
+		did, err := db.refresh(ctx, v.Name)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, did)
+	}
+	return all, nil
+}
+
+// refreshAttempts is how often a refresh is tried while others change the schema.
+const refreshAttempts = 3
+
+func (db *DB) refresh(ctx context.Context, name string) (did Refreshed, err error) {
+	for range refreshAttempts {
+		did, err = db.refreshOnce(ctx, name)
+		if !errors.Is(err, ErrConflict) {
+			return did, err
+		}
+	}
+	return did, err
+}
+
+// refreshOnce runs in an explicit transaction: what it reads may change meanwhile,
+// the next refresh will see it.
+func (db *DB) refreshOnce(ctx context.Context, name string) (Refreshed, error) {
+	tx, err := db.store.Begin(db.who, false)
+	if err != nil {
+		return Refreshed{}, err
+	}
+	defer tx.Discard()
+	v, ok := tx.Set().View(name)
+	if !ok {
+		return Refreshed{}, fault.NotFound.Errorf("view %q does not exist", name)
+	}
+	did, err := db.schemas.Refresh(ctx, tx, v)
+	if err != nil {
+		return did, err
+	}
+	return did, tx.Commit(ctx)
+}
+
+// ViewState says how far the rows of a materialized view have come.
+type ViewState struct {
+	Rows      uint64
+	Refreshed time.Time // zero: never
+	Behind    uint64    // changes of documents since, whether they concern the view or not
+}
+
+// ViewState returns the state of a view, zero for one that is not materialized, or
+// NotFound.
+func (db *DB) ViewState(ctx context.Context, name string) (st ViewState, err error) {
+	err = db.store.View(ctx, func(tx *store.Tx) error {
+		v, ok := tx.Set().View(name)
+		if !ok {
+			return fault.NotFound.Errorf("view %q does not exist", name)
+		}
+		if !v.View.Materialized {
+			return nil
+		}
+		at, err := tx.ViewState(v)
+		if err == nil {
+			st = ViewState{at.Rows, at.Refreshed, tx.Behind(at)}
+		}
+		return err
+	})
+	return st, err
 }

@@ -149,7 +149,7 @@ var (
 // operations is the whole table, but for the operations that stream.
 var operations = []operation{
 	opAddSchema, opSchemas, opCollections,
-	opAddView, opViews, opDropView,
+	opAddView, opViews, opDropView, opRefreshViews,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,

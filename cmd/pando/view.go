@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
@@ -23,7 +24,12 @@ func (c *command) viewCommand() *cobra.Command {
 	add.RunE = func(cmd *cobra.Command, args []string) error { return c.viewAdd(cmd, args, lenses) }
 	list := &cobra.Command{Use: "list", Short: "List the views of the node", Args: noArgs, RunE: c.viewList}
 	drop := &cobra.Command{Use: "drop NAME", Short: "Remove a view", Args: exactly("NAME"), RunE: c.viewDrop}
-	return group("view", "Add, list and remove views", add, list, drop)
+	refresh := &cobra.Command{
+		Use:   "refresh [NAME…]",
+		Short: "Bring materialized views up to date, all if none is named",
+		RunE:  c.viewRefresh,
+	}
+	return group("view", "Add, list, refresh and remove views", add, list, refresh, drop)
 }
 
 func (c *command) viewAdd(cmd *cobra.Command, args []string, lenses *[]string) error {
@@ -46,6 +52,9 @@ func (c *command) viewAdd(cmd *cobra.Command, args []string, lenses *[]string) e
 		return err
 	}
 	fmt.Fprintf(c.out, "added %s\n", v.Name)
+	if v.IsMaterialized {
+		fmt.Fprintf(c.out, "it is empty until the first 'pando view refresh'\n")
+	}
 	return nil
 }
 
@@ -70,15 +79,42 @@ func (c *command) viewList(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VIEW\tFIELDS\tQUERY")
+	fmt.Fprintln(w, "VIEW\tFIELDS\tROWS\tREFRESHED\tQUERY")
 	for _, v := range views {
 		query := ""
 		if len(v.Sources) > 0 {
 			query = oneLine(v.Sources[0].Query)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\n", v.Name, len(v.Fields), query)
+		rows, at := "on query", "-"
+		if v.IsMaterialized {
+			rows, at = fmt.Sprint(v.State.Rows), "never"
+		}
+		if !v.State.Refreshed.IsZero() {
+			at = v.State.Refreshed.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", v.Name, len(v.Fields), rows, at, query)
 	}
 	return w.Flush()
+}
+
+func (c *command) viewRefresh(cmd *cobra.Command, args []string) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		args = []string{""}
+	}
+	for _, name := range args {
+		did, err := node.RefreshViews(cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		for _, r := range did {
+			fmt.Fprintf(c.out, "%s: %s, %d written, %d removed\n", r.Name, plural(int(r.Rows), "row"), r.Written, r.Removed)
+		}
+	}
+	return nil
 }
 
 func (c *command) viewDrop(cmd *cobra.Command, args []string) error {

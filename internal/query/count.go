@@ -53,7 +53,7 @@ func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
 	limit, _ := v.Get("limit")
 	offset, _ := v.Get("offset")
 	w.limit, w.offset = windowOf(limit, offset)
-	if g.View == nil && w.cond.truth == always && w.computed.truth == always && w.limit == 0 && w.offset == 0 {
+	if (g.View == nil || g.View.Materialized) && w.cond.truth == always && w.computed.truth == always && w.limit == 0 && w.offset == 0 {
 		return nil, nil
 	}
 	return w.of(lv, c.matching(g, w)), nil

@@ -171,6 +171,7 @@ func report(err error) string {
 //
 //	schema            adds collections
 //	view              adds a view: its query, a line "as", its SDL; drop removes one
+//	refresh           refreshes materialized views, all if none is named
 //	query, mutate     run a request; as=(a,b) names the documents whose _docID the
 //	                  answer shows, in their order, so that later requests can say <a>.
 //	                  After a line "variables" follow variables as JSON; op= names the operation
@@ -204,6 +205,8 @@ func (d *dbase) command(n *names, c *datadriven.TestData) string {
 			return "error: " + err.Error()
 		}
 		return "ok"
+	case "refresh":
+		return refreshed(d.refresh(strings.Fields(input)...))
 	case "query", "mutate":
 		return d.request(n, c, input)
 	case "plan":

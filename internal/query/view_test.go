@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/pandodb/pando/internal/schema"
@@ -15,6 +16,46 @@ func (d *dbase) addView(text string) error {
 		_, err := d.schemas.AddView(context.Background(), tx, schema.ViewSource{Query: query, SDL: sdl})
 		return err
 	})
+}
+
+// refresh refreshes views as a database does.
+func (d *dbase) refresh(names ...string) (did []Refreshed, err error) {
+	vs, err := d.schemas.InOrder(d.store.Schema(), names)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range vs {
+		tx, err := d.store.Begin(d.key, false)
+		if err != nil {
+			return did, err
+		}
+		defer tx.Discard()
+		r, err := d.schemas.Refresh(context.Background(), tx, v)
+		if err != nil {
+			return did, err
+		}
+		if err := tx.Commit(context.Background()); err != nil {
+			return did, err
+		}
+		did = append(did, r)
+	}
+	return did, nil
+}
+
+// refreshed is what a script prints of a refresh.
+func refreshed(did []Refreshed, err error) string {
+	var b strings.Builder
+	for _, r := range did {
+		how := "changes"
+		if r.Whole {
+			how = "whole"
+		}
+		fmt.Fprintf(&b, "%s: %d rows, %d written, %d removed (%s)\n", r.Name, r.Rows, r.Written, r.Removed, how)
+	}
+	if err != nil {
+		fmt.Fprintf(&b, "error: %v\n", err)
+	}
+	return b.String()
 }
 
 func (d *dbase) dropView(name string) error {

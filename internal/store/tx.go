@@ -278,11 +278,15 @@ type getter interface {
 }
 
 // Count returns how many documents of a collection are not deleted. It reads one
-// key, whatever the size of the collection.
+// key, whatever the size of the collection. Of a materialized view it counts the rows.
 func (tx *Tx) Count(c *schema.Collection) (uint64, error) {
 	n, err := tx.short(c)
 	if err != nil {
 		return 0, err
+	}
+	if c.View != nil {
+		st, err := tx.ViewState(c)
+		return st.Rows, err
 	}
 	tx.scanned(n)
 	k, err := readCount(tx.kv, n)

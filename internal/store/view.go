@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"iter"
 	"slices"
+	"time"
 
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -120,5 +123,121 @@ func (tx *Tx) DropView(name string) error {
 		}
 	}
 	tx.set, tx.views = newSet(rest, tx.set.last, tx.set.lost), true
+	return nil
+}
+
+// ViewState is how far the rows of a materialized view have come.
+type ViewState struct {
+	Epoch     [16]byte  // of the feed
+	Seq       uint64    // of the feed: changes up to here are in the rows
+	Sources   string    // what the rows were made by; other sources make all rows anew
+	Rows      uint64    // how many there are
+	Refreshed time.Time // zero: never
+}
+
+// ViewRow is a stored row of a materialized view, valid until the next step. The
+// order of the keys is that of the rows.
+type ViewRow struct {
+	Key   []byte
+	State crdt.Document
+}
+
+func (tx *Tx) rowKey(v *schema.Collection, key []byte) ([]byte, error) {
+	n, err := tx.short(v)
+	return append(collectionPrefix(tableRow, n), key...), err
+}
+
+// ViewState returns the state of a materialized view, zero before its first refresh.
+func (tx *Tx) ViewState(v *schema.Collection) (st ViewState, err error) {
+	key, err := tx.rowKey(v, nil)
+	if err != nil {
+		return st, err
+	}
+	raw, ok, err := tx.kv.Get(key)
+	if err != nil || !ok {
+		return st, err
+	}
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return st, fault.Corrupt.Errorf("state of view %s: %w: drop the view and add it again", v.Name, err)
+	}
+	return st, nil
+}
+
+// Behind returns how many changes there have been since a state.
+func (tx *Tx) Behind(st ViewState) uint64 {
+	if st.Epoch != tx.s.epoch || st.Seq > tx.seq {
+		return tx.seq
+	}
+	return tx.seq - st.Seq
+}
+
+// Refreshed says that the rows of a view are those as of the transaction's snapshot.
+func (tx *Tx) Refreshed(v *schema.Collection, rows uint64, sources string) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	key, err := tx.rowKey(v, nil)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(ViewState{tx.s.epoch, tx.seq, sources, rows, tx.s.now().UTC()})
+	if err != nil {
+		return err
+	}
+	tx.kv.Set(key, raw)
+	tx.views = true
+	return nil
+}
+
+// Rows yields the stored rows of a materialized view, in order.
+func (tx *Tx) Rows(v *schema.Collection) iter.Seq2[ViewRow, error] {
+	return func(yield func(ViewRow, error) bool) {
+		if tx.done {
+			yield(ViewRow{}, errEnded)
+			return
+		}
+		prefix, err := tx.rowKey(v, nil)
+		if err != nil {
+			yield(ViewRow{}, err)
+			return
+		}
+		for e, err := range tx.kv.Scan(append(prefix, 0), after(prefix)) {
+			r := ViewRow{}
+			if err == nil {
+				r.Key = e.Key[len(prefix):]
+				r.State, err = crdt.Open(e.Value)
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Row returns the stored row under a key, nil if there is none.
+func (tx *Tx) Row(v *schema.Collection, key []byte) ([]byte, error) {
+	k, err := tx.rowKey(v, key)
+	if err != nil {
+		return nil, err
+	}
+	raw, _, err := tx.kv.Get(k)
+	return raw, err
+}
+
+// SetRow stores a row of a materialized view; nil removes it.
+func (tx *Tx) SetRow(v *schema.Collection, key, row []byte) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	k, err := tx.rowKey(v, key)
+	if err != nil {
+		return err
+	}
+	if row == nil {
+		tx.kv.Delete(k)
+	} else {
+		tx.kv.Set(k, row)
+	}
+	tx.views = true
 	return nil
 }
