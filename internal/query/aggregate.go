@@ -322,10 +322,9 @@ func (a *aggregation) ofVersions(v value.Value) {
 	offset, _ := v.Get("offset")
 	s := slot{fn: a.fn}
 	s.limit, s.offset = windowOf(limit, offset)
-	g := a.lv.collection
 	a.hosts = append(a.hosts, func(x *run, r *row, into *acc) {
 		var own acc
-		for _, err := range x.tx.History(g.Collection, r.ID) {
+		for _, err := range (&commits{}).madeOf(x, r) {
 			if err == nil {
 				err = x.step()
 			}

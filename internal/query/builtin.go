@@ -126,7 +126,14 @@ func commitTypes() []*ast.Definition {
 			defined("links", listOf("CommitLink"), "Its parents."),
 			defined("deltas", listOf("CommitDelta"), "What it changed."),
 			defined("signature", named("Signature"), ""),
+			defined("_group", listOf("Commit"), "The commits of a group."),
+			defined("_count", named("Int"), "How many links, deltas, or commits of the group.",
+				argument("field", named("commitCountFieldArg"), "")),
+			hiddenTwin(defined("_group", listOf("Commit"), ""), later["_group"]),
+			hiddenTwin(defined("_count", named("Int"), "", argument("field", named("commitCountFieldArg"), "")), later["_count"]),
 		}},
+		commitEnum("commitFields", "cid", "docID", "height", "author", "schemaVersionId", "collectionVersionId"),
+		commitEnum("commitCountFieldArg", "links", "deltas", "_group"),
 		{Kind: ast.Object, Name: "CommitLink", Fields: ast.FieldList{
 			defined("cid", named("String"), ""),
 		}},
@@ -148,6 +155,14 @@ func commitTypes() []*ast.Definition {
 	}
 }
 
+func commitEnum(name string, values ...string) *ast.Definition {
+	d := &ast.Definition{Kind: ast.Enum, Name: name}
+	for _, v := range values {
+		addEnum(d, v, later[v])
+	}
+	return d
+}
+
 // commitRoots makes the root fields over commits.
 func commitRoots() ast.FieldList {
 	return ast.FieldList{
@@ -157,6 +172,7 @@ func commitRoots() ast.FieldList {
 			argument("fieldName", named("String"), "Only commits that changed this field."),
 			argument("depth", named("Int"), "How many levels from the heads, or from cid."),
 			argument("order", listOf("commitsOrderArg"), ""),
+			argument("groupBy", listOfNonNull("commitFields"), "One result for each set of commits that agree in these; only they, _group and _count(field: _group) can be selected."),
 			argument("limit", named("Int"), ""),
 			argument("offset", named("Int"), "")),
 		defined("latestCommits", listOf("Commit"), "The heads of a document.",

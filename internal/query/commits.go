@@ -32,11 +32,12 @@ type commits struct {
 	offset int
 
 	columns []commitColumn
+	groups  *commitGroups // instead of columns
 }
 
 type commitKey struct {
-	compare func(a, b store.Applied) int
-	text    string
+	compare    func(a, b store.Applied) int
+	name, text string
 }
 
 type commitColumn struct {
@@ -78,10 +79,15 @@ func (c *compiler) commits(name string, f *selected) (column, error) {
 	if n.keys, err = commitOrder(order); err != nil {
 		return column{}, argumentError(f, "order", err)
 	}
-	if n.columns, err = c.commitColumns(f); err != nil {
+	if n.groups, err = c.commitGroups(f); err != nil {
 		return column{}, err
 	}
-	return column{write: n.write, node: n}, nil
+	if n.groups == nil {
+		n.columns, err = c.commitColumns(f)
+	} else if err = n.groups.orders(n.keys); err != nil {
+		err = argumentError(f, "order", err)
+	}
+	return column{write: n.write, node: n}, err
 }
 
 // versions plans _version of a document of g.
@@ -119,7 +125,7 @@ func commitOrder(order value.Value) ([]commitKey, error) {
 				up := k
 				k = func(a, b store.Applied) int { return up(b, a) }
 			}
-			keys = append(keys, commitKey{k, name + " " + v.Text()})
+			keys = append(keys, commitKey{k, name, name + " " + v.Text()})
 		}
 	}
 	return keys, nil
@@ -142,6 +148,9 @@ func (n *commits) write(x *run, _ *row) error {
 		if from = noCommits; c != nil {
 			from = n.ofDocument(x, c, *n.doc)
 		}
+	}
+	if n.groups != nil {
+		return n.listGroups(x, from)
 	}
 	if len(n.keys) > 0 {
 		from = n.sorted(x, from)
@@ -304,7 +313,7 @@ func (n *commits) sorted(x *run, from iter.Seq2[store.Applied, error]) iter.Seq2
 		var all []store.Applied
 		for a, err := range from {
 			if err == nil {
-				err = x.reserve(int64(len(a.Envelope())) + 500)
+				err = x.reserve(commitSize(a))
 			}
 			if err != nil {
 				yield(store.Applied{}, err)
@@ -312,20 +321,22 @@ func (n *commits) sorted(x *run, from iter.Seq2[store.Applied, error]) iter.Seq2
 			}
 			all = append(all, a)
 		}
-		slices.SortStableFunc(all, func(a, b store.Applied) int {
-			for _, k := range n.keys {
-				if c := k.compare(a, b); c != 0 {
-					return c
-				}
-			}
-			return 0
-		})
+		slices.SortStableFunc(all, n.compare)
 		for _, a := range all {
 			if !yield(a, nil) {
 				return
 			}
 		}
 	}
+}
+
+func (n *commits) compare(a, b store.Applied) int {
+	for _, k := range n.keys {
+		if c := k.compare(a, b); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
 
 // list writes the commits.
@@ -388,6 +399,9 @@ func (n *commits) tree(p *printer) {
 		of = append(of, "latest")
 	}
 	p.line(strings.TrimSpace("commits " + strings.Join(of, ", ")))
+	if n.groups != nil {
+		p.line("group by " + strings.Join(n.groups.by, ", "))
+	}
 	for _, k := range n.keys {
 		p.line("order " + k.text)
 	}
@@ -414,9 +428,13 @@ func (c *compiler) commitColumns(f *selected) ([]commitColumn, error) {
 }
 
 func (c *compiler) commitColumn(s *selected) (func(w *writer, a store.Applied), error) {
-	switch s.Name {
+	switch canonicalName(s.Name, s.Definition.Directives) {
 	case "__typename":
 		return func(w *writer, _ store.Applied) { w.string("Commit") }, nil
+	case "_group":
+		return nil, errNoGroup
+	case "_count":
+		return c.countOf(s)
 	case "cid":
 		return func(w *writer, a store.Applied) { w.string(a.CID.String()) }, nil
 	case "height":

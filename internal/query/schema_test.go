@@ -75,6 +75,7 @@ type introspected struct {
 		Name string
 		Type typeRef
 	}
+	EnumValues []struct{ Name string }
 }
 
 // A client can build the schema from what introspection says: every type that is
@@ -103,7 +104,11 @@ func TestIntrospectionIsComplete(t *testing.T) {
 			shown(f.Name)
 			for _, a := range f.Args {
 				check(name+"."+f.Name+"."+a.Name, a.Type)
+				shown(a.Name)
 			}
+		}
+		for _, v := range typ.EnumValues {
+			shown(v.Name)
 		}
 		for _, f := range typ.InputFields {
 			check(name+"."+f.Name, f.Type)
@@ -365,13 +370,18 @@ func relationOracle(from, to, most, m int) string {
 // Every synonym of the later dialect means what its original does.
 func TestSynonyms(t *testing.T) {
 	d := open(t)
-	d.mustAdd(`type A { n: Int b: B j: JSON } type B { n: Int as: [A] }`)
+	d.mustAdd(`type A { n: Int b: B j: JSON l: [Int!] } type B { n: Int as: [A] }`)
 	for first, later := range map[string]string{
-		`mutation { create_B(input: {n: 1}) { n } }`:                `mutation { create_B: add_B(input: {n: 2}) { n: __typename } }`,
-		`{ A(filter: {n: {_ne: 1, _ge: 1, _le: 2}}) { b_id } }`:     `{ A(filter: {n: {_neq: 1, _geq: 1, _leq: 2}}) { b_id: _bID } }`,
-		`{ A(filter: {j: {x: {_ne: 1}}, b_id: null}) { n } }`:       `{ A(filter: {j: {x: {_neq: 1}}, _bID: null}) { n } }`,
-		`{ _count(A: {filter: {b_id: {_ne: null}}}) }`:              `{ _count: COUNT(A: {filter: {_bID: {_neq: null}}}) }`,
-		`{ A(order: {b_id: ASC}) { n } commits(depth: 9) { cid } }`: `{ A(order: {_bID: ASC}) { n } commits: _commits(depth: 9) { cid } }`,
+		`mutation { create_B(input: {n: 1}) { n } }`:                                                    `mutation { create_B: add_B(input: {n: 2}) { n: __typename } }`,
+		`{ A(filter: {n: {_ne: 1, _ge: 1, _le: 2}}) { b_id } }`:                                         `{ A(filter: {n: {_neq: 1, _geq: 1, _leq: 2}}) { b_id: _bID } }`,
+		`{ A(filter: {j: {x: {_ne: 1}}, b_id: null}) { n } }`:                                           `{ A(filter: {j: {x: {_neq: 1}}, _bID: null}) { n } }`,
+		`{ _count(A: {filter: {b_id: {_ne: null}}}) }`:                                                  `{ _count: COUNT(A: {filter: {_bID: {_neq: null}}}) }`,
+		`{ A(groupBy: [b_id]) { b_id _group { n } _count(_group: {}) _sum(_group: {field: n}) } }`:      `{ A(groupBy: [_bID]) { b_id: _bID _group: GROUP { n } _count: COUNT(GROUP: {}) _sum: SUM(GROUP: {field: n}) } }`,
+		`{ B { _min(as: {field: n}) _max(as: {field: _count}) as { _count(l: {filter: {_ge: 1}}) } } }`: `{ B { _min: MIN(as: {field: n}) _max: MAX(as: {field: COUNT}) as { _count: COUNT(l: {filter: {_geq: 1}}) } } }`,
+		`{ A(filter: {_alias: {c: {_ne: 7, _le: 9}}}) { c: _avg(l: {}) } _avg(A: {field: n}) }`:         `{ A(filter: {_alias: {c: {_neq: 7, _leq: 9}}}) { c: AVG(l: {}) } _avg: AVG(A: {field: n}) }`,
+		`{ commits(groupBy: [docID]) { _count(field: _group) _group { height } } }`:                     `{ commits: _commits(groupBy: [docID]) { _count: COUNT(field: GROUP) _group: GROUP { height } } }`,
+		`query ($by: [AField!] = [b_id]) { A(groupBy: $by) { _count(_group: {}) } }`:                    `query ($by: [AField!] = _bID) { A(groupBy: $by) { _count: COUNT(GROUP: {}) } }`,
+		`{ A(order: {b_id: ASC}) { n } commits(depth: 9) { cid } }`:                                     `{ A(order: {_bID: ASC}) { n } commits: _commits(depth: 9) { cid } }`,
 	} {
 		if a, b := d.must(first), d.must(later); a != b && !strings.HasPrefix(first, "mutation") {
 			t.Errorf("%s gives %s, but %s gives %s", first, a, later, b)
