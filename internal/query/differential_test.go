@@ -4,25 +4,31 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
 )
 
 // Whatever the schema, the documents and the request, the answer is that of the naive
-// evaluator, with and without indexes, and after every change.
+// evaluator: with and without indexes, after every change, while indexes come and go
+// and are half built, and after the database was opened or rebuilt.
 func TestAnswersAreThoseOfTheNaiveEvaluator(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		plain, indexed := w.open(t, rt, false), w.open(t, rt, true)
 		defer plain.store.Close()
-		defer indexed.store.Close()
+		defer func() { indexed.store.Close() }() // the store of that moment
 		for range 4 {
 			for range rapid.IntRange(1, 15).Draw(rt, "changes") {
 				w.apply(rt, plain, indexed)
 			}
+			w.pass(rt, indexed)
 			for range 6 {
 				w.ask(rt, plain, indexed)
 			}
@@ -37,6 +43,51 @@ func (w *world) open(t *testing.T, rt *rapid.T, indexed bool) *dbase {
 		rt.Fatalf("%s: %v", w.sdl(indexed), err)
 	}
 	return d
+}
+
+// pass lets something happen to a database that must not change an answer.
+func (w *world) pass(t *rapid.T, d *dbase) {
+	must := func(err error) {
+		if err != nil {
+			t.Fatalf("%s\n%v", w.sdl(true), err)
+		}
+	}
+	typ := rapid.SampledFrom(w.types).Draw(t, "type")
+	switch what := rapid.SampledFrom([]string{"", "", "open", "rebuild", "create index", "drop index", "build"}).Draw(t, "happens"); what {
+	case "open", "rebuild":
+		must(d.store.Close())
+		if what == "rebuild" {
+			_, err := store.Rebuild(t.Context(), "db", d.options, func(p store.Problem) { t.Fatalf("rebuild: %v", p) })
+			must(err)
+		}
+		var err error
+		d.store, err = store.Open("db", d.options)
+		must(err)
+		d.schemas = Schemas{}
+	case "create index":
+		ix := drawIndex(t, typ)
+		must(d.store.Update(t.Context(), d.key, func(tx *store.Tx) error {
+			c, err := tx.Collection(typ.name)
+			if err == nil {
+				_, err = tx.CreateIndex(c, ix)
+			}
+			return err
+		}))
+	case "drop index":
+		must(d.store.Update(t.Context(), d.key, func(tx *store.Tx) error {
+			c, err := tx.Collection(typ.name)
+			if err != nil {
+				return err
+			}
+			own := slices.DeleteFunc(slices.Clone(c.Indexes), func(ix schema.Index) bool { return ix.Automatic })
+			if len(own) == 0 {
+				return nil
+			}
+			return tx.DropIndex(c, rapid.SampledFrom(own).Draw(t, "drop").Name)
+		}))
+	case "build":
+		must(d.store.BuildIndexes(t.Context()))
+	}
 }
 
 // apply makes a change in all databases.

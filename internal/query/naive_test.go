@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pandodb/pando/internal/schema"
 )
 
 // The naive evaluator answers requests over plain Go values, by the tables of the
@@ -51,9 +53,9 @@ func (f *naiveField) elem() string { return strings.Trim(f.kind, "[]!") }
 
 type naiveType struct {
 	name    string
-	fields  []*naiveField // without _docID
-	indexes []string      // directives on the type, for databases that have indexes
-	docs    []*naiveDoc   // in docID order
+	fields  []*naiveField  // without _docID
+	indexes []schema.Index // for databases that have indexes
+	docs    []*naiveDoc    // in docID order
 }
 
 func (t *naiveType) field(name string) *naiveField {

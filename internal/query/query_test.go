@@ -24,6 +24,7 @@ type dbase struct {
 	store   *store.Store
 	key     ident.Key
 	schemas Schemas
+	options store.Options // to open it again
 }
 
 func open(t testing.TB) *dbase {
@@ -41,10 +42,11 @@ func open(t testing.TB) *dbase {
 func openStore(t testing.TB) *dbase {
 	t.Helper()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	s, err := store.Open("db", store.Options{
+	o := store.Options{
 		FS:  kv.NewMemFS(),
 		Now: func() time.Time { now = now.Add(time.Second); return now },
-	})
+	}
+	s, err := store.Open("db", o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func openStore(t testing.TB) *dbase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &dbase{t: t, store: s, key: key}
+	return &dbase{t: t, store: s, key: key, options: o}
 }
 
 func (d *dbase) addSchema(sdl string) error {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"pgregory.net/rapid"
+
+	"github.com/pandodb/pando/internal/schema"
 )
 
 // A world is a random schema with random documents, known twice: to databases, and as
@@ -66,22 +68,30 @@ func newWorld(t *rapid.T) *world {
 }
 
 // drawIndex draws an index of one to three columns, of which at most one has many values.
-func drawIndex(t *rapid.T, typ *naiveType) string {
-	var columns, names []string
+func drawIndex(t *rapid.T, typ *naiveType) schema.Index {
+	var ix schema.Index
 	many := false
 	for range rapid.SampledFrom([]int{1, 1, 2, 3}).Draw(t, "columns") {
 		f := rapid.SampledFrom(typ.fields).Draw(t, "column")
-		if f.far != "" || slices.Contains(names, f.name) || many && (f.list || f.json) {
+		taken := slices.ContainsFunc(ix.Fields, func(c schema.IndexField) bool { return c.Name == f.name })
+		if f.far != "" || taken || many && (f.list || f.json) {
 			continue
 		}
 		many = many || f.list || f.json
-		names = append(names, f.name)
-		columns = append(columns, fmt.Sprintf("{field: %q, direction: %s}", f.name, rapid.SampledFrom([]string{"ASC", "DESC"}).Draw(t, "direction")))
+		ix.Fields = append(ix.Fields, schema.IndexField{Name: f.name, Descending: rapid.Bool().Draw(t, "descending")})
 	}
-	if len(columns) == 0 {
-		columns = []string{`{field: "n"}`}
+	if len(ix.Fields) == 0 {
+		ix.Fields = []schema.IndexField{{Name: "_docID"}}
 	}
-	return "@index(includes: [" + strings.Join(columns, ", ") + "])"
+	return ix
+}
+
+func indexText(ix schema.Index) string {
+	var columns []string
+	for _, c := range ix.Fields {
+		columns = append(columns, fmt.Sprintf("{field: %q, direction: %s}", c.Name, map[bool]string{false: "ASC", true: "DESC"}[c.Descending]))
+	}
+	return " @index(includes: [" + strings.Join(columns, ", ") + "])"
 }
 
 // sdl writes the schema.
@@ -90,7 +100,9 @@ func (w *world) sdl(indexed bool) string {
 	for _, typ := range w.types {
 		b.WriteString("type " + typ.name)
 		if indexed {
-			b.WriteString(" " + strings.Join(typ.indexes, " "))
+			for _, ix := range typ.indexes {
+				b.WriteString(indexText(ix))
+			}
 		}
 		b.WriteString(" {\n")
 		for _, f := range typ.fields {
