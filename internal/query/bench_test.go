@@ -183,16 +183,22 @@ func BenchmarkRelation(b *testing.B) {
 // family makes parents with children each.
 func family(d *dbase, parents, children int) {
 	d.t.Helper()
+	familyFrom(d, 0, parents, children)
+}
+
+// familyFrom numbers the parents from first.
+func familyFrom(d *dbase, first, parents, children int) {
+	d.t.Helper()
 	var in strings.Builder
 	for i := range parents {
-		fmt.Fprintf(&in, "{n: %d}", i)
+		fmt.Fprintf(&in, "{n: %d}", first+i)
 	}
 	ids := docIDOf.FindAllStringSubmatch(d.must(`mutation { create_A(input: [`+in.String()+`]) { _docID } }`), -1)
 	for from := 0; from < len(ids); from += 100 {
 		in.Reset()
 		for i, id := range ids[from:min(from+100, len(ids))] {
 			for k := range children {
-				fmt.Fprintf(&in, "{n: %d, m: %d, a: %q}", from+i, k, id[1])
+				fmt.Fprintf(&in, "{n: %d, m: %d, a: %q}", first+from+i, k, id[1])
 			}
 		}
 		d.must(`mutation { create_B(input: [` + in.String() + `]) { __typename } }`)
