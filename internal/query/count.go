@@ -70,12 +70,11 @@ func (n *count) write(x *run, _ *row) error {
 			sum += all
 			continue
 		}
-		for _, err := range x.rows(h.from, nil) {
-			if err != nil {
-				return err
-			}
-			sum++
+		n, err := x.count(h.from)
+		if err != nil {
+			return err
 		}
+		sum += n
 	}
 	x.out.buf = strconv.AppendUint(x.out.buf, sum, 10)
 	return nil

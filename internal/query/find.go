@@ -16,7 +16,7 @@ import (
 const (
 	costRow   = 1  // a row of a scan, with its condition
 	costEntry = 1  // an entry of an index
-	costFetch = 5  // a document by its docID, among many in ascending order
+	costFetch = 7  // a document by its docID, among many in ascending order
 	costSeek  = 10 // to begin a range of an index
 )
 

@@ -248,6 +248,36 @@ func (x *run) counts(to *relation, r *row) bool {
 	return to.filter.truth == always || to.filter.holds(x, r)
 }
 
+// sourcesOf yields the documents of the far side that refer to one of ids, if these
+// are known, and perhaps others.
+func (x *run) sourcesOf(to *relation, ids map[dag.DocID]struct{}) iter.Seq2[*row, error] {
+	if ids == nil || to.back == nil || !x.tx.IndexReady(to.target.Collection, to.back) {
+		return to.sources(x)
+	}
+	failed := func(err error) iter.Seq2[*row, error] {
+		return func(yield func(*row, error) bool) { yield(nil, err) }
+	}
+	n, err := x.tx.Count(to.target.Collection)
+	if err != nil {
+		return failed(err)
+	}
+	cost := 0
+	var found []dag.DocID
+	for id := range ids {
+		cost += costSeek
+		for e, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
+			if err != nil {
+				return failed(err)
+			}
+			found, cost = append(found, e.Doc), cost+costEntry+costFetch
+		}
+		if cost > int(n)*costRow+firstSteps*costSeek {
+			return to.sources(x)
+		}
+	}
+	return x.rows(chosen(&fetch{coll: to.target, ids: sortedIDs(found)}, to.filter, to.text), nil)
+}
+
 // lookUpAny reports whether any document that counts refers to id, if that can be
 // looked up for less than a pass over all.
 func (x *run) lookUpAny(to *relation, id dag.DocID) (has, ok bool) {

@@ -147,7 +147,7 @@ func (x *run) pass(rows iter.Seq2[*row, error], do func(*row)) error {
 func (x *run) tallyFar(t *tally, d *tallied) error {
 	const entry = 64 // bytes of a map per docID
 	only, n := x.only[t.to], len(t.slots)
-	for r, err := range t.to.sources(x) {
+	for r, err := range x.sourcesOf(t.to, only) {
 		if err != nil {
 			return err
 		}
