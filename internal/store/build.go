@@ -164,7 +164,7 @@ func (tx *Tx) build(m *member) error {
 			}
 		}
 		made.state.done = d.ID
-		if docs++; docs >= buildDocuments || size >= buildBytes {
+		if docs++; docs >= tx.s.buildStep || size >= buildBytes {
 			made.state.ready = false
 			break
 		}

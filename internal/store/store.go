@@ -64,6 +64,7 @@ type Store struct {
 
 	schemaChanged chan struct{} // guarded by mu: closed when set changes
 	building      chan struct{} // holds a value while indexes are built
+	buildStep     int           // how many documents a build takes at once
 
 	durable waiters // how far the feed is safe on disk
 
@@ -102,6 +103,7 @@ func Open(dir string, o Options) (*Store, error) {
 
 		schemaChanged: make(chan struct{}),
 		building:      make(chan struct{}, 1),
+		buildStep:     buildDocuments,
 	}
 	if err := s.load(); err != nil {
 		db.Close()
