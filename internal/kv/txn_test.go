@@ -228,3 +228,47 @@ func TestTransactionsAreAsTheModel(t *testing.T) {
 		})
 	})
 }
+
+// Single keys are found as Get finds them, in whatever order they are asked for.
+func TestFindIsAsGet(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		db, err := kv.Open("db", kv.Options{FS: kv.NewMemFS()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		keys := rapid.SliceOfN(rapid.StringMatching(`[ab]{1,3}`), 1, 20)
+		b := db.NewBatch()
+		for i, k := range keys.Draw(t, "before") {
+			b.Set([]byte(k), []byte{byte(i)})
+		}
+		p, err := db.Apply(b)
+		if err != nil || p.Wait() != nil {
+			t.Fatal(err)
+		}
+		tx := db.Begin()
+		defer tx.Close()
+		for i, k := range keys.Draw(t, "own") {
+			if i%3 == 0 {
+				tx.Delete([]byte(k))
+			} else {
+				tx.Set([]byte(k), []byte{byte(100 + i)})
+			}
+		}
+		it := tx.NewIter(nil, nil)
+		defer it.Close()
+		for _, k := range keys.Draw(t, "asked") {
+			want, there, err := tx.Get([]byte(k))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := it.Find([]byte(k)); ok != there || string(got) != string(want) {
+				t.Fatalf("%q is found as %v, %v, want %v, %v", k, got, ok, want, there)
+			}
+		}
+		if it.Err() != nil {
+			t.Fatal(it.Err())
+		}
+	})
+}

@@ -130,17 +130,25 @@ func (n *node) recheck() {
 // check compares the documents that changed since the last time with what their
 // commits make.
 func (n *node) check() {
-	if len(n.dirty) == 0 {
+	if len(n.dirty) == 0 && !n.indexed {
 		return
 	}
 	n.w.must(n.View(context.Background(), func(tx *store.Tx) error {
+		changed := map[dag.CollectionID]bool{}
 		for _, d := range n.w.docs { // in an order that is the same every time
 			if _, ok := n.dirty[d.id]; ok {
 				n.verify(tx, d)
+				changed[d.coll.ID] = true
+			}
+		}
+		for _, c := range tx.Collections() {
+			if changed[c.ID] || n.indexed {
+				n.verifyIndexes(tx, c)
 			}
 		}
 		return nil
 	}))
+	n.indexed = false
 	n.dirty = map[dag.DocID]docRef{}
 }
 

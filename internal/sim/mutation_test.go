@@ -14,7 +14,8 @@ import (
 )
 
 // The checks can fail: each kind of damage is seen, and as what it is. The tables
-// are those of package store: c commits, i where they are, d documents, s the feed.
+// are those of package store: c commits, i where they are, d documents, s the feed,
+// x indexes.
 func TestChecksSeeDamage(t *testing.T) {
 	t.Parallel()
 	drop := func(table byte) func(all []kv.Entry, b *kv.Batch) bool {
@@ -46,6 +47,22 @@ func TestChecksSeeDamage(t *testing.T) {
 				}
 			}
 			return false
+		}},
+		{"an entry of an index is lost", `^I5: .* lacks the entry`, func(all []kv.Entry, b *kv.Batch) bool {
+			of := longEntries(all)
+			if len(of) > 0 {
+				b.Delete(of[0].Key)
+			}
+			return len(of) > 0
+		}},
+		{"an entry of an index stays", `^I5: .* for which no document stands`, func(all []kv.Entry, b *kv.Batch) bool {
+			of := longEntries(all)
+			if len(of) > 0 {
+				key := slices.Clone(of[0].Key)
+				key[len(key)-1] ^= 1 // of another document
+				b.Set(key, nil)
+			}
+			return len(of) > 0
 		}},
 		{"a trace is left that no value shows", `^I7: `, haunt},
 		{"the count of a collection is wrong", `^(check|count|summary|convergence): `, func(all []kv.Entry, b *kv.Batch) bool {
@@ -189,6 +206,12 @@ func entries(all []kv.Entry, table byte) (of []kv.Entry) {
 		}
 	}
 	return of
+}
+
+// longEntries returns the entries of indexes, without those that say how far an index
+// is built.
+func longEntries(all []kv.Entry) []kv.Entry {
+	return slices.DeleteFunc(entries(all, 'x'), func(e kv.Entry) bool { return len(e.Key) < 32 })
 }
 
 // exchange swaps two documents of one collection.

@@ -31,12 +31,14 @@ const (
 )
 
 // The collections of every history: each way to name documents, each rule by which
-// writes merge.
+// writes merge, each kind of index.
 const sdl = `
-type Page { title: String, hits: Int @crdt(type: pncounter), size: Float @crdt(type: pcounter), tags: String @crdt(type: mvregister) }
-type City @docID(mode: KEYED, fields: ["name"]) { name: String, people: Int, visits: Int @crdt(type: pcounter), mayor: Page }
-type Note @docID(mode: UNIQUE) { text: String, votes: [Int!] @crdt(type: mvregister) }
-type Deed @docID(mode: OWNED) { text: String, at: DateTime }
+type Page @index(name: "mixed", includes: [{field: "tags", direction: DESC}, {field: "hits"}]) {
+	title: String @index, hits: Int @crdt(type: pncounter), size: Float @crdt(type: pcounter), tags: String @crdt(type: mvregister)
+}
+type City @docID(mode: KEYED, fields: ["name"]) { name: String, people: Int @index(direction: DESC), visits: Int @crdt(type: pcounter), mayor: Page }
+type Note @docID(mode: UNIQUE) { text: String, votes: [Int!] @crdt(type: mvregister) @index, more: JSON @index(direction: DESC, includes: [{field: "text"}, {field: "more"}]) }
+type Deed @docID(mode: OWNED) @index(name: "once", unique: true, includes: [{field: "text"}, {field: "at"}]) { text: String, at: DateTime }
 `
 
 // Collections parses the collections of every history. They are immutable: one
@@ -254,8 +256,12 @@ func (w *world) step() {
 		n.announce()
 	case x < 72:
 		n.ask()
-	case x < 89:
+	case x < 86:
 		w.deliver()
+	case x < 88:
+		n.reindex()
+	case x < 89:
+		n.build()
 	case x < 91:
 		w.toggle()
 	case x < 94:

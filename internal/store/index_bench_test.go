@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -118,24 +119,28 @@ func BenchmarkGetMany(b *testing.B) {
 			}
 			per(b)
 		})
-		b.Run(fmt.Sprint("GetMany ", size), func(b *testing.B) {
-			for b.Loop() {
-				found := 0
-				n.view(func(tx *Tx) error {
-					for _, err := range tx.GetMany(c, ask) {
-						if err != nil {
-							return err
-						}
-						found++
-					}
-					return nil
-				})
-				if found != size {
-					b.Fatal(found)
+		sorted := slices.SortedFunc(slices.Values(ask), compareIDs)
+		for name, ask := range map[string][]dag.DocID{"in any order": ask, "sorted": sorted} {
+			b.Run(fmt.Sprint("GetMany ", size, " ", name), func(b *testing.B) { benchMany(b, n, c, ask); per(b) })
+		}
+	}
+}
+
+func benchMany(b *testing.B, n *node, c *schema.Collection, ask []dag.DocID) {
+	for b.Loop() {
+		found := 0
+		n.view(func(tx *Tx) error {
+			for _, err := range tx.GetMany(c, ask) {
+				if err != nil {
+					return err
 				}
+				found++
 			}
-			per(b)
+			return nil
 		})
+		if found != len(ask) {
+			b.Fatal(found)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"iter"
 	"slices"
 
@@ -60,6 +62,17 @@ type many struct {
 	c   *schema.Collection
 	it  *kv.Iter
 	key []byte // room for the key of a document, its prefix is set
+
+	// Room for a chunk.
+	order []manyPlace
+	spans []span
+	held  []byte
+}
+
+// manyPlace is a docID of a chunk, by its first bytes: they nearly always decide.
+type manyPlace struct {
+	first uint64
+	at    int
 }
 
 // sorted yields documents as they are read.
@@ -80,12 +93,11 @@ func (m *many) sorted(ids []dag.DocID, yield func(Doc, error) bool) {
 	}
 }
 
-// seek returns the bytes of a document, valid until the next seek. It is quick when
-// the last one was a little before.
+// seek returns the bytes of a document, valid until the next seek.
 func (m *many) seek(id dag.DocID) (raw []byte, ok bool, err error) {
 	key := append(m.key[:5], id[:]...)
-	if m.it.SeekGE(key) && bytes.Equal(m.it.Key(), key) {
-		return m.it.Value(), true, nil
+	if raw, ok = m.it.Find(key); ok {
+		return raw, true, nil
 	}
 	return nil, false, m.it.Err()
 }
@@ -101,14 +113,21 @@ func (m *many) open(id dag.DocID, raw []byte) (Doc, error) {
 // chunk reads documents in ascending order and yields them in that of ids. What does
 // not fit into memory is read again when its turn comes.
 func (m *many) chunk(ids []dag.DocID, yield func(Doc, error) bool) bool {
-	order := make([]int, len(ids))
-	for i := range order {
-		order[i] = i
+	m.order, m.held = m.order[:0], m.held[:0]
+	for i := range ids {
+		m.order = append(m.order, manyPlace{binary.BigEndian.Uint64(ids[i][:]), i})
 	}
-	slices.SortFunc(order, func(a, b int) int { return compareIDs(ids[a], ids[b]) })
-	var held []byte
-	spans := make([]span, len(ids))
-	for _, i := range order {
+	slices.SortFunc(m.order, func(a, b manyPlace) int {
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		return compareIDs(ids[a.at], ids[b.at])
+	})
+	m.spans = slices.Grow(m.spans[:0], len(ids))[:len(ids)]
+	clear(m.spans)
+	spans := m.spans
+	for _, o := range m.order {
+		i := o.at
 		m.tx.read(ids[i])
 		raw, ok, err := m.seek(ids[i])
 		switch {
@@ -116,17 +135,17 @@ func (m *many) chunk(ids []dag.DocID, yield func(Doc, error) bool) bool {
 			return yield(Doc{}, err) && false
 		case !ok:
 			spans[i].absent = true
-		case len(held)+len(raw) <= manyBytes:
-			from := len(held)
-			held = append(held, raw...)
-			spans[i] = span{from: from, to: len(held)}
+		case len(m.held)+len(raw) <= manyBytes:
+			from := len(m.held)
+			m.held = append(m.held, raw...)
+			spans[i] = span{from: from, to: len(m.held)}
 		}
 	}
 	for i, s := range spans {
 		if s.absent {
 			continue
 		}
-		raw := held[s.from:s.to:s.to]
+		raw := m.held[s.from:s.to:s.to]
 		if s.to == 0 {
 			var ok bool
 			var err error
