@@ -69,7 +69,7 @@ func (s *Store) refreshed(n short, fn func(t *radix.Tree, snap *kv.Snapshot) err
 }
 
 // elements yields (docID, hash of its heads) for the documents from lo to hi.
-func elements(snap *kv.Snapshot, n short, lo, hi dag.DocID) iter.Seq2[radix.Element, error] {
+func elements(snap reader, n short, lo, hi dag.DocID) iter.Seq2[radix.Element, error] {
 	return func(yield func(radix.Element, error) bool) {
 		buf := make([]byte, 0, 128)
 		for e, err := range snap.Scan(documentKey(n, lo), append(documentKey(n, hi), 0)) {
