@@ -127,6 +127,12 @@ func TestStatusSaysWhatHappened(t *testing.T) {
 		{"collections", "GET", "/api/v0/collections", "", 200, `"Name":"User"`},
 		{"an unknown collection", "GET", "/api/v0/collections?name=Pet", "", 200, "[]\n"},
 		{"a parameter that does not exist", "GET", "/api/v0/collections?nmae=Pet", "", 400, `\"nmae\" is no parameter`},
+		{"a patch of nothing", "PATCH", "/api/v0/schema", `{"Patch": "[]"}`, 200, "[]\n"},
+		{"a patch that goes wrong", "PATCH", "/api/v0/schema", `{"Patch": [{"op": "remove", "path": "/User"}]}`, 400, "collections cannot be deleted"},
+		{"a patch of another shape", "PATCH", "/api/v0/schema", `{"Ptch": "[]"}`, 400, "Ptch"},
+		{"lenses", "PATCH", "/api/v0/schema", `{"Patch": "[]", "Migration": {"Lenses": [{"Path": "file:///x"}]}}`, 400, "use Rules"},
+		{"no version", "POST", "/api/v0/schema/default", ``, 400, "schema version ID can't be empty"},
+		{"an unknown version", "POST", "/api/v0/schema/default", `bafkreiedz62qn63jfsmxyueux6cl2l5wpef3z5pxtevn7pkjhssjtd6su4`, 404, "is unknown"},
 		{"schemas", "GET", "/api/v0/schema?name=User", "", 200, `"Name":"User"`},
 		{"an export", "GET", "/api/v0/export/User", "", 200, `"name":"Ada"}` + "\n"},
 		{"an export of nothing", "GET", "/api/v0/export/Pet", "", 404, `"code":"NOT_FOUND"`},
@@ -150,6 +156,49 @@ func TestStatusSaysWhatHappened(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestASchemaIsPatchedAndActivated(t *testing.T) {
+	t.Parallel()
+	n := withUsers(t)
+	query(t, n.Client, `mutation { create_User(input: {name: "Ada Lovelace", age: 36}) { name } }`)
+	send := func(method, path, body, want string) string {
+		t.Helper()
+		status, got := n.send(t, method, path, body)
+		if status != 200 || !strings.Contains(got, want) {
+			t.Fatalf("%s %s: got %d %s, want 200 with %s", method, path, status, got, want)
+		}
+		return got
+	}
+	split := `[{"op": "remove", "path": "/User/Fields/name"},
+		{"op": "add", "path": "/User/Fields/first", "value": {"Kind": "String"}},
+		{"op": "add", "path": "/User/Fields/last", "value": {"Kind": "String"}}]`
+	rules := `{"Rules": [{"Do": "split", "From": "name", "To": ["first", "last"]}]}`
+	send("PATCH", "/api/v0/schema", `{"Patch": `+split+`, "Migration": `+rules+`}`, `"IsActive":false`)
+	send("POST", "/api/v0/graphql", `{"query": "{ User { name } }"}`, "Ada Lovelace")
+
+	// As the dialect sends it: the patch is a string.
+	text, err := json.Marshal(split)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send("PATCH", "/api/v0/schema", `{"Patch": `+string(text)+`, "SetAsDefaultVersion": true, "Migration": `+rules+`}`, `"Transform":{"Lenses":[],"Rules":[{"Do":"split"`)
+	send("POST", "/api/v0/graphql", `{"query": "{ User { first last } }"}`, `{"first":"Ada","last":"Lovelace"}`)
+	if got := send("GET", "/api/v0/schema?name=User", "", `"first"`); strings.Count(got, "VersionID") != 2 {
+		t.Errorf("schemas are %s, want two versions", got)
+	}
+	if got := send("GET", "/api/v0/collections?name=User", "", `"IsActive":true`); strings.Contains(got, `"IsActive":false`) {
+		t.Errorf("collections are %s, want the active one", got)
+	}
+	versions, err := n.Versions(t.Context(), "User")
+	if err != nil || len(versions) != 2 || versions[0].IsActive || !versions[1].IsActive {
+		t.Fatalf("versions are %+v, %v; want two, of which the second is used", versions, err)
+	}
+	send("GET", "/api/v0/collections?version_id="+versions[0].VersionID, "", `"IsActive":false`)
+	send("POST", "/api/v0/schema/default", versions[0].VersionID+"\n", `"IsActive":true`)
+	send("POST", "/api/v0/graphql", `{"query": "mutation { update_User(all: true, input: {name: \"Grace Hopper\"}) { name } }"}`, "Grace")
+	send("POST", "/api/v0/schema/default", versions[1].VersionID, `"IsActive":true`)
+	send("POST", "/api/v0/graphql", `{"query": "{ User { first last } }"}`, `{"first":"Grace","last":"Hopper"}`)
 }
 
 func TestPagesOfOthersAreKeptOut(t *testing.T) {

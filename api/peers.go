@@ -148,7 +148,7 @@ var (
 
 // operations is the whole table, but for the operations that stream.
 var operations = []operation{
-	opAddSchema, opSchemas, opCollections,
+	opAddSchema, opSchemas, opPatchSchema, opActivate, opCollections,
 	opAddView, opViews, opDropView, opRefreshViews,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,

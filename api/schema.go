@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
 )
 
 // Collection describes one version of a collection, as far as a client that is not
@@ -14,6 +15,8 @@ type Collection struct {
 	VersionID    string
 	CollectionID string
 	Fields       []struct{ Name string }
+	Policy       *struct{ ID string } // nobody enforces it yet
+	IsActive     bool
 }
 
 // CollectionInfo is one collection with its description and its schema.
@@ -29,6 +32,28 @@ type described struct {
 
 type addSchema struct {
 	SDL string `body:"text"`
+}
+
+type patchSchema struct {
+	Body SchemaPatch `body:"json"`
+}
+
+// SchemaPatch is the body of PATCH /schema.
+type SchemaPatch struct {
+	// Patch is a JSON Patch, or a string that holds one.
+	Patch               json.RawMessage
+	SetAsDefaultVersion bool
+	Migration           *SchemaMigration `json:",omitempty"`
+}
+
+// SchemaMigration says how both versions show the same thing.
+type SchemaMigration struct {
+	Rules  []pando.Migration `json:",omitempty"`
+	Lenses []json.RawMessage `json:",omitempty"` // refused: kept for clients that send an empty list
+}
+
+type activateVersion struct {
+	Version string `body:"text"`
 }
 
 type findSchemas struct {
@@ -47,6 +72,8 @@ type findCollections struct {
 var (
 	opAddSchema   = op[addSchema, json.RawMessage]{"POST /schema", (*Server).addSchema}
 	opSchemas     = op[findSchemas, []json.RawMessage]{"GET /schema", (*Server).schemas}
+	opPatchSchema = op[patchSchema, json.RawMessage]{"PATCH /schema", (*Server).patchSchema}
+	opActivate    = op[activateVersion, json.RawMessage]{"POST /schema/default", (*Server).activate}
 	opCollections = op[findCollections, json.RawMessage]{"GET /collections", (*Server).collections}
 )
 
@@ -55,15 +82,47 @@ func (s *Server) addSchema(ctx context.Context, in addSchema) (json.RawMessage, 
 	if err != nil {
 		return nil, err
 	}
-	if added == nil {
+	return describeAll(added)
+}
+
+// describeAll marshals on its own: the answer is an array even of nothing.
+func describeAll(cs []*pando.Collection) (json.RawMessage, error) {
+	if cs == nil {
 		return json.RawMessage("[]"), nil
 	}
-	return json.Marshal(added)
+	return json.Marshal(cs)
+}
+
+func (s *Server) patchSchema(ctx context.Context, in patchSchema) (json.RawMessage, error) {
+	p := pando.SchemaPatch{Patch: string(in.Body.Patch), Activate: in.Body.SetAsDefaultVersion}
+	var text string
+	if json.Unmarshal(in.Body.Patch, &text) == nil { // the dialect puts the text into a string
+		p.Patch = text
+	}
+	if m := in.Body.Migration; m != nil {
+		if len(m.Lenses) > 0 {
+			return nil, fault.Invalid.Errorf("Migration: Lenses are not applied to documents: use Rules, or write what differs with the new version")
+		}
+		p.Migration = m.Rules
+	}
+	made, err := s.db.PatchSchema(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return describeAll(made)
+}
+
+func (s *Server) activate(ctx context.Context, in activateVersion) (json.RawMessage, error) {
+	c, err := s.db.ActivateVersion(ctx, in.Version)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(c)
 }
 
 func (s *Server) schemas(_ context.Context, in findSchemas) ([]json.RawMessage, error) {
 	found := []json.RawMessage{}
-	for _, c := range s.db.Collections() {
+	for _, c := range s.db.Versions() {
 		if fits(in.Name, c.Name) && fits(in.Root, c.ID.String()) && fits(in.VersionID, c.Version.String()) {
 			found = append(found, c.SchemaJSON())
 		}
@@ -73,7 +132,11 @@ func (s *Server) schemas(_ context.Context, in findSchemas) ([]json.RawMessage, 
 
 func (s *Server) collections(_ context.Context, in findCollections) (json.RawMessage, error) {
 	found := []described{}
-	for _, c := range append(s.db.Collections(), s.db.Views()...) {
+	from := s.db.Collections()
+	if in.Inactive || in.VersionID != "" {
+		from = s.db.Versions()
+	}
+	for _, c := range append(from, s.db.Views()...) {
 		if fits(in.Name, c.Name) && fits(in.CollectionID, c.ID.String()) && fits(in.VersionID, c.Version.String()) {
 			found = append(found, described{c, c.SchemaJSON()})
 		}
@@ -93,6 +156,44 @@ func (c *Client) AddSchema(ctx context.Context, sdl string) ([]Collection, error
 	}
 	var added []Collection
 	return added, json.Unmarshal(raw, &added)
+}
+
+// PatchSchema makes new versions of collections and returns them.
+func (c *Client) PatchSchema(ctx context.Context, p SchemaPatch) ([]Collection, error) {
+	raw, err := opPatchSchema.call(ctx, c, patchSchema{p})
+	if err != nil {
+		return nil, err
+	}
+	var made []Collection
+	return made, json.Unmarshal(raw, &made)
+}
+
+// ActivateVersion makes a version the one that the node uses.
+func (c *Client) ActivateVersion(ctx context.Context, version string) (Collection, error) {
+	var used Collection
+	raw, err := opActivate.call(ctx, c, activateVersion{version})
+	if err != nil {
+		return used, err
+	}
+	return used, json.Unmarshal(raw, &used)
+}
+
+// Versions returns the versions of a collection, or of all without a name, by name,
+// of each the oldest first.
+func (c *Client) Versions(ctx context.Context, name string) ([]Collection, error) {
+	raw, err := opCollections.call(ctx, c, findCollections{Name: name, Inactive: true})
+	if err != nil {
+		return nil, err
+	}
+	var found []CollectionInfo
+	if err := json.Unmarshal(raw, &found); err != nil {
+		return nil, err
+	}
+	versions := make([]Collection, len(found))
+	for i, one := range found {
+		versions[i] = one.Version
+	}
+	return versions, nil
 }
 
 // Collections returns the collections of the node, by name.

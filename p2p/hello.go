@@ -172,7 +172,7 @@ func (n *Node) noticeCollections() error {
 	for _, c := range n.db.Collections() {
 		ids = append(ids, c.ID)
 	}
-	if int64(len(ids)) != n.noticed.Swap(int64(len(ids))) {
+	if versions := int64(len(n.db.Versions())); versions != n.noticed.Swap(versions) {
 		select {
 		case n.grew <- struct{}{}:
 		default: // it is known already

@@ -89,7 +89,7 @@ type Node struct {
 	tasks sync.WaitGroup
 	dial  alarm
 
-	noticed atomic.Int64  // how many collections there were at the last look
+	noticed atomic.Int64  // how many schema versions there were at the last look
 	grew    chan struct{} // there are more
 
 	// noting is held while notes are written that others may change: what is written

@@ -23,7 +23,7 @@ func (c *command) schemaCommand() *cobra.Command {
 		RunE: c.schemaAdd,
 	}
 	list := &cobra.Command{Use: "list", Short: "List the collections of the node", Args: noArgs, RunE: c.schemaList}
-	return group("schema", "Add and list collections", add, list)
+	return group("schema", "Add, list and change collections", add, list, c.schemaPatchCommand(), c.schemaVersionsCommand(), c.schemaActivateCommand())
 }
 
 func (c *command) schemaAdd(cmd *cobra.Command, args []string) error {
@@ -41,6 +41,9 @@ func (c *command) schemaAdd(cmd *cobra.Command, args []string) error {
 	}
 	for _, a := range added {
 		fmt.Fprintf(c.out, "added %s  %s\n", a.Name, a.CollectionID)
+		if a.Policy != nil {
+			fmt.Fprintf(c.err, "warning: %s names the policy %s, which is kept and not enforced: everybody may read and write its documents\n", a.Name, a.Policy.ID)
+		}
 	}
 	return nil
 }

@@ -12,9 +12,12 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
-// MaxVersions bounds the versions of one collection: all of them are in memory, and
-// travel whenever two nodes know different ones.
-const MaxVersions = 256
+// Limits of one lineage: it is in memory, and travels in one message whenever two
+// nodes know different versions.
+const (
+	MaxVersions = 256
+	MaxLineage  = 480 << 10 // bytes of all versions together
+)
 
 // Lineage is the versions of one collection that a node knows, each with those it
 // follows from: the oldest first, and in the same order on every node that knows
@@ -24,12 +27,19 @@ type Lineage []*Collection
 // NewLineage puts versions of one collection in order. It refuses one whose
 // predecessor is not among them, or that cannot follow it.
 func NewLineage(versions []*Collection) (Lineage, error) {
-	if len(versions) > MaxVersions {
-		return nil, fault.TooLarge.Errorf("collection %s has %d versions, more than %d: start a new collection", versions[0].Name, len(versions), MaxVersions)
-	}
 	byVersion := make(map[dag.Digest]*Collection, len(versions))
+	size := 0
 	for _, c := range versions {
+		if byVersion[c.Version] == nil {
+			size += len(c.encoded)
+		}
 		byVersion[c.Version] = c
+	}
+	if len(byVersion) > MaxVersions {
+		return nil, fault.TooLarge.Errorf("collection %s has %d versions, more than %d: start a new collection", versions[0].Name, len(byVersion), MaxVersions)
+	}
+	if size > MaxLineage {
+		return nil, fault.TooLarge.Errorf("the versions of collection %s have %d bytes, more than %d: start a new collection", versions[0].Name, size, MaxLineage)
 	}
 	depth := make(map[dag.Digest]int, len(versions))
 	var depthOf func(c *Collection) (int, error) // digests chain, so there are no circles

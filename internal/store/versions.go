@@ -18,6 +18,23 @@ func (s *Set) Versions(id dag.CollectionID) schema.Lineage {
 	return m.versions
 }
 
+// AllVersions returns the versions of all collections, by name, of each the oldest
+// first: as it is used, or else as one that is not.
+func (s *Set) AllVersions() []*schema.Collection {
+	var all []*schema.Collection
+	for _, c := range s.list {
+		for _, v := range s.byID[c.ID].versions {
+			if v.Version != c.Version {
+				v, _ = s.byID[c.ID].versions.Inactive(v.Version)
+			} else {
+				v = c
+			}
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
 // Version returns the collection that has a version, and that version as it is used,
 // or else as one that is not.
 func (s *Set) Version(v dag.Digest) (*schema.Collection, bool) {
