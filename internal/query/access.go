@@ -22,6 +22,9 @@ type access struct {
 
 func (a *access) input() operator { return nil }
 func (a *access) describe() string {
+	if len(a.ways) == 0 {
+		return "scan " + a.coll.Name
+	}
 	return "find " + a.coll.Name + " by " + alternatives(a.ways) + " | scan"
 }
 
@@ -100,6 +103,7 @@ func (x *run) count(from operator) (n uint64, err error) {
 
 // count returns how many documents meet the filter.
 func (a *access) count(x *run, text string) (uint64, error) {
+	defer x.watch(x.of(a))()
 	fs := usable(x, a.ways)
 	for i, f := range fs {
 		if f, ok := f.(*indexFinder); ok && f.w.exact {
@@ -116,17 +120,14 @@ func (a *access) count(x *run, text string) (uint64, error) {
 		return 0, err
 	}
 	if f, ok := won.(*indexFinder); ok && f.w.exact {
-		x.chose(a, &fetch{text: f.taken()})
+		x.chose(a, &fetch{text: f.taken() + ", counted"})
 		if f.only {
 			return uint64(f.n), nil
 		}
 		return uint64(len(sortedIDs(f.ids))), nil
 	}
-	return x.count(chosen(&chosenOne{x.chose(a, a.source(x, won))}, a.cond, text))
+	return x.count(chosen(x.chose(a, a.source(x, won)), a.cond, text))
 }
-
-// chosenOne is an operator that has been chosen.
-type chosenOne struct{ operator }
 
 // fetch yields documents by their docIDs, which are sorted, except deleted ones.
 type fetch struct {
@@ -142,7 +143,7 @@ func (f *fetch) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
 		var r row
 		for d, err := range x.tx.GetMany(f.coll.Collection, f.ids) {
-			x.fetched++
+			x.touched.fetched++
 			if err == nil {
 				err = x.step()
 			}
@@ -186,7 +187,7 @@ func (t *taster) advance(x *run, most int) (bool, error) {
 		if t.cost >= most {
 			return false, nil
 		}
-		x.scanned++
+		x.touched.scanned++
 		t.cost += costRow
 		r.Doc, t.after = d, d.ID
 		ok := t.a.cond.holds(x, &r)

@@ -36,6 +36,8 @@ var builtin = sync.OnceValue(func() *ast.SchemaDocument {
 		}},
 	)
 	doc.Definitions = append(doc.Definitions, commitTypes()...)
+	types, explain := explainTypes()
+	doc.Definitions, doc.Directives = append(doc.Definitions, types), append(doc.Directives, explain)
 	for _, s := range []string{"Boolean", "Int", "Float32", "Float64", "String", "Blob", "DateTime", "ID", "JSON"} {
 		doc.Definitions = append(doc.Definitions,
 			operators(s+"OperatorBlock", s, false),

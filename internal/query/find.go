@@ -155,7 +155,7 @@ func (f *indexFinder) read(x *run, r store.IndexRange, most int) (ended bool, er
 func (x *run) index(g *collection, ix *schema.Index, r store.IndexRange, reverse bool) iter.Seq2[store.IndexEntry, error] {
 	return func(yield func(store.IndexEntry, error) bool) {
 		for e, err := range x.tx.Index(g.Collection, ix, r, reverse) {
-			x.entries++
+			x.touched.entries++
 			if err == nil {
 				err = x.step()
 			}
@@ -284,7 +284,7 @@ func (f *farFinder) advance(x *run, most int) (bool, error) {
 		n := min(len(f.ids), most-f.cost)
 		for d, err := range x.tx.GetMany(f.w.to.target.Collection, f.ids[:n]) {
 			if err == nil {
-				x.fetched++
+				x.touched.fetched++
 				err = f.meet(x, &row{Doc: d})
 			}
 			if err != nil {
@@ -305,7 +305,7 @@ func (f *farFinder) scan(x *run, most int) (bool, error) {
 		if f.cost >= most {
 			return false, nil
 		}
-		x.scanned++
+		x.touched.scanned++
 		r.Doc, f.after = d, d.ID
 		f.cost += costRow
 		if err := f.meet(x, &r); err != nil {

@@ -72,10 +72,15 @@ func (x *run) prepare(tos []*relation, rows []*row, all bool) error {
 	}
 	for _, to := range tos {
 		var next []*row
+		s := x.of(to)
+		stop := x.watch(s)
 		if to.near {
 			next = x.prepareNear(to, rows)
 		} else {
 			next = x.prepareFar(to, rows, all)
+		}
+		if stop(); s != nil {
+			s.rows += len(rows)
 		}
 		if x.err != nil {
 			return x.err
@@ -220,7 +225,7 @@ func (x *run) lookUpSome(to *relation, g *grouping, ids []dag.DocID) error {
 		if err != nil {
 			return err
 		}
-		x.fetched++
+		x.touched.fetched++
 		g.fetched++
 		g.cost += costFetch
 		if r.Doc = d; !x.counts(to, &r) {
@@ -320,7 +325,7 @@ func (x *run) anyCounts(to *relation, g *grouping, ids []dag.DocID) bool {
 			x.err = err
 			return false
 		}
-		x.fetched++
+		x.touched.fetched++
 		g.cost += costFetch
 		if r.Doc = d; x.counts(to, &r) || x.err != nil {
 			return x.err == nil
@@ -463,7 +468,7 @@ func (x *run) getNear(g *collection, n *near, ids []dag.DocID) error {
 		if err != nil {
 			return err
 		}
-		x.fetched++
+		x.touched.fetched++
 		if d.Deleted() {
 			continue
 		}

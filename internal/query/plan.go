@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -36,6 +37,7 @@ type Plan struct {
 	roots []root
 	told  *subscription // of a subscription, instead of roots
 	held  int64
+	how   string // it is explained; "": it is answered
 }
 
 // Compile checks a request against the schema and plans it. It reads no data. All
@@ -64,7 +66,7 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	p := &Plan{kind: op.Operation, held: s.limits.Held}
 	if op.Operation == ast.Subscription {
 		p.told, err = c.subscription(op)
-	} else {
+	} else if p.how, err = c.explained(op); err == nil {
 		p.roots, err = c.roots(op)
 	}
 	if err != nil {
@@ -77,7 +79,9 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 }
 
 // ReadOnly reports whether running the plan changes nothing.
-func (p *Plan) ReadOnly() bool { return p.kind != ast.Mutation }
+func (p *Plan) ReadOnly() bool {
+	return p.kind != ast.Mutation || p.how == explainSimple || p.how == explainDebug
+}
 
 // IsSubscription reports whether the plan is to be run for every change.
 func (p *Plan) IsSubscription() bool { return p.kind == ast.Subscription }
@@ -90,7 +94,17 @@ func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 	if p.IsSubscription() {
 		return failed(nil, fault.Invalid.Errorf("a subscription has no one answer: follow its events"))
 	}
-	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: w}}
+	if p.how != "" {
+		return p.explain(ctx, tx, w)
+	}
+	return p.run(p.newRun(ctx, tx, w))
+}
+
+func (p *Plan) newRun(ctx context.Context, tx *store.Tx, w io.Writer) *run {
+	return &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: w}}
+}
+
+func (p *Plan) run(x *run) error {
 	x.out.byte('{')
 	for i := range p.roots {
 		r := &p.roots[i]
@@ -114,6 +128,11 @@ func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 // String shows the plan, one operator a line, sources first.
 func (p *Plan) String() string {
 	pr := &printer{}
+	p.print(pr)
+	return pr.text()
+}
+
+func (p *Plan) print(pr *printer) {
 	kind := string(p.kind)
 	if kind == "" {
 		kind = string(ast.Query)
@@ -122,10 +141,9 @@ func (p *Plan) String() string {
 	if p.told != nil {
 		pr.indent++
 		p.told.tree(pr)
-		return pr.b.String()
+		return
 	}
 	pr.columns(rootColumns(p.roots))
-	return pr.b.String()
 }
 
 func rootColumns(roots []root) []column {
@@ -136,16 +154,42 @@ func rootColumns(roots []root) []column {
 	return cols
 }
 
-// printer writes a plan as an indented text.
+// printer writes a plan as lines, indented.
 type printer struct {
-	b      strings.Builder
+	lines  []planLine
 	indent int
+	debug  bool           // with the names of parts
+	stats  map[any]*stats // what parts did, if they did
+	total  stats
 }
 
-func (p *printer) line(text string) {
-	p.b.WriteString(strings.Repeat("  ", p.indent))
-	p.b.WriteString(text)
-	p.b.WriteByte('\n')
+func (p *printer) line(text string) { p.part(text, nil, nil) }
+
+// part prints the line of a part of the plan.
+func (p *printer) part(text string, part any, did *stats) {
+	p.lines = append(p.lines, planLine{p.indent, text, part, did})
+}
+
+// text returns all lines.
+func (p *printer) text() string {
+	var b strings.Builder
+	for i, l := range p.lines {
+		b.WriteString(strings.Repeat("  ", l.indent))
+		b.WriteString(l.text)
+		if l.did != nil {
+			b.WriteString(l.did.String())
+		}
+		if p.debug && l.part != nil {
+			fmt.Fprintf(&b, " (%s)", strings.TrimPrefix(fmt.Sprintf("%T", l.part), "*query."))
+		}
+		if i == 0 && p.stats != nil {
+			fmt.Fprintf(&b, " [%s", p.total.time.Round(time.Microsecond))
+			p.total.read.append(&b)
+			b.WriteByte(']')
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // columns prints the leaves on one line and the rest below.
@@ -172,10 +216,17 @@ func (p *printer) columns(cols []column) {
 }
 
 func (p *printer) operator(o operator) {
-	if from := o.input(); from != nil {
-		p.operator(from)
+	if c, ok := o.(*children); ok {
+		p.part(o.describe(), o, p.of(c.to))
+		return
 	}
-	p.line(o.describe())
+	from := o.input()
+	if from == nil {
+		p.part(o.describe(), o, p.of(o))
+		return
+	}
+	p.operator(from)
+	p.part(o.describe(), o, p.of(o, from))
 }
 
 func (l *list) tree(p *printer) {
@@ -188,7 +239,7 @@ func (s *single) tree(p *printer) {
 	if !s.to.near {
 		how = "group "
 	}
-	p.line(how + s.to.target.Name)
+	p.part(how+s.to.target.Name, s.to, p.of(s.to))
 	if s.filter != "" {
 		p.line("where " + s.filter)
 	}

@@ -178,6 +178,7 @@ func report(err error) string {
 //	                  answer shows, in their order, so that later requests can say <a>.
 //	                  After a line "variables" follow variables as JSON; op= names the operation
 //	plan              shows the plan
+//	explain           shows the text that a request with @explain is answered with
 //	filters           runs {T(filter: …, order: …){field}} for every line
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
@@ -218,6 +219,8 @@ func (d *dbase) command(n *names, c *datadriven.TestData) string {
 			return n.out(report(err))
 		}
 		return n.out(p.String())
+	case "explain":
+		return d.explained(n, input)
 	case "filters":
 		var typ, show, rest string
 		c.ScanArgs(d.t, "of", &typ)
@@ -226,6 +229,23 @@ func (d *dbase) command(n *names, c *datadriven.TestData) string {
 		return d.filters(n, typ, show, rest, input)
 	}
 	return "unknown command " + c.Cmd
+}
+
+var duration = regexp.MustCompile(`[0-9.]+(ns|µs|ms|s)\]`)
+
+// explained shows the text of an explanation, without times.
+func (d *dbase) explained(n *names, input string) string {
+	query, vars, _ := strings.Cut(input, "\nvariables\n")
+	out, err := d.exec(Request{Query: query, Variables: json.RawMessage(vars)})
+	if err != nil {
+		return n.out(report(err))
+	}
+	var data struct{ Explain struct{ Text string } }
+	if err := json.Unmarshal(out, &data); err != nil {
+		d.t.Fatal(err)
+	}
+	text := duration.ReplaceAllString(data.Explain.Text, "time]")
+	return n.out(regexp.MustCompile(`^(query|mutation) \[[^,\]]*`).ReplaceAllString(text, "$1 [time"))
 }
 
 func (d *dbase) request(n *names, c *datadriven.TestData, input string) string {

@@ -43,8 +43,8 @@ type run struct {
 	most  int64
 	steps int
 
-	scanned, entries, fetched int                    // what was read: rows of scans, entries of indexes, documents by docID
-	stats                     map[any]*operatorStats // of each part of the plan, if it is to be explained
+	touched reads          // so far
+	stats   map[any]*stats // of each part of the plan, if it is to be explained
 
 	groups map[*relation]*grouping
 	sums   map[*tally]*tallied
@@ -116,7 +116,7 @@ func (s *scan) rows(x *run, _ *row) iter.Seq2[*row, error] {
 				yield(nil, err)
 				return
 			}
-			x.scanned++
+			x.touched.scanned++
 			r.Doc = d
 			if !yield(&r, nil) {
 				return
@@ -155,7 +155,7 @@ func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
 				yield(nil, err)
 				return
 			}
-			x.fetched++
+			x.touched.fetched++
 			if r.Doc = d; (l.deleted || !d.Deleted()) && !yield(&r, nil) {
 				return
 			}
@@ -166,7 +166,7 @@ func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {
 // get returns a document, or nil if there is none.
 func (x *run) get(g *collection, id dag.DocID, deleted bool) (*row, error) {
 	d, err := x.tx.Get(g.Collection, id)
-	x.fetched++
+	x.touched.fetched++
 	if errors.Is(err, fault.NotFound) {
 		return nil, nil
 	}

@@ -22,9 +22,14 @@ type inOrder struct {
 	sort  sortBy
 }
 
-func (o *inOrder) input() operator { return o.found }
+func (o *inOrder) input() operator {
+	if o.found.cond.truth == always {
+		return nil
+	}
+	return chosen(o.found, o.found.cond, o.text)
+}
 func (o *inOrder) describe() string {
-	text := "walk index " + o.order.ix.Name
+	text := "walk " + o.found.coll.Name + " by index " + o.order.ix.Name
 	if o.order.reverse {
 		text += " backwards"
 	}
@@ -147,7 +152,7 @@ const (
 func (w *walk) fetch(x *run, ids []dag.DocID, yield func(*row, error) bool) bool {
 	var r row
 	for d, err := range x.tx.GetMany(w.coll.Collection, ids) {
-		x.fetched++
+		x.touched.fetched++
 		w.cost += costEntry + costFetch
 		if err == nil {
 			err = x.step()
