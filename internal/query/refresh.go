@@ -8,10 +8,15 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"slices"
 
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/value"
 )
 
 // Refreshed says what a refresh of a materialized view did.
@@ -77,28 +82,88 @@ func (f *refresh) run() error {
 	if err != nil {
 		return err
 	}
-	p, err := c.viewPlan(f.v, root)
+	st, err := f.tx.ViewState(f.v)
 	if err != nil {
 		return err
 	}
-	if err := f.whole(p); err != nil {
+	r := c.reachOf(f.v, root)
+	sources := f.sources(root, r)
+	docs, some, err := f.changes(r, st, sources)
+	if err != nil {
 		return err
 	}
-	return f.tx.Refreshed(f.v, f.did.Rows, f.sources(root))
+	if some {
+		err = f.some(c, root, docs, st.Rows)
+	} else {
+		err = f.whole(c, root, r != nil)
+	}
+	if err != nil {
+		return err
+	}
+	return f.tx.Refreshed(f.v, f.did.Rows, sources)
 }
 
-// sources names what the rows are made by: the versions of what the view reads.
-func (f *refresh) sources(root *selected) string {
+// sources names what the rows are made by: how what the view reads is read, and how
+// rows are keyed.
+func (f *refresh) sources(root *selected, r *reach) string {
 	h := sha256.New()
 	h.Write(f.v.Version[:])
-	h.Write(f.s.collections[root.Name].Version[:])
-	return hex.EncodeToString(h.Sum(nil))
+	if r != nil {
+		r.sources(h)
+		return "documents " + hex.EncodeToString(h.Sum(nil))
+	}
+	return "list " + hex.EncodeToString(h.Sum(nil))
 }
 
-// whole computes every row and stores what differs.
-func (f *refresh) whole(p *viewPlan) error {
-	f.did.Whole = true
-	n := uint64(0)
+const (
+	// fewChanges are looked at one by one whatever the size of the collection.
+	fewChanges = 1_000
+	// dearer is how many times as much a row costs that is looked up instead of
+	// scanned.
+	dearer = 5
+)
+
+// changes returns the documents whose rows may differ from those stored. It is false
+// if all have to be computed: because nothing else will do, or because it is cheaper.
+func (f *refresh) changes(r *reach, st store.ViewState, sources string) (docs docSet, ok bool, err error) {
+	if r == nil || st.Refreshed.IsZero() || st.Sources != sources || !f.tx.Follows(st) {
+		return nil, false, nil
+	}
+	size, err := f.tx.Count(r.at.Collection)
+	if err != nil {
+		return nil, false, err
+	}
+	if n := f.tx.Behind(st); n > fewChanges && n > size {
+		return nil, false, nil
+	}
+	changed := map[dag.CollectionID]docSet{}
+	for t, err := range f.tx.Touched(st.Seq) {
+		if err == nil {
+			err = f.x.step()
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if changed[t.Collection] == nil {
+			changed[t.Collection] = docSet{}
+		}
+		changed[t.Collection][t.Doc] = struct{}{}
+	}
+	docs, err = f.affected(r, changed)
+	n := uint64(len(docs))
+	return docs, n <= fewChanges || n*dearer <= size, err
+}
+
+// some computes the rows of some documents and stores what differs.
+func (f *refresh) some(c *compiler, root *selected, docs docSet, rows uint64) error {
+	f.did.Rows = rows
+	if len(docs) == 0 {
+		return nil
+	}
+	p, err := c.viewPlan(f.v, c.only(root, docs))
+	if err != nil {
+		return err
+	}
 	for r, err := range p.rows(f.x) {
 		if err == nil {
 			err = f.x.step()
@@ -106,36 +171,112 @@ func (f *refresh) whole(p *viewPlan) error {
 		if err != nil {
 			return err
 		}
-		if err := f.put(binary.BigEndian.AppendUint64(nil, n), r); err != nil {
+		delete(docs, r.doc)
+		added, err := f.put(r.doc[:], r)
+		if err != nil {
 			return err
 		}
-		n++
+		if added {
+			f.did.Rows++
+		}
 	}
-	f.did.Rows = n
+	for id := range docs { // those that yield no row
+		raw, err := f.tx.Row(f.v, id[:])
+		if err != nil {
+			return err
+		}
+		if raw == nil {
+			continue
+		}
+		f.did.Rows--
+		if err := f.remove([][]byte{id[:]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// only restricts a root field to some documents.
+func (c *compiler) only(root *selected, docs docSet) *selected {
+	const name = "docs" // a view has no variables of its own
+	ids := make([]value.Value, 0, len(docs))
+	for id := range docs {
+		ids = append(ids, value.OfString(id.String()))
+	}
+	c.in.vars = map[string]value.Value{name: value.OfList(ids)}
+	f := *root.Field
+	f.Arguments = append(slices.Clone(f.Arguments), &ast.Argument{
+		Name: "docID", Value: &ast.Value{Kind: ast.Variable, Raw: name}, Position: f.Position,
+	})
+	return &selected{key: root.key, Field: &f, sub: root.sub}
+}
+
+// whole computes every row and stores what differs. Rows that belong to documents
+// are keyed by them, others by their place.
+func (f *refresh) whole(c *compiler, root *selected, byDoc bool) error {
+	f.did.Whole = true
+	p, err := c.viewPlan(f.v, root)
+	if err != nil {
+		return err
+	}
+	seen := docSet{}
+	var key []byte
+	for r, err := range p.rows(f.x) {
+		if err == nil {
+			err = f.x.step()
+		}
+		if err != nil {
+			return err
+		}
+		if key = binary.BigEndian.AppendUint64(key[:0], f.did.Rows); byDoc {
+			key = append(key[:0], r.doc[:]...)
+			if err := f.x.note(seen, r.doc); err != nil {
+				return err
+			}
+		}
+		if _, err := f.put(key, r); err != nil {
+			return err
+		}
+		f.did.Rows++
+	}
 	var gone [][]byte
 	for e, err := range f.tx.Rows(f.v) {
 		if err != nil {
 			return err
 		}
-		if binary.BigEndian.Uint64(e.Key) >= n {
+		if !f.belongs(e.Key, byDoc, seen) {
 			gone = append(gone, bytes.Clone(e.Key))
 		}
 	}
 	return f.remove(gone)
 }
 
-// put stores a row if it differs from the one there is.
-func (f *refresh) put(key []byte, r viewRow) error {
+// belongs reports whether there is a row under a key.
+func (f *refresh) belongs(key []byte, byDoc bool, seen docSet) bool {
+	if byDoc {
+		if len(key) != len(dag.DocID{}) {
+			return false
+		}
+		_, ok := seen[dag.DocID(key)]
+		return ok
+	}
+	return len(key) == 8 && binary.BigEndian.Uint64(key) < f.did.Rows
+}
+
+// put stores a row if it differs from the one there is, and reports whether there
+// was none.
+func (f *refresh) put(key []byte, r viewRow) (added bool, err error) {
 	raw := f.v.Row(nil, r.vals).Bytes()
 	old, err := f.tx.Row(f.v, key)
 	if err != nil || bytes.Equal(old, raw) {
-		return err
+		return false, err
 	}
+	// It is held until the transaction commits.
 	if err := f.x.reserve(int64(len(key) + len(raw))); err != nil {
-		return err
+		return false, err
 	}
 	f.did.Written++
-	return f.tx.SetRow(f.v, key, raw)
+	return old == nil, f.tx.SetRow(f.v, key, raw)
 }
 
 func (f *refresh) remove(keys [][]byte) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -163,9 +164,12 @@ func (tx *Tx) ViewState(v *schema.Collection) (st ViewState, err error) {
 	return st, nil
 }
 
+// Follows reports whether what happened since a state is in the feed.
+func (tx *Tx) Follows(st ViewState) bool { return st.Epoch == tx.s.epoch && st.Seq <= tx.seq }
+
 // Behind returns how many changes there have been since a state.
 func (tx *Tx) Behind(st ViewState) uint64 {
-	if st.Epoch != tx.s.epoch || st.Seq > tx.seq {
+	if !tx.Follows(st) {
 		return tx.seq
 	}
 	return tx.seq - st.Seq
@@ -240,4 +244,32 @@ func (tx *Tx) SetRow(v *schema.Collection, key, row []byte) error {
 	}
 	tx.views = true
 	return nil
+}
+
+// Touched yields, for each change of the feed after a number and up to the snapshot,
+// the document that it is of.
+func (tx *Tx) Touched(after uint64) iter.Seq2[Touched, error] {
+	return func(yield func(Touched, error) bool) {
+		ids := map[short]dag.CollectionID{}
+		for m := range tx.set.members() {
+			ids[m.short] = m.ID
+		}
+		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
+			var t Touched
+			if err == nil {
+				var at place
+				at, _, err = parseFeedValue(after, e.Value)
+				t = Touched{ids[at.coll], at.doc}
+			}
+			if !yield(t, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Touched names a document that a change is of.
+type Touched struct {
+	Collection dag.CollectionID
+	Doc        dag.DocID
 }
