@@ -26,11 +26,17 @@ type node struct {
 
 func start(t *testing.T) *node {
 	t.Helper()
+	return startWith(t, api.Config{})
+}
+
+func startWith(t *testing.T, c api.Config) *node {
+	t.Helper()
 	db, err := pando.Open(t.Context(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := api.NewServer(api.Config{DB: db})
+	c.DB = db
+	server := api.NewServer(c)
 	listener := httptest.NewServer(server.Handler())
 	client, err := api.NewClient(listener.URL)
 	if err != nil {

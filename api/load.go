@@ -200,7 +200,7 @@ func (s *Server) exportRecords(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
-	out := bufio.NewWriterSize(&patientWriter{w: w, control: http.NewResponseController(w)}, 64<<10)
+	out := bufio.NewWriterSize(&patientWriter{w, http.NewResponseController(w), "application/x-ndjson"}, 64<<10)
 	err := s.export(ctx, r.PathValue("collection"), out)
 	if err == nil {
 		err = out.Flush()
@@ -260,12 +260,13 @@ func (s *Server) exportPage(ctx context.Context, collection string, after pando.
 
 // patientWriter lets each write take stallTimeout, however long the whole answer takes.
 type patientWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	contentType string
 }
 
 func (p *patientWriter) Write(b []byte) (int, error) {
-	p.w.Header().Set("Content-Type", "application/x-ndjson")
+	p.w.Header().Set("Content-Type", p.contentType)
 	_ = p.control.SetWriteDeadline(time.Now().Add(stallTimeout)) // a recorder of a test has none
 	return p.w.Write(b)
 }

@@ -27,6 +27,9 @@ type Config struct {
 	// localhost and IP addresses. If there are none, a listener that is not on
 	// loopback answers to any name.
 	AllowedHosts []string
+	// BackupDir is where clients may have backup files written and read, below which
+	// they name them; "" is nowhere.
+	BackupDir string
 }
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
@@ -37,6 +40,7 @@ type Server struct {
 	node         *p2p.Node
 	log          *slog.Logger
 	hosts        []string // lower case
+	backups      string   // directory
 	txs          *transactions
 	http         *http.Server
 	requestSlots chan struct{} // one token per running request
@@ -56,7 +60,7 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{db: c.DB, node: c.Node, log: c.Logger, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams),
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams),
 		eventSlots: make(chan struct{}, maxEventStreams)}
 	for _, h := range c.AllowedHosts {
 		s.hosts = append(s.hosts, hostOf(strings.ToLower(h)))
@@ -85,6 +89,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+Base+"/graphql", s.socketOr(s.admitStream(s.requestSlots, s.getGraphQL)))
 	mux.HandleFunc("POST "+Base+"/import/{collection}", s.admit(s.streamSlots, s.importRecords))
 	mux.HandleFunc("GET "+Base+"/export/{collection}", s.admit(s.streamSlots, s.exportRecords))
+	mux.HandleFunc("POST "+Base+"/backup/export", s.admit(s.streamSlots, s.exportBackup))
+	mux.HandleFunc("POST "+Base+"/backup/import", s.admit(s.streamSlots, s.importBackup))
+	mux.HandleFunc("GET "+Base+"/backup/archive", s.admit(s.streamSlots, s.saveArchive))
 	mux.HandleFunc("POST "+Base+"/p2p/join", s.admit(s.streamSlots, s.join))
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /health-check", s.health)

@@ -28,6 +28,7 @@ type startFlags struct {
 	store   string
 	noP2P   bool
 	hosts   []string
+	backups string
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -50,7 +51,8 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.StringVar(&s.store, "store", "pebble", "where documents are kept: pebble (in --rootdir) or memory")
 	f.BoolVar(&s.noP2P, "no-p2p", false, "run without a network")
 	f.StringSliceVar(&s.hosts, "allowed-hosts", nil, "names by which HTTP requests may call the node, besides localhost and IP addresses")
-	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts")
+	f.StringVar(&s.backups, "backup-dir", "", "directory where HTTP clients may have backup files written and read")
+	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
 
@@ -92,7 +94,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		log.Warn("whoever reaches the HTTP address may do everything: keep others out with a firewall or a proxy", "address", tcp)
 	}
-	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts})
+	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts, BackupDir: s.backups})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(c.out, "ready http=http://%s p2p=%s\n", listener.Addr(), addrs)
