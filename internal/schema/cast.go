@@ -22,13 +22,11 @@ func fromText(t value.Type) bool { return t >= value.TypeID && t <= value.TypeBl
 // cast returns v as a value of type t: by way of its text, unless numbers or
 // Booleans and numbers meet, which need none.
 func cast(v value.Value, t value.Type) value.Value {
-	if v.IsNull() {
-		return v
-	}
-	if w, err := value.Coerce(t, v); err == nil && (t != value.TypeJSON || plain(v)) {
-		return w
-	}
 	switch {
+	case v.IsNull(), v.Kind() == value.Bool && t == value.TypeBoolean:
+		return v
+	case t == value.TypeJSON && plain(v), v.IsNumeric() && t.IsNumeric():
+		return coerced(v, t)
 	case v.Kind() == value.Bool && t.IsNumeric():
 		n := int64(0)
 		if v.Bool() {

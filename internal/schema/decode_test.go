@@ -301,6 +301,9 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	}
+	for _, c := range people(f) {
+		f.Add(c.Encode())
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := schema.Decode(b)
 		if err != nil {

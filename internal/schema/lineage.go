@@ -59,13 +59,11 @@ func NewLineage(versions []*Collection) (Lineage, error) {
 		return n + 1, err
 	}
 	l := make(Lineage, 0, len(byVersion))
-	for _, c := range versions {
+	for _, c := range byVersion {
 		if _, err := depthOf(c); err != nil {
 			return nil, err
 		}
-		if byVersion[c.Version] == c {
-			l = append(l, c)
-		}
+		l = append(l, c)
 	}
 	slices.SortFunc(l, func(a, b *Collection) int {
 		if d := depth[a.Version] - depth[b.Version]; d != 0 {

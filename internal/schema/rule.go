@@ -137,6 +137,9 @@ func (c *Collection) checkRules() error {
 		}
 		for j, cell := range slices.Concat(r.From, r.To) {
 			u := use{cell, r.Op != OpDefault, j >= len(r.From)}
+			if slices.Contains(c.Keys, cell.ID) {
+				return fault.Invalid.Errorf("%v: field number %d is part of the key that names the documents: it shows what was written to it", r.Op, cell.ID)
+			}
 			if seen[u] {
 				return fault.Invalid.Errorf("%v: field number %d is in two rules: one has to do", r.Op, cell.ID)
 			}
