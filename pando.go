@@ -138,6 +138,7 @@ type shared struct {
 	builder builder       // makes the entries that indexes lack
 
 	refreshing sync.Mutex // held by who refreshes views: one at a time
+	hub        hub        // of live queries
 
 	mu     sync.Mutex // guards what follows
 	open   map[*Tx]struct{}
@@ -187,6 +188,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		return nil, err
 	}
 	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
+	sh.hub.store = s
 	if !o.ReadOnly {
 		sh.startBuilding(o.Logger)
 	}
@@ -243,6 +245,7 @@ func (db *DB) Close() error {
 		tx.Discard()
 	}
 	db.builder.stop()
+	db.hub.close()
 	return errors.Join(db.store.Close(), db.schemas.Close())
 }
 

@@ -19,19 +19,34 @@ import (
 // keeps the last one resumes after it. "" is no place.
 type Cursor string
 
-// Event is what a subscription tells of one change.
+// Event is what a subscription tells of one change, or a live query of several. What
+// has neither data nor a patch is a heartbeat.
 type Event struct {
 	Cursor Cursor
-	Data   json.RawMessage // the document under the key of the root field; nil in a heartbeat
+	// Data is the document under the key of the root field; of a live query, the whole
+	// result.
+	Data json.RawMessage
+	// Patch says how the result of a live query has changed: a JSON Patch (RFC 6902) of
+	// the operations add, remove and replace.
+	Patch json.RawMessage
+	// Revision counts the events of a live query but heartbeats, from 1.
+	Revision uint64
 }
 
 // IsHeartbeat reports whether the event tells of nothing but its cursor.
-func (e Event) IsHeartbeat() bool { return e.Data == nil }
+func (e Event) IsHeartbeat() bool { return e.Data == nil && e.Patch == nil }
 
-// AppendJSON appends the event as it is sent: {"data": …}.
+// AppendJSON appends the event as it is sent: {"data": …}, of a live query
+// {"data": …, "revision": 1} or {"patch": […], "revision": 2}.
 func (e Event) AppendJSON(b []byte) []byte {
-	b = append(b, `{"data":`...)
-	b = append(b, e.Data...)
+	if e.Patch != nil {
+		b = append(append(b, `{"patch":`...), e.Patch...)
+	} else {
+		b = append(append(b, `{"data":`...), e.Data...)
+	}
+	if e.Revision > 0 {
+		b = strconv.AppendUint(append(b, `,"revision":`...), e.Revision, 10)
+	}
 	return append(b, '}')
 }
 
@@ -53,18 +68,25 @@ type SubscribeOptions struct {
 	Heartbeat time.Duration
 }
 
-// Subscribe tells of every change, local or remote, of a document that matches the
-// request, a GraphQL subscription: created, updated or deleted, one event each, with
+// Subscribe follows a GraphQL subscription or a live query, query @live { … }.
+//
+// A subscription is told of every change, local or remote, of a document that matches: created, updated or deleted, one event each, with
 // the document as it was after it. The filter is applied to that, too. Events come in
 // the order of the feed, durable before they are told, from the moment of the call on.
-// A slow reader slows nobody and loses nothing. It ends with the context's error, or
-// Closed.
+// A slow reader slows nobody and loses nothing.
+//
+// A live query is told its whole result, and then what changes in it, several writes
+// in one event if they come fast. A slow reader is told the whole result again when
+// too much has changed meanwhile, and so is one that resumes; but an empty patch says
+// that what it knew at its cursor is still whole.
+//
+// Both end with the context's error, or Closed.
 func (db *DB) Subscribe(ctx context.Context, r Request, o SubscribeOptions) iter.Seq2[Event, error] {
 	s := &subscriber{db: db, request: r, heartbeat: o.Heartbeat}
 	err := s.start(o.After)
 	return func(yield func(Event, error) bool) {
 		if err == nil {
-			err = s.follow(ctx, yield)
+			err = s.tell(ctx, yield)
 		}
 		if err != nil && err != errEnough {
 			yield(Event{}, err)
@@ -76,7 +98,14 @@ func (db *DB) Subscribe(ctx context.Context, r Request, o SubscribeOptions) iter
 // of whether it is right.
 func (db *DB) Streams(r Request) bool {
 	// The text is parsed, which a large mutation should not be twice.
-	return strings.Contains(r.Query, "subscription") && query.IsStream(db.schemas.Of(db.store.Schema()), r.Query, r.OperationName)
+	if strings.Contains(r.Query, "subscription") && query.IsStream(db.schemas.Of(db.store.Schema()), r.Query, r.OperationName) {
+		return true
+	}
+	if !strings.Contains(r.Query, "@live") {
+		return false
+	}
+	p, err := db.compile(db.store.Schema(), r)
+	return err == nil && p.IsLive()
 }
 
 // cursor names a place in the feed.
@@ -110,6 +139,7 @@ type subscriber struct {
 	set       *store.Set // that the plan is for
 	plan      *query.Plan
 	after     uint64 // told so far
+	resume    bool   // a live query: the reader knows the result as it was then
 }
 
 // errEnough says that nobody wants more events.
@@ -120,9 +150,17 @@ func (s *subscriber) start(after Cursor) (err error) {
 		return err
 	}
 	s.after = s.db.store.Seq()
-	if after != "" {
-		s.after, err = s.db.place(after)
+	if after == "" {
+		return nil
 	}
+	seq, err := s.db.place(after)
+	if s.plan.IsLive() {
+		if s.resume = err == nil; s.resume { // else the reader is told the whole result
+			s.after = seq
+		}
+		return nil
+	}
+	s.after = seq
 	return refused(err)
 }
 
@@ -141,14 +179,21 @@ func (s *subscriber) compile() error {
 		return nil
 	}
 	p, err := s.db.compile(set, s.request)
-	if err == nil && !p.IsSubscription() {
-		err = refused(fault.Invalid.Errorf("the request is no subscription: run it with Exec"))
+	if err == nil && !p.IsSubscription() && !p.IsLive() {
+		err = refused(fault.Invalid.Errorf("the request is no subscription and no live query: run it with Exec"))
 	}
 	if err != nil {
 		return err
 	}
 	s.set, s.plan = set, p
 	return nil
+}
+
+func (s *subscriber) tell(ctx context.Context, yield func(Event, error) bool) error {
+	if s.plan.IsLive() {
+		return s.followLive(ctx, yield)
+	}
+	return s.follow(ctx, yield)
 }
 
 func (s *subscriber) follow(ctx context.Context, yield func(Event, error) bool) error {
@@ -220,7 +265,7 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 	}
 	if len(changes) > 0 {
 		if err := s.db.store.View(ctx, func(tx *store.Tx) error {
-			events, err = s.tell(ctx, tx, changes, &end)
+			events, err = s.events(ctx, tx, changes, &end)
 			return err
 		}); err != nil {
 			return events, err
@@ -230,9 +275,9 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 	return events, nil
 }
 
-// tell makes the events of changes. If they grow too large together, end becomes the
+// events makes the events of changes. If they grow too large together, end becomes the
 // last change that was looked at.
-func (s *subscriber) tell(ctx context.Context, tx *store.Tx, changes []Change, end *uint64) (events []Event, err error) {
+func (s *subscriber) events(ctx context.Context, tx *store.Tx, changes []Change, end *uint64) (events []Event, err error) {
 	var b bytes.Buffer
 	var ends []int
 	n := 0

@@ -24,6 +24,13 @@ var builtin = sync.OnceValue(func() *ast.SchemaDocument {
 			doc.Directives = append(doc.Directives, d)
 		}
 	}
+	doc.Directives = append(doc.Directives, &ast.DirectiveDefinition{
+		Name:        "live",
+		Description: "The result is wanted again, as what changes in it, for as long as the reader follows.",
+		Arguments:   ast.ArgumentDefinitionList{argument("if", named("Boolean"), "")},
+		Locations:   []ast.DirectiveLocation{ast.LocationQuery},
+		Position:    &ast.Position{Src: &ast.Source{BuiltIn: true}},
+	})
 	doc.Definitions = append(doc.Definitions,
 		scalar("Blob", "Bytes, written as hexadecimal digits."),
 		scalar("DateTime", "An instant in RFC 3339, with an offset and up to nine digits of a second."),

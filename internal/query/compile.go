@@ -20,6 +20,7 @@ type compiler struct {
 	tallies []*tally
 	cost    int
 	depth   int
+	marks   bool // objects say which document they show
 	deleted bool // the root field under way shows deleted documents
 	asOf    *instant
 	over    map[followed]*overRelation
@@ -342,6 +343,9 @@ func (c *compiler) columns(lv *level) (object, []*relation, error) {
 		}
 		follows = append(follows, col.follows...)
 		o = append(o, col)
+	}
+	if c.marks {
+		o = marked(o)
 	}
 	return o, follows, nil
 }

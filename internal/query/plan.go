@@ -36,6 +36,7 @@ type Plan struct {
 	kind  ast.Operation
 	roots []root
 	told  *subscription // of a subscription, instead of roots
+	live  *liveQuery    // of a query that is told again as its result changes
 	held  int64
 	how   string // it is explained; "": it is answered
 }
@@ -68,6 +69,12 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 		p.told, err = c.subscription(op)
 	} else if p.how, err = c.explained(op); err == nil {
 		p.roots, err = c.roots(op)
+	}
+	if err == nil && op.Operation == ast.Query {
+		var live bool
+		if live, err = c.isLive(op); live {
+			p.live, err = c.live(op)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -1,0 +1,664 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strconv"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// A live query is a query whose result is told again as it changes. A list of
+// documents that depends on nothing but its own documents is kept, row by row: a
+// change costs what it changes. Any other result is made anew when a collection that
+// it reads has changed, and compared with the one before.
+
+// liveQuery is what Compile knows of a query @live.
+type liveQuery struct {
+	kept  []*keptList // one for each root field; nil: made anew
+	reads []Interest
+	anew  []root // the plan, its objects marked with the docIDs of their documents
+}
+
+// Interest says which documents a result may depend on: those of a collection, or of
+// these only the ones with certain docIDs, or a certain value in a field.
+type Interest struct {
+	Collection *schema.Collection
+	Docs       []dag.DocID
+	Field      *schema.Field
+	Keys       []string // as Key returns them
+}
+
+// Key returns what a document's value in a field of an interest is told apart by.
+func Key(b []byte, f *schema.Field, d store.Doc) []byte { return d.Value(f).AppendKey(b) }
+
+func (c *compiler) isLive(op *ast.OperationDefinition) (bool, error) {
+	d := op.Directives.ForName("live")
+	if d == nil {
+		return false, nil
+	}
+	a := d.Arguments.ForName("if")
+	if a == nil {
+		return true, nil
+	}
+	v, err := c.in.literal(named("Boolean"), a.Value)
+	return err == nil && (v.IsNull() || v.Bool()), err
+}
+
+// live plans how the result of a query is kept. Its own compiler makes the plan, so
+// that it costs no request more than it may.
+func (c *compiler) live(op *ast.OperationDefinition) (*liveQuery, error) {
+	own := &compiler{schema: c.schema, in: c.in}
+	fields, err := own.collect(op.SelectionSet)
+	if err != nil {
+		return nil, err
+	}
+	l := &liveQuery{}
+	for _, f := range fields {
+		k, err := own.keep(f)
+		if err != nil {
+			return nil, err
+		}
+		if k == nil {
+			return c.liveAnew(op, fields)
+		}
+		l.kept = append(l.kept, k)
+		l.reads = append(l.reads, k.reads)
+	}
+	return l, nil
+}
+
+func (c *compiler) liveAnew(op *ast.OperationDefinition, fields []*selected) (l *liveQuery, err error) {
+	l = &liveQuery{reads: c.everything()}
+	marking := &compiler{schema: c.schema, in: c.in, marks: true}
+	l.anew, err = marking.roots(op)
+	return l, err
+}
+
+// everything is the interest in all collections.
+func (c *compiler) everything() (all []Interest) {
+	for _, g := range c.schema.collections {
+		all = append(all, Interest{Collection: g.Collection})
+	}
+	return all
+}
+
+// plainArguments are the arguments of a list that can be kept.
+var plainArguments = map[string]bool{"filter": true, "order": true, "limit": true, "offset": true, "docID": true}
+
+// keptList is a list of documents that depends on nothing but them.
+type keptList struct {
+	key           string
+	coll          *collection
+	cond          predicate
+	keys          []sortKey
+	offset, limit int
+	object        object
+	from          operator // the rows that are kept, in order
+	most          int      // how many these are; 0: all
+	reads         Interest
+}
+
+// minSlack is how many rows behind the end of a limited list are kept at least, so
+// that the query is not run again for every row that leaves it.
+const minSlack = 16
+
+// keep plans a root field as a list that is kept, or returns nil if it is none.
+func (c *compiler) keep(f *selected) (*keptList, error) {
+	g := c.schema.collections[f.Name]
+	if g == nil || g.View != nil {
+		return nil, nil
+	}
+	for _, a := range f.Arguments {
+		if v, _, err := c.in.argument(f.Field, a.Name); err != nil || !plainArguments[a.Name] && !v.IsNull() {
+			return nil, err
+		}
+	}
+	lv, err := c.level(g, f, nil)
+	if err != nil {
+		return nil, err
+	}
+	order, _, err := c.in.argument(f.Field, "order")
+	if err != nil {
+		return nil, err
+	}
+	filter, _, err := c.in.argument(f.Field, "filter")
+	if err != nil || !g.selectsOwn(lv.fields) || !g.ordersByOwn(order) || !g.filtersOwn(filter) {
+		return nil, err
+	}
+	w, err := c.wanted(lv, f)
+	if err != nil || w.offset < 0 || w.limit > maxKeptWindow || w.offset > maxKeptWindow {
+		return nil, err
+	}
+	k := &keptList{key: f.key, coll: g, cond: w.cond, keys: w.keys, offset: w.offset, limit: w.limit}
+	if k.object, _, err = c.columns(lv); err != nil {
+		return nil, err
+	}
+	k.reads = g.interest(w)
+	if w.restricted {
+		k.cond = allOf(idIn(idSet(w.ids), true), k.cond)
+	}
+	if w.limit > 0 {
+		k.most = w.offset + w.limit + max(minSlack, w.limit)
+	}
+	w.offset, w.limit = 0, k.most
+	k.from = c.arranged(lv, w)
+	return k, nil
+}
+
+// maxKeptWindow bounds the place of a list's end that is kept: beyond, a result is
+// made anew.
+const maxKeptWindow = 1 << 20
+
+// own reports whether a field's value is part of the document.
+func (f *field) own() bool {
+	if f == nil {
+		return false
+	}
+	switch f.role {
+	case roleValue, roleDocID:
+		return true
+	case roleOneID:
+		return f.stored()
+	}
+	return false
+}
+
+func (g *collection) selectsOwn(fields []*selected) bool {
+	for _, s := range fields {
+		f := g.byName[canonical(s.Definition)]
+		if s.Name != "__typename" && !f.own() && (f == nil || f.role != roleDeleted && f.role != roleConflicts) {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *collection) ordersByOwn(order value.Value) bool {
+	for _, o := range order.List() {
+		for name := range o.Members() {
+			if !g.byName[name].own() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (g *collection) filtersOwn(filter value.Value) bool {
+	for name, v := range filter.Members() {
+		switch name {
+		case "_not":
+			if !g.filtersOwn(v) {
+				return false
+			}
+		case "_and", "_or":
+			for _, e := range v.List() {
+				if !g.filtersOwn(e) {
+					return false
+				}
+			}
+		default:
+			if !g.byName[name].own() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// interest returns the narrowest that a filter shows.
+func (g *collection) interest(w wanted) Interest {
+	all := Interest{Collection: g.Collection}
+	if w.restricted {
+		if all.Docs = w.ids; len(w.ids) == 0 {
+			all.Docs = []dag.DocID{} // none
+		}
+		return all
+	}
+	if f, keys := g.equality(w.filter); f != nil {
+		all.Field, all.Keys = f, keys
+	}
+	return all
+}
+
+// equality finds a condition that holds for certain values of a field alone.
+func (g *collection) equality(filter value.Value) (*schema.Field, []string) {
+	for name, block := range filter.Members() {
+		f := g.byName[name]
+		if !f.own() || f.role == roleDocID || f.Type.IsList() || f.Type == value.TypeJSON || block.Kind() != value.Map {
+			continue
+		}
+		for op, v := range block.Members() {
+			list := []value.Value{v}
+			if op == "_in" {
+				list = v.List()
+			} else if op != "_eq" {
+				continue
+			}
+			var keys []string
+			for _, e := range list {
+				if f.role == roleOneID {
+					e = fit(e)
+				}
+				keys = append(keys, string(e.AppendKey(nil)))
+			}
+			return f.Field, keys
+		}
+	}
+	and, _ := filter.Get("_and")
+	for _, e := range and.List() {
+		if f, keys := g.equality(e); f != nil {
+			return f, keys
+		}
+	}
+	return nil, nil
+}
+
+// IsLive reports whether the result of the plan is wanted again as it changes.
+func (p *Plan) IsLive() bool { return p.live != nil }
+
+// Live is the result of a live query as its reader knows it, with the changes that it
+// is not told of yet. It belongs to one goroutine at a time.
+type Live struct {
+	plan  *Plan
+	lists []*kept
+	last  []byte // the result, if it is made anew
+	ops   []byte // of the patch, with commas between
+}
+
+// Live returns a result that is not loaded yet.
+func (p *Plan) Live() *Live {
+	l := &Live{plan: p}
+	for i, k := range p.live.kept {
+		l.lists = append(l.lists, &kept{keptList: k, out: l, root: &p.roots[i]})
+	}
+	return l
+}
+
+// Kept reports whether the result is kept document by document, by Change. Else Anew
+// makes it again.
+func (l *Live) Kept() bool { return len(l.lists) > 0 }
+
+// Interests says which documents the result may depend on. Every document that does
+// change it meets one of them before the change or after it.
+func (l *Live) Interests() []Interest { return l.plan.live.reads }
+
+// TakePatch returns the changes since it was called last, an array of operations, or
+// nil if there are none.
+func (l *Live) TakePatch() []byte {
+	if len(l.ops) == 0 {
+		return nil
+	}
+	patch := append(append([]byte{'['}, l.ops...), ']')
+	l.ops = l.ops[:0]
+	return patch
+}
+
+// Pending returns how many bytes of changes wait to be taken.
+func (l *Live) Pending() int { return len(l.ops) }
+
+func (l *Live) op(name, key string, at int, v []byte) {
+	if len(l.ops) > 0 {
+		l.ops = append(l.ops, ',')
+	}
+	l.ops = append(append(append(l.ops, `{"op":"`...), name...), `","path":"/`...)
+	l.ops = append(append(l.ops, key...), '/')
+	l.ops = append(strconv.AppendInt(l.ops, int64(at), 10), '"')
+	if v != nil {
+		l.ops = append(append(l.ops, `,"value":`...), v...)
+	}
+	l.ops = append(l.ops, '}')
+}
+
+// Load runs the query and returns the whole result. What was known before, and the
+// changes that were not taken, are forgotten.
+func (l *Live) Load(ctx context.Context, tx *store.Tx) ([]byte, error) {
+	l.ops = nil
+	var b bytes.Buffer
+	if !l.Kept() {
+		if err := l.anew(ctx, tx, &b); err != nil {
+			return nil, err
+		}
+		l.last = b.Bytes()
+		return unmarked(l.last), nil
+	}
+	b.WriteByte('{')
+	for i, k := range l.lists {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(newColumn(k.key, nil).label)
+		b.WriteByte('[')
+		rows, err := k.load(ctx, tx)
+		if err != nil {
+			return nil, failed(k.root.pos, under(k.key, err))
+		}
+		for j, r := range k.shown(rows) {
+			if j > 0 {
+				b.WriteByte(',')
+			}
+			b.Write(r.json)
+			r.json = nil
+		}
+		k.take(rows)
+		b.WriteByte(']')
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// Change tells the result of a document as it is now.
+func (l *Live) Change(ctx context.Context, tx *store.Tx, d store.Doc) error {
+	for _, k := range l.lists {
+		if k.coll.ID != d.Collection.ID {
+			continue
+		}
+		if err := k.change(ctx, tx, d); err != nil {
+			return failed(k.root.pos, under(k.key, err))
+		}
+	}
+	return nil
+}
+
+// kept is a list on its way: the rows that are shown, those before the offset, and a
+// few behind the end.
+type kept struct {
+	*keptList
+	out  *Live
+	root *root
+	rows []*keptRow // in order
+	byID map[dag.DocID]*keptRow
+	more bool // there may be documents behind the last row
+}
+
+// keptRow is a document of a list.
+type keptRow struct {
+	id   dag.DocID
+	key  []byte // of the order
+	sum  uint64 // of what is shown of it: 64 random bits, which two values share by no accident
+	json []byte // only while it is on its way to the reader
+}
+
+var sums = maphash.MakeSeed()
+
+func (r *keptRow) compare(o *keptRow) int {
+	if c := bytes.Compare(r.key, o.key); c != 0 {
+		return c
+	}
+	return bytes.Compare(r.id[:], o.id[:])
+}
+
+// row makes the row of a document.
+func (k *kept) row(x *run, r *row) (*keptRow, error) {
+	n := &keptRow{id: r.ID, key: (&sortBy{keys: k.keys}).key(x, r, nil)}
+	if x.err != nil {
+		return nil, x.err
+	}
+	err := n.show(x, k.object, r)
+	return n, err
+}
+
+func (n *keptRow) show(x *run, o object, r *row) error {
+	x.out.buf = x.out.buf[:0]
+	if err := o.write(x, r); err != nil {
+		return err
+	}
+	n.json = bytes.Clone(x.out.buf)
+	n.sum = maphash.Bytes(sums, n.json)
+	return nil
+}
+
+func (k *kept) run(ctx context.Context, tx *store.Tx) *run {
+	return &run{ctx: ctx, tx: tx, most: k.out.plan.held, out: &writer{to: &bytes.Buffer{}}}
+}
+
+// load runs the query; the rows have their JSON.
+func (k *kept) load(ctx context.Context, tx *store.Tx) ([]*keptRow, error) {
+	x := k.run(ctx, tx)
+	var rows []*keptRow
+	for r, err := range x.rows(k.from, nil) {
+		if err != nil {
+			return nil, err
+		}
+		n, err := k.row(x, r)
+		if err == nil {
+			err = x.reserve(rowSize(n) + int64(len(n.json)))
+		}
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, n)
+	}
+	return rows, nil
+}
+
+// rowSize is what keeping a row takes, with its places in the slice and the map.
+func rowSize(n *keptRow) int64 { return int64(len(n.key)) + 160 }
+
+// take makes rows the ones that are known.
+func (k *kept) take(rows []*keptRow) {
+	k.rows, k.byID = rows, make(map[dag.DocID]*keptRow, len(rows))
+	for _, n := range rows {
+		n.json = nil
+		k.byID[n.id] = n
+	}
+	k.more = k.most > 0 && len(rows) >= k.most
+}
+
+// shown returns the rows that the reader sees.
+func (k *kept) shown(rows []*keptRow) []*keptRow {
+	lo, hi := min(k.offset, len(rows)), len(rows)
+	if k.limit > 0 {
+		hi = min(hi, k.offset+k.limit)
+	}
+	return rows[lo:hi]
+}
+
+func (k *kept) change(ctx context.Context, tx *store.Tx, d store.Doc) error {
+	x := k.run(ctx, tx)
+	r := &row{Doc: d}
+	old := k.byID[d.ID]
+	matches := !d.Deleted() && (k.cond.truth == always || k.cond.truth == depends && k.cond.holds(x, r))
+	if x.err != nil || old == nil && !matches {
+		return x.err
+	}
+	var now *keptRow
+	if matches {
+		var err error
+		if now, err = k.row(x, r); err != nil {
+			return err
+		}
+	}
+	if old != nil && now != nil && bytes.Equal(old.key, now.key) {
+		return k.replace(old, now)
+	}
+	count := len(k.shown(k.rows))
+	if old != nil {
+		count -= k.remove(old)
+	}
+	if now != nil && !(k.more && (len(k.rows) == 0 || now.compare(k.rows[len(k.rows)-1]) > 0)) {
+		if int64(len(k.rows)+1)*rowSize(now) > x.most {
+			return fault.TooLarge.Errorf("the live query holds more than %d MiB: add a limit or a filter", x.most>>20)
+		}
+		added, err := k.insert(x, now, count)
+		if err != nil {
+			return err
+		}
+		count += added
+	}
+	if k.more && len(k.rows) < k.offset+k.limit {
+		return k.refill(ctx, tx, count)
+	}
+	return k.settle(x, count)
+}
+
+// replace shows a document anew in its place.
+func (k *kept) replace(old, now *keptRow) error {
+	if old.sum != now.sum {
+		at, _ := slices.BinarySearchFunc(k.rows, old, (*keptRow).compare)
+		if at -= k.offset; at >= 0 && at < len(k.shown(k.rows)) {
+			k.out.op("replace", k.key, at, now.json)
+		}
+		old.sum = now.sum
+	}
+	return nil
+}
+
+// remove takes a row out, and returns how many fewer the reader sees before another
+// comes after them.
+func (k *kept) remove(old *keptRow) int {
+	at, _ := slices.BinarySearchFunc(k.rows, old, (*keptRow).compare)
+	shown := len(k.shown(k.rows))
+	k.rows = slices.Delete(k.rows, at, at+1)
+	delete(k.byID, old.id)
+	if at -= k.offset; at >= shown || shown == 0 {
+		return 0
+	}
+	k.out.op("remove", k.key, max(at, 0), nil)
+	return 1
+}
+
+// insert puts a row in, the reader seeing count rows, and returns how many more that
+// are, one at most.
+func (k *kept) insert(x *run, now *keptRow, count int) (int, error) {
+	at, _ := slices.BinarySearchFunc(k.rows, now, (*keptRow).compare)
+	k.rows = slices.Insert(k.rows, at, now)
+	k.byID[now.id] = now
+	at -= k.offset
+	if at < 0 { // one from before the offset moves in
+		if len(k.rows) <= k.offset {
+			now.json = nil
+			return 0, nil
+		}
+		first := k.rows[k.offset]
+		if err := k.fetch(x, first); err != nil {
+			return 0, err
+		}
+		k.out.op("add", k.key, 0, first.json)
+		first.json, now.json = nil, nil
+		return 1, nil
+	}
+	added := 0
+	if at <= count && (k.limit == 0 || at < k.limit) {
+		k.out.op("add", k.key, at, now.json)
+		added = 1
+	}
+	now.json = nil
+	return added, nil
+}
+
+// fetch reads what is shown of a row that was not shown so far.
+func (k *kept) fetch(x *run, n *keptRow) error {
+	if n.json != nil {
+		return nil
+	}
+	d, err := x.tx.Get(k.coll.Collection, n.id)
+	if err != nil {
+		return err
+	}
+	return n.show(x, k.object, &row{Doc: d})
+}
+
+// settle makes what the reader sees, count rows, as long as it is to be.
+func (k *kept) settle(x *run, count int) error {
+	shown := k.shown(k.rows)
+	for ; count > len(shown); count-- {
+		k.out.op("remove", k.key, count-1, nil)
+	}
+	for ; count < len(shown); count++ {
+		n := shown[count]
+		if err := k.fetch(x, n); err != nil {
+			return err
+		}
+		k.out.op("add", k.key, count, n.json)
+		n.json = nil
+	}
+	if k.most > 0 && len(k.rows) > 2*k.most { // in proportion, so that it is rare
+		for _, n := range k.rows[k.most:] {
+			delete(k.byID, n.id)
+		}
+		clear(k.rows[k.most:])
+		k.rows, k.more = k.rows[:k.most], true
+	}
+	return nil
+}
+
+// refill runs the query again, because documents that were not kept come into view.
+// The reader sees the first count of the rows that are shown.
+func (k *kept) refill(ctx context.Context, tx *store.Tx, count int) error {
+	old := slices.Clone(k.shown(k.rows)[:count])
+	rows, err := k.load(ctx, tx)
+	if err != nil {
+		return err
+	}
+	shown := k.shown(rows)
+	for _, s := range align(ids(old), ids(shown)) {
+		switch {
+		case s.remove:
+			k.out.op("remove", k.key, s.at, nil)
+		case s.from < 0:
+			k.out.op("add", k.key, s.at, shown[s.at].json)
+		case old[s.from].sum != shown[s.at].sum:
+			k.out.op("replace", k.key, s.at, shown[s.at].json)
+		}
+	}
+	k.take(rows)
+	return nil
+}
+
+func ids(rows []*keptRow) []string {
+	list := make([]string, len(rows))
+	for i, n := range rows {
+		list[i] = string(n.id[:])
+	}
+	return list
+}
+
+// anew runs the marked plan.
+func (l *Live) anew(ctx context.Context, tx *store.Tx, b *bytes.Buffer) error {
+	marked := &Plan{kind: l.plan.kind, roots: l.plan.live.anew, held: l.plan.held}
+	if err := marked.Run(ctx, tx, b); err != nil {
+		return err
+	}
+	if b.Len() > maxLiveResult {
+		return failed(nil, fault.TooLarge.Errorf("the result of the live query has more than %d MiB: add a limit or a filter", maxLiveResult>>20))
+	}
+	return nil
+}
+
+// maxLiveResult bounds a result that is held to be compared with the next.
+const maxLiveResult = 16 << 20
+
+// Anew runs the query again; what has changed waits to be taken.
+func (l *Live) Anew(ctx context.Context, tx *store.Tx) error {
+	var b bytes.Buffer
+	if err := l.anew(ctx, tx, &b); err != nil {
+		return err
+	}
+	d := patcher{ops: l.ops}
+	if err := d.values("", l.last, b.Bytes()); err != nil {
+		return failed(nil, fmt.Errorf("compare results: %w", err))
+	}
+	l.ops, l.last = d.ops, b.Bytes()
+	return nil
+}
+
+// GetOrNone returns a document, and false if it is not there.
+func GetOrNone(tx *store.Tx, c *schema.Collection, id dag.DocID) (store.Doc, bool, error) {
+	d, err := tx.Get(c, id)
+	if errors.Is(err, fault.NotFound) {
+		return d, false, nil
+	}
+	return d, err == nil, err
+}
