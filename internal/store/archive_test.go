@@ -339,3 +339,31 @@ func TestArchivePartOfAnyLength(t *testing.T) {
 		t.Errorf("got %v, want corrupt", err)
 	}
 }
+
+func BenchmarkArchive(b *testing.B) {
+	const count = 20_000
+	n := benchNode(b, nil)
+	n.fillUsers(b, count)
+	var archive []byte
+	b.Run("save", func(b *testing.B) {
+		for b.Loop() {
+			var out bytes.Buffer
+			if _, err := n.Archive(context.Background(), &out); err != nil {
+				b.Fatal(err)
+			}
+			archive = out.Bytes()
+		}
+		perSecond(b, count)
+	})
+	b.Run("restore", func(b *testing.B) {
+		dir := b.TempDir()
+		i := 0
+		for b.Loop() {
+			i++
+			if _, err := Restore(context.Background(), fmt.Sprint(dir, "/", i), Options{}, bytes.NewReader(archive), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perSecond(b, count)
+	})
+}

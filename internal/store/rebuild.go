@@ -186,19 +186,20 @@ func rebuildFrom(ctx context.Context, from, to string, o Options, report func(Pr
 		b.rand = rand.Reader
 	}
 	err = b.run()
-	return b.done, errors.Join(err, db.Close())
+	return b.done, errors.Join(err, b.flushed.Wait(), db.Close())
 }
 
 type rebuild struct {
-	ctx    context.Context
-	old    *kv.Snapshot
-	new    *kv.DB
-	rand   io.Reader
-	batch  *kv.Batch
-	report func(Problem)
-	counts map[short]count
-	set    *Set // for the indexes; nil if the schema cannot be read
-	done   Rebuilt
+	ctx     context.Context
+	old     *kv.Snapshot
+	new     *kv.DB
+	rand    io.Reader
+	batch   *kv.Batch
+	flushed kv.Pending // the last batch that was handed on
+	report  func(Problem)
+	counts  map[short]count
+	set     *Set // for the indexes; nil if the schema cannot be read
+	done    Rebuilt
 }
 
 func (b *rebuild) run() error {
@@ -257,12 +258,15 @@ func (b *rebuild) unreadable(p Problem) {
 // the cost of a write, small enough for any memory.
 const rebuildBatch = 4 << 20
 
+// flush hands on what has been made, and waits until what was handed on before is
+// durable: the disk works while the next is made.
 func (b *rebuild) flush() error {
 	p, err := b.new.Apply(b.batch)
 	if err != nil {
 		return err
 	}
 	b.batch = b.new.NewBatch()
+	p, b.flushed = b.flushed, p
 	return p.Wait()
 }
 
