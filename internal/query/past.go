@@ -89,7 +89,7 @@ func (x *run) asOf(r *row, at *instant) (*row, error) {
 	if old, ok := x.folded[r.ID]; ok {
 		return old, nil
 	}
-	d, err := x.tx.PastOf(r.Doc, at.hlc)
+	d, err := x.tx.PastOf(x.ctx, r.Doc, at.hlc)
 	if errors.Is(err, fault.NotFound) {
 		return nil, nil
 	}
@@ -139,7 +139,7 @@ func (a *atCommit) describe() string { return "get " + a.coll.Name + " at commit
 
 func (a *atCommit) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		d, err := x.tx.At(a.coll.Collection, a.cid)
+		d, err := x.tx.At(x.ctx, a.coll.Collection, a.cid)
 		if err == nil && a.docs != nil && !a.docs[d.ID] {
 			err = fault.Invalid.Errorf("cid does not belong to document: %s is of document %s", a.cid, d.ID)
 		}

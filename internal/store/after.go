@@ -46,7 +46,7 @@ func (tx *Tx) AfterSeq(c *schema.Collection, id dag.DocID, seq uint64) (Doc, err
 	if err != nil || last <= seq {
 		return d, err
 	}
-	return tx.foldOf(c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
+	return tx.foldOf(context.Background(), c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
 }
 
 // lastSeq returns the number of the newest change of a document. It is that of a

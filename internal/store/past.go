@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -10,7 +12,7 @@ import (
 // foldOf returns the document that some of its commits make, or NotFound if there
 // are none. keep must choose with every commit its ancestors too: commits come in
 // topological order. It costs a pass over the history of the document.
-func (tx *Tx) foldOf(c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
+func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
 	if tx.done {
 		return Doc{}, errEnded
 	}
@@ -18,6 +20,9 @@ func (tx *Tx) foldOf(c *schema.Collection, id dag.DocID, keep func(*Applied) boo
 	folded := map[dag.CID]bool{}
 	isFolded := func(cid [32]byte) bool { return folded[cid] }
 	for a, err := range tx.History(c, id) {
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return Doc{}, err
 		}
@@ -38,26 +43,26 @@ func (tx *Tx) foldOf(c *schema.Collection, id dag.DocID, keep func(*Applied) boo
 // AsOf returns the document as it was made by the commits up to an instant of the
 // hybrid clock, or NotFound. A document that has not changed since costs no more
 // than Get, another one a pass over its history.
-func (tx *Tx) AsOf(c *schema.Collection, id dag.DocID, hlc uint64) (Doc, error) {
+func (tx *Tx) AsOf(ctx context.Context, c *schema.Collection, id dag.DocID, hlc uint64) (Doc, error) {
 	d, err := tx.Get(c, id)
 	if err != nil {
 		return Doc{}, err
 	}
-	return tx.PastOf(d, hlc)
+	return tx.PastOf(ctx, d, hlc)
 }
 
 // PastOf is AsOf of a document at hand.
-func (tx *Tx) PastOf(d Doc, hlc uint64) (Doc, error) {
+func (tx *Tx) PastOf(ctx context.Context, d Doc, hlc uint64) (Doc, error) {
 	if d.State.Newest() <= hlc {
 		return d, nil
 	}
-	return tx.foldOf(d.Collection, d.ID, func(a *Applied) bool { return a.HLC <= hlc })
+	return tx.foldOf(ctx, d.Collection, d.ID, func(a *Applied) bool { return a.HLC <= hlc })
 }
 
 // At returns the document as its commit cid and the ancestors of cid make it. It is
 // NotFound if the commit is not here, Invalid if it is one of another collection.
 // Its cost follows the length of the history up to there.
-func (tx *Tx) At(c *schema.Collection, cid dag.CID) (Doc, error) {
+func (tx *Tx) At(ctx context.Context, c *schema.Collection, cid dag.CID) (Doc, error) {
 	if tx.done {
 		return Doc{}, errEnded
 	}
@@ -85,20 +90,23 @@ func (tx *Tx) At(c *schema.Collection, cid dag.CID) (Doc, error) {
 	if hs := now.Heads(); len(hs) == 1 && hs[0].Commit == cid {
 		return Doc{at.doc, c, now}, nil // all is its ancestor
 	}
-	ancestors, err := tx.ancestors(at)
+	ancestors, err := tx.ancestors(ctx, at)
 	if err != nil {
 		return Doc{}, err
 	}
-	return tx.foldOf(c, at.doc, func(a *Applied) bool { return ancestors[a.CID] })
+	return tx.foldOf(ctx, c, at.doc, func(a *Applied) bool { return ancestors[a.CID] })
 }
 
 // ancestors returns a commit and all commits below it. The set is what is held of a
 // history, however long: no commit is.
-func (tx *Tx) ancestors(at place) (map[dag.CID]bool, error) {
+func (tx *Tx) ancestors(ctx context.Context, at place) (map[dag.CID]bool, error) {
 	met := map[dag.CID]bool{at.cid: true}
 	for next := []place{at}; len(next) > 0; {
 		at, next = next[len(next)-1], next[:len(next)-1]
 		cm, err := tx.commitAt(at)
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return nil, err
 		}

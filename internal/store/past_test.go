@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -26,7 +27,7 @@ func TestPastIsWhatANodeHadThen(t *testing.T) {
 		then := newNode(t, "then")
 		then.merge("Page", n.pack("Page", Want{Doc: chosen.Doc, Want: []dag.CID{chosen.CID}}))
 		n.view(func(tx *Tx) error {
-			d, err := tx.At(n.coll("Page"), chosen.CID)
+			d, err := tx.At(context.Background(), n.coll("Page"), chosen.CID)
 			if err != nil {
 				return err
 			}
@@ -44,7 +45,7 @@ func TestPastIsWhatANodeHadThen(t *testing.T) {
 		}
 		n.view(func(tx *Tx) error {
 			for _, c := range all {
-				d, err := tx.AsOf(n.coll("Page"), c.Doc, chosen.HLC)
+				d, err := tx.AsOf(context.Background(), n.coll("Page"), c.Doc, chosen.HLC)
 				if errors.Is(err, fault.NotFound) {
 					if hs := instant.heads("Page", c.Doc); len(hs) > 0 {
 						t.Errorf("%s as of %d: got none, want heads %s", c.Doc, chosen.HLC, hs)
@@ -86,7 +87,7 @@ func TestPastWithinATransaction(t *testing.T) {
 			cids = append(cids, a.CID)
 		}
 		for i, want := range []string{"first", "own 0", "own 1", "own 2"} {
-			d, err := tx.At(n.coll("Page"), cids[i])
+			d, err := tx.At(context.Background(), n.coll("Page"), cids[i])
 			if err != nil {
 				return err
 			}
@@ -98,19 +99,39 @@ func TestPastWithinATransaction(t *testing.T) {
 	})
 }
 
+func TestLookBackEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	id := n.create("Page", "title", "a")
+	first := n.heads("Page", id)[0]
+	n.set("Page", id, "title", "b")
+	gone := errors.New("the caller has gone")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(gone)
+	n.view(func(tx *Tx) error {
+		if _, err := tx.At(ctx, n.coll("Page"), first); !errors.Is(err, gone) {
+			t.Errorf("at: got %v", err)
+		}
+		if _, err := tx.AsOf(ctx, n.coll("Page"), id, dag.HLCUpTo(testStart)); !errors.Is(err, gone) {
+			t.Errorf("as of: got %v", err)
+		}
+		return nil
+	})
+}
+
 func TestPastOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
 	id := n.create("Page", "title", "first")
 	cid := n.heads("Page", id)[0]
 	n.view(func(tx *Tx) error {
-		if _, err := tx.At(n.coll("City"), cid); !errors.Is(err, fault.Invalid) {
+		if _, err := tx.At(context.Background(), n.coll("City"), cid); !errors.Is(err, fault.Invalid) {
 			t.Errorf("commit of another collection: got %v, want invalid", err)
 		}
-		if _, err := tx.At(n.coll("Page"), dag.CID{1}); !errors.Is(err, fault.NotFound) {
+		if _, err := tx.At(context.Background(), n.coll("Page"), dag.CID{1}); !errors.Is(err, fault.NotFound) {
 			t.Errorf("unknown commit: got %v, want not found", err)
 		}
-		if _, err := tx.AsOf(n.coll("Page"), id, 1); !errors.Is(err, fault.NotFound) {
+		if _, err := tx.AsOf(context.Background(), n.coll("Page"), id, 1); !errors.Is(err, fault.NotFound) {
 			t.Errorf("before the document: got %v, want not found", err)
 		}
 		return nil
@@ -149,12 +170,12 @@ func BenchmarkPast(b *testing.B) {
 			})
 			b.Run("at", func(b *testing.B) {
 				for b.Loop() {
-					n.view(func(tx *Tx) error { _, err := tx.At(n.coll("User"), mid); return err })
+					n.view(func(tx *Tx) error { _, err := tx.At(context.Background(), n.coll("User"), mid); return err })
 				}
 			})
 			b.Run("asOf", func(b *testing.B) {
 				for b.Loop() {
-					n.view(func(tx *Tx) error { _, err := tx.AsOf(n.coll("User"), id, hlc); return err })
+					n.view(func(tx *Tx) error { _, err := tx.AsOf(context.Background(), n.coll("User"), id, hlc); return err })
 				}
 			})
 		})
