@@ -12,7 +12,6 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/pandodb/pando/internal/store"
-	"github.com/pandodb/pando/internal/value"
 )
 
 // The ways to explain a request, arguments of @explain on a query or a mutation.
@@ -147,8 +146,7 @@ func (p *Plan) explain(ctx context.Context, tx *store.Tx, w io.Writer) error {
 	p.print(pr)
 	out := &writer{to: w}
 	out.text(`{"explain":{"operationNode":`)
-	nodes, _ := nested(pr.lines[1:], 1)
-	out.value(value.OfList(nodes))
+	out.nodes(pr.lines[1:], 1)
 	out.text(`,"text":`)
 	out.string(pr.text())
 	out.text(`}}`)
@@ -166,34 +164,50 @@ type planLine struct {
 	did    *stats // by itself
 }
 
-// nested returns lines as objects: those that are indented below another are in it.
-func nested(lines []planLine, indent int) (nodes []value.Value, rest []planLine) {
-	for len(lines) > 0 && lines[0].indent >= indent {
+// nodes writes lines as objects, those that are indented below another inside of it,
+// and returns the lines that are left.
+func (w *writer) nodes(lines []planLine, indent int) []planLine {
+	w.byte('[')
+	for first := true; len(lines) > 0 && lines[0].indent >= indent; first = false {
+		if !first {
+			w.byte(',')
+		}
 		l := lines[0]
-		m := map[string]value.Value{"step": value.OfString(strings.TrimSuffix(l.text, ":"))}
+		w.text(`{"step":`)
+		w.string(strings.TrimSuffix(l.text, ":"))
 		if l.part != nil {
-			m["node"] = value.OfString(strings.TrimPrefix(fmt.Sprintf("%T", l.part), "*query."))
+			w.text(`,"node":`)
+			w.string(nameOf(l.part))
 		}
 		if l.did != nil {
-			l.did.members(m)
+			w.stats(l.did)
 		}
-		var below []value.Value
-		if below, lines = nested(lines[1:], l.indent+1); len(below) > 0 {
-			m["below"] = value.OfList(below)
+		if lines = lines[1:]; len(lines) > 0 && lines[0].indent > l.indent {
+			w.text(`,"below":`)
+			lines = w.nodes(lines, l.indent+1)
 		}
-		nodes = append(nodes, value.OfMap(m))
+		w.byte('}')
 	}
-	return nodes, lines
+	w.byte(']')
+	return lines
 }
 
-func (s *stats) members(m map[string]value.Value) {
-	m["rows"] = value.OfInt(int64(s.rows))
-	m["scanned"] = value.OfInt(int64(s.read.scanned))
-	m["indexEntries"] = value.OfInt(int64(s.read.entries))
-	m["documents"] = value.OfInt(int64(s.read.fetched))
-	m["microseconds"] = value.OfInt(s.time.Microseconds())
+// nameOf returns the name of a part in the program.
+func nameOf(part any) string { return strings.TrimPrefix(fmt.Sprintf("%T", part), "*query.") }
+
+func (w *writer) stats(s *stats) {
+	for _, m := range []struct {
+		name string
+		n    int
+	}{
+		{"rows", s.rows}, {"scanned", s.read.scanned}, {"indexEntries", s.read.entries},
+		{"documents", s.read.fetched}, {"microseconds", int(s.time.Microseconds())},
+	} {
+		w.text(`,"` + m.name + `":` + strconv.Itoa(m.n))
+	}
 	if s.chose != "" {
-		m["chose"] = value.OfString(s.chose)
+		w.text(`,"chose":`)
+		w.string(s.chose)
 	}
 }
 

@@ -187,7 +187,7 @@ func (p *printer) text() string {
 			b.WriteString(l.did.String())
 		}
 		if p.debug && l.part != nil {
-			fmt.Fprintf(&b, " (%s)", strings.TrimPrefix(fmt.Sprintf("%T", l.part), "*query."))
+			b.WriteString(" (" + nameOf(l.part) + ")")
 		}
 		if i == 0 && p.stats != nil {
 			fmt.Fprintf(&b, " [%s", p.total.time.Round(time.Microsecond))
