@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/pandodb/pando/internal/store"
@@ -65,6 +66,39 @@ func BenchmarkRelationAggregate(b *testing.B) {
 			`{ A { n bs(groupBy: [m]) { m _count(_group: {}) } } }`,
 		} {
 			b.Run(fmt.Sprint(i), func(b *testing.B) { passBench(b, d, tx, parents*children, query) })
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// The nearest vectors among all, and the elements of lists.
+func BenchmarkVectors(b *testing.B) {
+	const n, dims = 5000, 128
+	d := open(b)
+	d.mustAdd(`type V { n: Int v: [Float!] }`)
+	for from := 0; from < n; from += 100 {
+		var in strings.Builder
+		for i := from; i < from+100; i++ {
+			fmt.Fprintf(&in, "{n: %d, v: [", i)
+			for k := range dims {
+				fmt.Fprintf(&in, "%d.%d ", (i*7+k*13)%17, (i+k)%10)
+			}
+			in.WriteString("]}")
+		}
+		d.must(`mutation { create_V(input: [` + in.String() + `]) { __typename } }`)
+	}
+	vector := strings.Repeat("1.5 0.5 ", dims/2)
+	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+		for _, q := range []struct{ name, query string }{
+			{"nearest", `{ V(order: {_alias: {near: DESC}}, limit: 10) { n near: _similarity(v: {vector: [` + vector + `]}) } }`},
+			{"above", `{ V(filter: {_alias: {near: {_gt: 0.95}}}, order: {_alias: {near: DESC}}, limit: 10) { n near: _similarity(v: {vector: [` + vector + `]}) } }`},
+			{"sum", `{ _sum(V: {field: v}) }`},
+			{"elements", `{ V { s: _sum(v: {filter: {_gt: 5}}) } }`},
+		} {
+			b.Run(q.name, func(b *testing.B) { passBench(b, d, tx, n, q.query) })
 		}
 		return nil
 	})
