@@ -166,6 +166,22 @@ func (d Document) Value(f FieldID, k Kind) (v value.Value, ok bool) {
 	return v, false
 }
 
+// Elements appends the elements of the list that Value returns, and false if it is
+// no list. It allocates nothing of its own for registers.
+func (d Document) Elements(list []value.Value, f FieldID, k Kind) ([]value.Value, bool) {
+	if k.Rule() == LWW {
+		payload, ok := d.find(f, k)
+		if !ok {
+			return list, false
+		}
+		_, payload = uvarint(payload)
+		_, payload = uvarint(payload)
+		return value.DecodeElements(list, payload)
+	}
+	v, ok := d.Value(f, k)
+	return append(list, v.List()...), ok && v.Kind() == value.List
+}
+
 // Conflicts returns the live values of a multi-value register other than the one
 // that Value returns, newest stamp first.
 func (d Document) Conflicts(f FieldID, k Kind) []value.Value {

@@ -142,6 +142,7 @@ type picked struct {
 	wanted
 	level *level // what the same documents are asked for beside the aggregate
 	read  reader
+	list  func(*run, *row) ([]value.Value, bool) // instead of read
 }
 
 // streams reports whether rows can be taken in as they pass.
@@ -155,7 +156,7 @@ func (p *picked) slot(fn function) slot {
 	if p.restricted {
 		cond = allOf(idIn(idSet(p.ids), true), cond)
 	}
-	return slot{fn: fn, cond: cond, filter: p.filter, own: p.computed.truth != always, read: p.read, limit: p.limit, offset: p.offset}
+	return slot{fn: fn, cond: cond, filter: p.filter, own: p.computed.truth != always, read: p.read, list: p.list, limit: p.limit, offset: p.offset}
 }
 
 // pick reads the argument of a host whose documents are of g. What aliases and
@@ -181,6 +182,9 @@ func (a *aggregation) pick(host string, g *collection, v value.Value) (*picked, 
 	}
 	if a.fn != fnCount {
 		p.read, err = a.field(p.level, field)
+		if f := g.byName[field]; err == nil && f.isInlineList() {
+			p.list = a.c.elementsReader(g, f)
+		}
 	}
 	return p, err
 }
@@ -221,7 +225,7 @@ func (a *aggregation) field(lv *level, name string) (reader, error) {
 // through adds a host whose rows have to be ordered or grouped first.
 func (a *aggregation) through(p *picked, from operator) {
 	from = p.of(p.level, from)
-	s := slot{fn: a.fn, read: p.read}
+	s := slot{fn: a.fn, read: p.read, list: p.list}
 	a.hosts = append(a.hosts, func(x *run, r *row, into *acc) {
 		err := x.pass(x.rows(from, r), func(r *row) { s.add(x, into, r) })
 		if err != nil {
@@ -341,7 +345,7 @@ func (a *aggregation) ofVersions(v value.Value) {
 // ofList adds an inline list.
 func (a *aggregation) ofList(f *field, v value.Value) error {
 	get := func(name string) value.Value { m, _ := v.Get(name); return m }
-	l := &elements{read: a.c.reader(a.lv.collection, f), fn: a.fn}
+	l := &elements{read: a.c.elementsReader(a.lv.collection, f), fn: a.fn}
 	var err error
 	if l.cond, err = elementsThat(f.Type, get("filter"), 0); err != nil {
 		return fmtUnder("filter", err)
@@ -356,7 +360,7 @@ func (a *aggregation) ofList(f *field, v value.Value) error {
 
 // elements is an inline list whose elements are aggregated.
 type elements struct {
-	read          reader
+	read          func(*run, *row) ([]value.Value, bool)
 	fn            function
 	cond          test
 	order         string // ASC, DESC or "": as they stand
@@ -364,8 +368,7 @@ type elements struct {
 }
 
 func (l *elements) add(x *run, r *row, into *acc) {
-	v := l.read(x, r)
-	list := v.List()
+	list, _ := l.read(x, r)
 	if l.order != "" {
 		list = slices.Clone(list)
 		slices.SortStableFunc(list, func(a, b value.Value) int {

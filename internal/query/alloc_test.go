@@ -43,6 +43,7 @@ func TestConditionsAllocateNothing(t *testing.T) {
 		}
 	}
 	for _, query := range []string{`{ _sum(P: {field: score}) _avg(P: {field: height, filter: {age: {_gt: 3}}}) _min(P: {field: height}) _max(P: {field: age, limit: 900}) }`,
+		`{ _sum(P: {field: score, filter: {_alias: {n: {_gt: 1}}}}) P(limit: 1) { n: _count(tags: {filter: {_ne: "a"}}) } }`,
 		`{ P(groupBy: [active]) { active _count(_group: {}) _sum(_group: {field: score, filter: {city: {_ne: "x"}}}) _min(_group: {field: age, offset: 2}) } }`} {
 		if got := allocs(query); got > scan+n/4 {
 			t.Errorf("%s: %v allocations for %d documents, %v without an aggregate", query, got, n, scan)

@@ -26,6 +26,26 @@ func fieldReader(f *schema.Field) reader {
 	}
 }
 
+// elementsReader returns how the elements of a list are read from a row: they are
+// valid until the next are read. It reports false if there is no list.
+func (c *compiler) elementsReader(g *collection, f *field) func(x *run, r *row) ([]value.Value, bool) {
+	if f.role != roleValue || !f.stored() || f.IsDerived() || g.View != nil {
+		read := c.reader(g, f)
+		return func(x *run, r *row) ([]value.Value, bool) {
+			v := read(x, r)
+			return v.List(), v.Kind() == value.List
+		}
+	}
+	id, kind := f.ID, f.Kind()
+	return func(x *run, r *row) (list []value.Value, ok bool) {
+		if r == nil {
+			return nil, false
+		}
+		x.elements, ok = r.State.Elements(x.elements[:0], id, kind)
+		return x.elements, ok
+	}
+}
+
 // onField compiles a condition on a stored field: the common case, without a call
 // between the cell and the test.
 func onField(f *schema.Field, holds func(value.Value) bool) predicate {

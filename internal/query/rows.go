@@ -10,6 +10,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/value"
 )
 
 // row is one document on its way through the operators of a plan.
@@ -48,11 +49,13 @@ type run struct {
 
 	groups map[*relation]*grouping
 	sums   map[*tally]*tallied
-	accs   []*acc                               // of the aggregates that are being read, within each other
-	reads  int                                  // how many these are
-	only   map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
-	nears  map[*collection]*near                // documents that relations lead to
-	folded map[dag.DocID]*row                   // documents as they were, nil if they were not yet
+	accs   []*acc // of the aggregates that are being read, within each other
+	reads  int    // how many these are
+
+	elements []value.Value                        // of the list that was read last
+	only     map[*relation]map[dag.DocID]struct{} // the documents it is followed from, if known
+	nears    map[*collection]*near                // documents that relations lead to
+	folded   map[dag.DocID]*row                   // documents as they were, nil if they were not yet
 }
 
 // checkEvery is how many rows pass between two looks at the context.

@@ -25,7 +25,7 @@ func (c *compiler) similarity(lv *level, s *selected) (column, error) {
 		if err := c.spend(vector.Len() / 100); err != nil {
 			return column{}, err
 		}
-		read = cosineWith(vector.List(), c.reader(lv.collection, lv.byName[a.Name]))
+		read = cosineWith(vector.List(), c.elementsReader(lv.collection, lv.byName[a.Name]))
 	}
 	if read == nil {
 		return column{}, fault.Invalid.Errorf("_similarity needs a list and a vector: write _similarity(list: {vector: [1, 0]})")
@@ -35,16 +35,15 @@ func (c *compiler) similarity(lv *level, s *selected) (column, error) {
 
 // cosineWith returns what reads the cosine between a list and a vector. It is 0
 // where either has no direction; elements that are null count as 0.
-func cosineWith(vector []value.Value, read reader) reader {
+func cosineWith(vector []value.Value, read func(*run, *row) ([]value.Value, bool)) reader {
 	unit := make([]float64, len(vector))
 	for i, v := range vector {
 		unit[i] = v.Float()
 	}
 	scaleToUnit(unit)
 	return func(x *run, r *row) value.Value {
-		v := read(x, r)
-		list := v.List()
-		if v.IsNull() || x.err != nil {
+		list, ok := read(x, r)
+		if !ok || x.err != nil {
 			return value.OfFloat(0)
 		}
 		if len(list) != len(unit) {

@@ -12,10 +12,11 @@ import (
 type slot struct {
 	fn            function
 	cond          predicate
-	filter        value.Value // of which cond is made
-	own           bool        // of more than filter
-	read          reader      // nil: rows are counted
-	limit, offset int         // in the order in which rows pass
+	filter        value.Value                            // of which cond is made
+	own           bool                                   // of more than filter
+	read          reader                                 // nil: rows are counted
+	list          func(*run, *row) ([]value.Value, bool) // instead of read
+	limit, offset int                                    // in the order in which rows pass
 }
 
 // add takes in a row.
@@ -27,6 +28,13 @@ func (s *slot) add(x *run, a *acc, r *row) {
 		if a.seen++; s.offset < 0 || a.seen <= uint64(s.offset) || s.limit > 0 && a.seen > uint64(s.offset+s.limit) {
 			return
 		}
+	}
+	if s.list != nil {
+		list, _ := s.list(x, r)
+		for i := range list {
+			a.add(s.fn, &list[i])
+		}
+		return
 	}
 	if s.read == nil {
 		a.n++

@@ -114,6 +114,21 @@ func DecodeWhole(b []byte) (v Value, ok bool) {
 	return v, d.err == nil && len(d.b) == 0
 }
 
+// DecodeElements appends the elements of the list that b is the storage form of, and
+// reports whether b is that and nothing else. It spares those who only pass over
+// them a list of their own. The values point into b as that of DecodeBinary does.
+func DecodeElements(list []Value, b []byte) ([]Value, bool) {
+	if len(b) == 0 || b[0] != tagList {
+		return list, false
+	}
+	d := decoder{b: b[1:]}
+	n := d.count(tagList)
+	for i := 0; i < n && d.err == nil; i++ {
+		list = append(list, d.value(MaxNesting-1))
+	}
+	return list, d.err == nil && len(d.b) == 0
+}
+
 // SkipBinary cuts one value in storage form off the front of b without looking
 // into texts and bytes.
 func SkipBinary(b []byte) (rest []byte, err error) {
