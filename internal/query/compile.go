@@ -231,7 +231,7 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 	var from operator = &scan{g, deleted}
 	switch {
 	case g.View != nil:
-		from = c.view(g)
+		from = c.view(g, w.filter)
 	case c.commit != nil:
 		from = c.atCommit(g, c.commit, w)
 	case w.restricted:

@@ -142,6 +142,7 @@ func (p *viewPlan) texts(x *run) iter.Seq2[[]byte, error] {
 			if err == nil {
 				err = in.out.flush()
 			}
+			x.account(in)
 			if !yield(bytes.Clone(text.Bytes()), err) || err != nil {
 				return
 			}

@@ -8,9 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
-	"slices"
-
-	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -198,17 +195,11 @@ func (f *refresh) some(c *compiler, root *selected, docs docSet, rows uint64) er
 
 // only restricts a root field to some documents.
 func (c *compiler) only(root *selected, docs docSet) *selected {
-	const name = "docs" // a view has no variables of its own
 	ids := make([]value.Value, 0, len(docs))
 	for id := range docs {
 		ids = append(ids, value.OfString(id.String()))
 	}
-	c.in.vars = map[string]value.Value{name: value.OfList(ids)}
-	f := *root.Field
-	f.Arguments = append(slices.Clone(f.Arguments), &ast.Argument{
-		Name: "docID", Value: &ast.Value{Kind: ast.Variable, Raw: name}, Position: f.Position,
-	})
-	return &selected{key: root.key, Field: &f, sub: root.sub}
+	return c.with(root, "docID", value.OfList(ids))
 }
 
 // whole computes every row and stores what differs. Rows that belong to documents

@@ -54,9 +54,9 @@ func withoutArguments(args ast.ArgumentDefinitionList) ast.ArgumentDefinitionLis
 	return kept
 }
 
-// view plans the rows of a view. A query that no longer fits what it reads is an
+// view plans the rows of a view, at least those that meet a filter. A query that no longer fits what it reads is an
 // error only for who asks for the view.
-func (c *compiler) view(g *collection) operator {
+func (c *compiler) view(g *collection, filter value.Value) operator {
 	if g.View.Materialized {
 		return &storedScan{g}
 	}
@@ -66,7 +66,7 @@ func (c *compiler) view(g *collection) operator {
 		v.err = fault.TooLarge.Errorf("view %s: more than %d views stand on each other: let it read the collections themselves", g.Name, maxViews)
 		return v
 	}
-	if v.plan, v.err = inner.viewQuery(g.Collection); v.err != nil {
+	if v.plan, v.err = inner.viewQuery(g.Collection, filter); v.err != nil {
 		v.err = fmt.Errorf("view %s: its query does not fit the collections that it reads as they are now: %w", g.Name, v.err)
 	}
 	c.cost = inner.cost
@@ -89,13 +89,14 @@ type viewColumn struct {
 	found bool // the query yields the field
 }
 
-// viewQuery plans the query of a view.
-func (c *compiler) viewQuery(v *schema.Collection) (*viewPlan, error) {
+// viewQuery plans the query of a view, for readers who want only rows that meet a
+// filter.
+func (c *compiler) viewQuery(v *schema.Collection, filter value.Value) (*viewPlan, error) {
 	root, err := c.viewRoot(v.View.Query)
 	if err != nil {
 		return nil, err
 	}
-	return c.viewPlan(v, root)
+	return c.viewPlan(v, c.narrowed(v, root, filter))
 }
 
 func (c *compiler) viewPlan(v *schema.Collection, root *selected) (*viewPlan, error) {
@@ -171,7 +172,7 @@ func notAView(query, reason string) error {
 // is none or yields other types than the view declares; nil if all is well.
 func CheckView(s *Schema, v *schema.Collection) error {
 	c := &compiler{schema: s, views: 1}
-	p, err := c.viewQuery(v)
+	p, err := c.viewQuery(v, value.Value{})
 	if err != nil {
 		return err
 	}
@@ -327,19 +328,25 @@ func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
 			for i := 0; i < len(p.cols) && err == nil; i++ {
 				vals[i], err = p.cols[i].value(in, r, &text)
 			}
+			x.account(in)
 			if !yield(viewRow{doc: docOf(r), vals: vals}, err) || err != nil {
 				return
 			}
 		}
+		x.account(in)
 	}
 }
 
 // inner begins a run of the query of a view inside of another. What it writes goes
-// to text.
+// to text, and what its relations hold is its own.
 func (x *run) inner(text *bytes.Buffer) *run {
-	in := *x // what its relations hold is its own
-	in.groups, in.sums, in.only, in.nears, in.folded, in.out = nil, nil, nil, nil, nil, &writer{to: text}
-	return &in
+	return &run{ctx: x.ctx, tx: x.tx, out: &writer{to: text}, held: x.held, most: x.most, stats: x.stats}
+}
+
+// account takes over what an inner run has read since the last time.
+func (x *run) account(in *run) {
+	x.touched = x.touched.plus(in.touched)
+	in.touched = reads{}
 }
 
 func docOf(r *row) dag.DocID {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"testing"
 
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
@@ -60,4 +61,24 @@ func refreshed(did []Refreshed, err error) string {
 
 func (d *dbase) dropView(name string) error {
 	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error { return d.schemas.DropView(tx, name) })
+}
+
+// What a view reads is counted as its own in an explanation.
+func TestExplainedView(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	d.mustAdd(`type Song { title: String  by: Singer } type Singer { name: String  songs: [Song] }`)
+	if err := d.addView("Song { title by { name } }\nas\ntype V @materialized(if: false) { title: String by: VBy } interface VBy { name: String }"); err != nil {
+		t.Fatal(err)
+	}
+	d.must(`mutation { create_Singer(input: {name: "kim"}) { name } create_Song(input: [{title: "a"}, {title: "b"}]) { title } }`)
+	got := d.must(`query @explain(type: execute) { V(filter: {title: {_eq: "b"}}) { title } }`)
+	for _, want := range []string{`scan Song [2 rows, 2 scanned`, `view V [1 rows`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the explanation lacks %q: %s", want, got)
+		}
+	}
+	if strings.Contains(got, ":-") {
+		t.Errorf("something was read less than never: %s", got)
+	}
 }
