@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -333,4 +334,54 @@ func TestMigrationsCommuteWithMerges(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While versions change under them, writers write and readers read; the indexes are
+// right in the end.
+func TestVersionsChangeUnderLoad(t *testing.T) {
+	t.Parallel()
+	db := node(t, `type User @docID(mode: UNIQUE) { name: String @index  age: Int @index }`)
+	versions := []string{
+		collection(t, db, "User").Version.String(),
+		patch(t, db, `[{"op": "replace", "path": "/User/Fields/age/Kind", "value": "String"}, {"op": "remove", "path": "/User/Fields/name"},
+			{"op": "add", "path": "/User/Fields/first", "value": {"Kind": "String"}},
+			{"op": "add", "path": "/User/Fields/last", "value": {"Kind": "String"}}]`,
+			pando.Migration{Do: "split", From: []string{"name"}, To: []string{"first", "last"}}),
+	}
+	if _, err := db.CreateIndex(t.Context(), "User", pando.Index{Fields: []pando.IndexField{{Name: "last"}}}); err != nil {
+		t.Fatal(err)
+	}
+	requests := []string{
+		`mutation { create_User(input: {name: "Ada Lovelace", age: 36}) { _docID } }`,
+		`mutation { create_User(input: {first: "Ada", last: "Byron", age: "37"}) { _docID } }`,
+		`mutation { update_User(filter: {age: {_eq: 36}}, input: {age: 38}) { _docID } }`,
+		`mutation { update_User(filter: {last: {_eq: "Byron"}}, input: {age: "38", last: "Noel"}) { _docID } }`,
+		`{ User(filter: {name: {_eq: "Ada Lovelace"}}) { age } }`,
+		`{ User(filter: {last: {_eq: "Noel"}}) { first } }`,
+	}
+	const rounds = 30
+	var wg sync.WaitGroup
+	for _, request := range requests {
+		wg.Go(func() {
+			for range rounds {
+				err := db.Exec(t.Context(), pando.Request{Query: request}).Err()
+				if err != nil && !errors.Is(err, pando.ErrInvalid) && !errors.Is(err, pando.ErrConflict) {
+					t.Errorf("%s: %v", request, err) // that the other version is used is no wonder
+				}
+			}
+		})
+	}
+	for i := range rounds {
+		use(t, db, versions[i%2])
+	}
+	wg.Wait()
+	for i, index := range []string{"User_age_ASC", "User_last_ASC"} {
+		use(t, db, versions[i])
+		if err := db.AwaitIndex(t.Context(), "User", index); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Check(t.Context(), func(p pando.Problem) { t.Errorf("version %d: %+v", i+1, p) }); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

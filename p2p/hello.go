@@ -135,8 +135,8 @@ func (n *Node) schema(ctx context.Context, id dag.CollectionID) ([][]byte, error
 // addSchema adds what a peer sent. A definition that cannot be added is refused
 // by itself; the others are not to suffer for it.
 func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) error {
-	if len(n.db.Collections())+len(versions) > maxCollections {
-		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, len(n.db.Collections()), maxCollections)
+	if known := len(n.db.Collections()); known+n.unknown(versions) > maxCollections {
+		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, known, maxCollections)
 	}
 	err := n.replica.AddSchema(ctx, versions)
 	if err == nil {
@@ -148,6 +148,17 @@ func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) e
 		}
 	}
 	return n.noticeCollections()
+}
+
+// unknown counts the collections among the versions that are not here.
+func (n *Node) unknown(versions [][]byte) int {
+	ids := map[dag.CollectionID]bool{}
+	for _, v := range versions {
+		if c, err := schema.Decode(v); err == nil && !n.has(c.ID) {
+			ids[c.ID] = true
+		}
+	}
+	return len(ids)
 }
 
 // checkSchema requires versions to be of the collection that they came for: a
