@@ -139,6 +139,12 @@ func TestStatusSaysWhatHappened(t *testing.T) {
 		{"lenses", "PATCH", "/api/v0/schema", `{"Patch": "[]", "Migration": {"Lenses": [{"Path": "file:///x"}]}}`, 400, "use Rules"},
 		{"no version", "POST", "/api/v0/schema/default", ``, 400, "schema version ID can't be empty"},
 		{"an unknown version", "POST", "/api/v0/schema/default", `bafkreiedz62qn63jfsmxyueux6cl2l5wpef3z5pxtevn7pkjhssjtd6su4`, 404, "is unknown"},
+		{"indexes", "GET", "/api/v0/collections/User/indexes", "", 200, "[]\n"},
+		{"all indexes", "GET", "/api/v0/collections/indexes", "", 200, `{"User":[]}`},
+		{"indexes of nothing", "GET", "/api/v0/collections/Pet/indexes", "", 404, `"code":"NOT_FOUND"`},
+		{"an index without fields", "POST", "/api/v0/collections/User/indexes", `{"Fields":[]}`, 400, "index missing fields"},
+		{"an index with another member", "POST", "/api/v0/collections/User/indexes", `{"Feilds":[]}`, 400, "Feilds"},
+		{"dropping an unknown index", "DELETE", "/api/v0/collections/User/indexes/x", "", 404, "index with name doesn't exists. Name: x"},
 		{"schemas", "GET", "/api/v0/schema?name=User", "", 200, `"Name":"User"`},
 		{"an export", "GET", "/api/v0/export/User", "", 200, `"name":"Ada"}` + "\n"},
 		{"an export of nothing", "GET", "/api/v0/export/Pet", "", 404, `"code":"NOT_FOUND"`},
@@ -474,5 +480,32 @@ func TestAClientWaitsForANodeThatIsStarting(t *testing.T) {
 	}
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// An index is created over HTTP, listed for one collection and for all, and dropped.
+func TestIndexesOverHTTP(t *testing.T) {
+	n := withUsers(t)
+	const path = "/api/v0/collections/User/indexes"
+	status, body := n.send(t, "POST", path+"?wait=true", `{"Name":"","Fields":[{"Name":"age","Descending":true},{"Name":"name"}],"Unique":false}`)
+	want := `{"Name":"User_age_ASC","ID":1,"Fields":[{"Name":"age","Descending":true},{"Name":"name","Descending":false}],"Unique":false,"Ready":true}`
+	if status != 200 || strings.TrimSpace(body) != want {
+		t.Errorf("creating gives %d %s, want %s", status, body, want)
+	}
+	if _, body := n.send(t, "GET", path, ""); strings.TrimSpace(body) != "["+want+"]" {
+		t.Errorf("the list is %s, want %s in it", body, want)
+	}
+	all, err := n.AllIndexes(t.Context())
+	if err != nil || len(all["User"]) != 1 {
+		t.Errorf("all indexes are %v, %v, want one of User", all, err)
+	}
+	if _, err := n.CreateIndex(t.Context(), "User", api.NewIndex{Name: "User_age_ASC", Fields: []api.IndexField{{Name: "age"}}}, false); !errors.Is(err, fault.Exists) {
+		t.Errorf("a second index of that name: %v, want Exists", err)
+	}
+	if err := n.DropIndex(t.Context(), "User", "User_age_ASC"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := n.Indexes(t.Context(), "User"); err != nil || len(left) != 0 {
+		t.Errorf("after the drop there are %v, %v", left, err)
 	}
 }

@@ -149,6 +149,7 @@ var (
 // operations is the whole table, but for the operations that stream.
 var operations = []operation{
 	opAddSchema, opSchemas, opPatchSchema, opActivate, opCollections,
+	opCreateIndex, opIndexes, opAllIndexes, opDropIndex,
 	opAddView, opViews, opDropView, opRefreshViews,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
