@@ -117,8 +117,9 @@ func (tx *Tx) setVersions(m *member, l schema.Lineage, active dag.Digest) error 
 	next.versions = l
 	set := tx.set.replaced(next)
 	for _, x := range m.indexes {
-		// Nobody keeps the entries while its fields are not there.
-		if !slices.ContainsFunc(next.Indexes, func(ix schema.Index) bool { return ix.ID == x.ID }) {
+		// Nobody keeps the entries while its fields are not there, and those of what
+		// readers saw before are none of what they see now.
+		if !slices.ContainsFunc(next.indexes, func(o *secondary) bool { return o.ID == x.ID && bytes.Equal(o.form, x.form) }) {
 			tx.dropped = append(tx.dropped, x)
 		}
 	}
