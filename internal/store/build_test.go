@@ -153,3 +153,37 @@ func TestIndexesOfOlderDirectoriesAreBuilt(t *testing.T) {
 	}
 	wantSound(t, n)
 }
+
+// Under another version the field reads otherwise: entries of what readers saw there
+// do not stay, also if nobody built the index meanwhile.
+func TestAnIndexLosesTheEntriesOfAnotherReading(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	n.addSchema(`type Worker { name: String, age: Int @index(name: "ages") }`)
+	first := n.coll("Worker").Version
+	var second dag.Digest
+	a := n.create("Worker", "name", "a", "age", 40)
+	n.update(func(tx *Tx) error {
+		patch := schema.Patch{Text: []byte(`[{"op": "replace", "path": "/Worker/Fields/age/Kind", "value": "String"}]`)}
+		made, err := patch.Apply(tx.Collections())
+		if err != nil {
+			return err
+		}
+		second = made[0].Version
+		return tx.AddVersions(made)
+	})
+	if err := n.BuildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.update(func(tx *Tx) error { return tx.Activate(second) })
+	b := n.create("Worker", "name", "b", "age", "7")
+	n.update(func(tx *Tx) error { return tx.Activate(first) })
+	n.reopen()
+	if err := n.BuildIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, n)
+	if got, want := n.entries("Worker", "ages", IndexRange{}, false, map[dag.DocID]string{a: "a", b: "b"}), "7 b; 40 a"; got != want {
+		t.Errorf("ages are %s, want %s", got, want)
+	}
+}
