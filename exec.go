@@ -16,6 +16,7 @@ type Request struct {
 	Query         string
 	Variables     json.RawMessage // a JSON object; may be empty
 	OperationName string          // which operation, if the text has several
+	Explain       string          // simple, execute or debug: answer with the plan, as @explain does
 	ReadOnly      bool            // refuse mutations
 }
 
@@ -102,7 +103,7 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 }
 
 func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {
-	p, err := query.Compile(db.schemas.Of(set), query.Request{Query: r.Query, Variables: r.Variables, OperationName: r.OperationName})
+	p, err := query.Compile(db.schemas.Of(set), query.Request{Query: r.Query, Variables: r.Variables, OperationName: r.OperationName, Explain: r.Explain})
 	if err != nil {
 		return nil, err
 	}

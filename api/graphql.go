@@ -17,6 +17,7 @@ type Request struct {
 	Query         string          `json:"query"`
 	Variables     json.RawMessage `json:"variables,omitempty"` // an object, or nothing
 	OperationName string          `json:"operationName,omitempty"`
+	Explain       string          `json:"explain,omitempty"` // simple, execute or debug
 }
 
 // Response is the answer to a GraphQL request that was carried out, wholly or not.
@@ -90,7 +91,7 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 		s.refuseGraphQL(w, r, err)
 		return nil
 	}
-	in := pando.Request{Query: req.Query, Variables: req.Variables, OperationName: req.OperationName, ReadOnly: readOnly}
+	in := pando.Request{Query: req.Query, Variables: req.Variables, OperationName: req.OperationName, Explain: req.Explain, ReadOnly: readOnly}
 	if s.db.Streams(in) {
 		return func() { s.streamEvents(w, r, in) }
 	}

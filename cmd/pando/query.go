@@ -12,7 +12,7 @@ import (
 )
 
 func (c *command) queryCommand() *cobra.Command {
-	var file, variables, operation, after string
+	var file, variables, operation, after, explain string
 	cmd := &cobra.Command{
 		Use:   "query [flags] 'GRAPHQL'",
 		Short: "Run a GraphQL query, mutation or subscription",
@@ -40,12 +40,15 @@ func (c *command) queryCommand() *cobra.Command {
 					return err
 				}
 			}
-			req := api.Request{Query: text, OperationName: operation}
+			req := api.Request{Query: text, OperationName: operation, Explain: explain}
 			if variables != "" {
 				if !isObject(variables) {
 					return fault.Invalid.Errorf("--variables: want a JSON object, such as {\"name\": \"Ada\"}")
 				}
 				req.Variables = json.RawMessage(variables)
+			}
+			if explain != "" {
+				return c.explain(cmd, req)
 			}
 			return c.query(cmd, req, pando.Cursor(after))
 		},
@@ -54,8 +57,31 @@ func (c *command) queryCommand() *cobra.Command {
 	f.StringVarP(&file, "file", "f", "", "file with the query, - for standard input")
 	f.StringVarP(&variables, "variables", "v", "", "variables, as a JSON object")
 	f.StringVarP(&operation, "operation", "o", "", "name of the operation to run, if the text has several")
+	f.StringVar(&explain, "explain", "", "show the plan instead: simple, debug, or execute, which runs the request, too")
+	f.Lookup("explain").NoOptDefVal = "simple"
 	f.StringVar(&after, "after", "", "cursor at which a subscription ended, to go on behind it")
 	return cmd
+}
+
+// explain prints the plan of a request.
+func (c *command) explain(cmd *cobra.Command, req api.Request) error {
+	node, err := c.client()
+	if err != nil {
+		return err
+	}
+	resp, err := node.Query(cmd.Context(), req)
+	if err != nil {
+		return err
+	}
+	if len(resp.Errors) > 0 {
+		return resp.Errors[0].Err()
+	}
+	var data struct{ Explain struct{ Text string } }
+	if err := json.Unmarshal(resp.Data, &data); err != nil {
+		return fmt.Errorf("answer of the node: %w", err)
+	}
+	_, err = fmt.Fprint(c.out, data.Explain.Text)
+	return err
 }
 
 func isObject(text string) bool {

@@ -35,23 +35,35 @@ func explainTypes() (*ast.Definition, *ast.DirectiveDefinition) {
 	}
 }
 
-// explained returns how an operation is to be explained, "" if it is not.
-func (c *compiler) explained(op *ast.OperationDefinition) (string, error) {
+// explained returns how an operation is to be explained, "" if it is not. The
+// request says so, or the operation by a directive.
+func (c *compiler) explained(op *ast.OperationDefinition, request string) (string, error) {
+	switch request {
+	case explainSimple, explainExecute, explainDebug:
+		if op.Operation == ast.Subscription {
+			return "", wrongf(op.Position, "a subscription has no plan to explain: explain the query")
+		}
+		return request, nil
+	case "":
+	default:
+		return "", wrongf(nil, "explain: %.20q is none of %s, %s, %s", request, explainSimple, explainExecute, explainDebug)
+	}
 	d := op.Directives.ForName("explain")
 	if d == nil {
 		return "", nil
 	}
-	how := explainSimple
-	if a := d.Arguments.ForName("type"); a != nil && c.in.given(a.Value) {
-		v, err := c.in.literal(named("ExplainType"), a.Value)
-		if err != nil {
-			return "", wrong(a.Position, fmt.Errorf("argument type: %w", err))
-		}
-		if !v.IsNull() {
-			how = v.Text()
-		}
+	a := d.Arguments.ForName("type")
+	if a == nil || !c.in.given(a.Value) {
+		return explainSimple, nil
 	}
-	return how, nil
+	v, err := c.in.literal(named("ExplainType"), a.Value)
+	if err != nil {
+		return "", wrong(a.Position, fmt.Errorf("argument type: %w", err))
+	}
+	if v.IsNull() {
+		return explainSimple, nil
+	}
+	return v.Text(), nil
 }
 
 // stats is what a part of a plan did in a run.

@@ -28,6 +28,7 @@ type Request struct {
 	Query         string
 	Variables     json.RawMessage // a JSON object; may be empty
 	OperationName string
+	Explain       string // simple, execute or debug: answer with the plan, as @explain(type: …) does
 }
 
 // Plan is a checked request: what to read and write, and in which order. It is
@@ -52,7 +53,7 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	constant := len(d.ast.Operations) == 1 && len(op.VariableDefinitions) == 0
+	constant := len(d.ast.Operations) == 1 && len(op.VariableDefinitions) == 0 && req.Explain == ""
 	if constant {
 		if p := d.plan.Load(); p != nil {
 			_, err := given(req.Variables) // none is asked for, yet they must be some
@@ -65,12 +66,15 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	}
 	c := &compiler{schema: s, in: in}
 	p := &Plan{kind: op.Operation, held: s.limits.Held}
+	if p.how, err = c.explained(op, req.Explain); err != nil {
+		return nil, err
+	}
 	if op.Operation == ast.Subscription {
 		p.told, err = c.subscription(op)
-	} else if p.how, err = c.explained(op); err == nil {
+	} else {
 		p.roots, err = c.roots(op)
 	}
-	if err == nil && op.Operation == ast.Query {
+	if err == nil && op.Operation == ast.Query && p.how == "" {
 		var live bool
 		if live, err = c.isLive(op); live {
 			p.live, err = c.live(op)
