@@ -58,3 +58,43 @@ func TestRestoreMakesADirectoryOrNone(t *testing.T) {
 		}
 	}
 }
+
+// What a node made of its schema is restored with it: versions and which of them is
+// used, indexes, views.
+func TestRestoreKeepsWhatTheNodeMadeOfItsSchema(t *testing.T) {
+	t.Parallel()
+	db := library(t, pando.Identity{})
+	must(t, db, `mutation { create_Author(input: [{name: "Ann", age: 7}, {name: "Bob", age: 9}]) { _docID } }`)
+	old := collection(t, db, "Author").Version.String()
+	patch(t, db, `[{"op": "add", "path": "/Author/Fields/-", "value": {"Name": "phone", "Kind": "String"}}]`)
+	must(t, db, `mutation { update_Author(filter: {name: {_eq: "Ann"}}, input: {phone: "123"}) { _docID } }`)
+	if _, err := db.CreateIndex(t.Context(), "Author", pando.Index{Name: "by_age", Fields: []pando.IndexField{{Name: "age"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.AddView(t.Context(), pando.ViewSource{Query: `Author { name phone }`, SDL: `type Phones @materialized(if: false) { name: String phone: String }`}); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if _, err := db.Save(t.Context(), &archive); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := pando.Restore(t.Context(), &archive, dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	again, err := pando.Open(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	expect(t, again, `{ Phones(order: {name: ASC}) { name phone } }`, must(t, db, `{ Phones(order: {name: ASC}) { name phone } }`))
+	if err := again.AwaitIndex(t.Context(), "Author", "by_age"); err != nil {
+		t.Error(err)
+	}
+	expect(t, again, `{ Author(filter: {age: {_gt: 8}}) { name } }`, `{"Author":[{"name":"Bob"}]}`)
+	use(t, again, old)
+	expect(t, again, `{ Author(filter: {age: {_lt: 8}}) { name } }`, `{"Author":[{"name":"Ann"}]}`)
+	if err := again.Check(t.Context(), func(p pando.Problem) { t.Errorf("check: %s", p) }); err != nil {
+		t.Error(err)
+	}
+}

@@ -32,9 +32,8 @@ const (
 
 	// partSize is when a part of commits is full: little enough to be held.
 	partSize = 256 << 10
-	// maxPart bounds a part that is read: the longest entry of the schema, several
-	// times.
-	maxPart = 16 << 20
+	// maxPart bounds a part: the longest entry, a WASM module, several times.
+	maxPart = 64 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -186,6 +185,9 @@ func treeRoot(r reader, n short) (documents uint64, root [32]byte, err error) {
 }
 
 func (a *archiver) part(kind byte, payload []byte) error {
+	if len(payload) > maxPart {
+		return fault.TooLarge.Errorf("archive: an entry of %d bytes, at most %d can be", len(payload), maxPart)
+	}
 	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload)))
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, payload)
 	for _, b := range [][]byte{head, payload, binary.BigEndian.AppendUint32(nil, crc)} {

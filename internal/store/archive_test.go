@@ -214,6 +214,9 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 	refused("more", "something follows the end", append(slices.Clone(archive), 0))
 
 	parts := partsOf(t, archive)
+	if !bytes.Equal(sealed(parts), archive) {
+		t.Fatal("the parts of an archive do not make it again")
+	}
 	without := func(i int) []byte { return sealed(slices.Delete(slices.Clone(parts), i, i+1)) }
 	commits := slices.IndexFunc(parts, func(p []byte) bool { return p[0] == partCommits })
 	refused("without commits", "are not those that the archive was made of", without(commits))
