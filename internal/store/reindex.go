@@ -25,7 +25,26 @@ type IndexEntry struct {
 // transaction sees. One that was dropped since, or is another now, is not ready.
 func (tx *Tx) IndexReady(c *schema.Collection, ix *schema.Index) bool {
 	x := tx.secondary(c, ix)
-	return x != nil && x.ready
+	return x != nil && tx.readable(x) == nil
+}
+
+// readable gives Unavailable unless the index has entries of every document.
+func (tx *Tx) readable(x *secondary) error {
+	if !x.ready {
+		return fault.Unavailable.Errorf("index %s is not built", x.Name)
+	}
+	if x.several < 0 {
+		return nil
+	}
+	lo := append(x.prefix[:secondaryPrefix:secondaryPrefix], tooLarge)
+	for e, err := range tx.kv.Scan(lo, after(lo)) {
+		if err != nil {
+			return err
+		}
+		_, doc := x.parts(e.Key)
+		return fault.Unavailable.Errorf("index %s is not used: document %s would have too many entries in it", x.Name, doc)
+	}
+	return nil
 }
 
 // secondary returns the index as the transaction sees it, nil if it does not.
@@ -52,8 +71,12 @@ func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, revers
 		case tx.done:
 			yield(IndexEntry{}, errEnded)
 			return
-		case x == nil || !x.ready:
-			yield(IndexEntry{}, fault.Unavailable.Errorf("index %s of collection %s is not built", ix.Name, c.Name))
+		case x == nil:
+			yield(IndexEntry{}, fault.Unavailable.Errorf("index %s of collection %s is not there any more", ix.Name, c.Name))
+			return
+		}
+		if err := tx.readable(x); err != nil {
+			yield(IndexEntry{}, err)
 			return
 		}
 		n, err := tx.short(c)
@@ -87,7 +110,7 @@ func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, revers
 func (x *secondary) bounds(r IndexRange) (lo, hi []byte) {
 	lo = append(x.prefix[:secondaryPrefix:secondaryPrefix], r.Lo...)
 	if len(r.Lo) == 0 {
-		lo = append(lo, 0) // behind the entry of the index itself
+		lo = append(lo, tooLarge+1) // behind the entries that are none of columns
 	}
 	if r.Hi == nil {
 		return lo, after(x.prefix)

@@ -23,6 +23,16 @@ import (
 //
 // The entry without columns and document says how far the index is built.
 
+// A document may have as many entries as there are leaves, each with the whole path
+// and all other columns: some kilobytes could make gigabytes. Beyond maxGrowth times
+// its size (an integer in a list takes 25 times its own) it has one entry instead, of
+// the byte tooLarge before the docID, and while there is one nobody reads the index.
+const (
+	maxGrowth  = 64
+	minEntries = 4 << 10
+	tooLarge   = 0x00 // less than the first byte of any column
+)
+
 // secondaryPrefix is what the key of each entry of an index starts with.
 const secondaryPrefix = 1 + 4 + 4
 
@@ -83,7 +93,11 @@ func (x *secondary) entries(id dag.DocID, d crdt.Document) [][]byte {
 	tail = append(tail, id[:]...)
 	var keys [][]byte
 	col := &x.columns[x.several]
+	room := minEntries + maxGrowth*len(d.Bytes())
 	for leaf := range leaves(col.field, d) {
+		if room -= head + len(leaf.path) + len(tail); room < 0 {
+			return [][]byte{append(append(x.prefix[:secondaryPrefix:secondaryPrefix], tooLarge), id[:]...)}
+		}
 		key := append(b[:head:head], leaf.path...)
 		key = appendColumn(key, leaf.Value, col.descending)
 		keys = append(keys, append(key, tail...))
@@ -116,7 +130,8 @@ type leaf struct {
 	value.Value
 }
 
-// leaves yields the elements of a list or the leaves of JSON, nothing for null.
+// leaves yields the elements of a list or the leaves of JSON, nothing for null. The
+// path is valid until the next step.
 func leaves(f *schema.Field, d crdt.Document) func(yield func(leaf) bool) {
 	return func(yield func(leaf) bool) {
 		v := f.Value(d)
@@ -129,29 +144,39 @@ func leaves(f *schema.Field, d crdt.Document) func(yield func(leaf) bool) {
 				}
 			}
 		default:
-			eachLeaf(nil, v, yield)
+			w := leafWalk{yield: yield}
+			w.value(v)
 		}
 	}
 }
 
-func eachLeaf(path []byte, v value.Value, yield func(leaf) bool) bool {
+// leafWalk goes through JSON. All paths share one buffer.
+type leafWalk struct {
+	path  []byte
+	yield func(leaf) bool
+}
+
+func (w *leafWalk) value(v value.Value) bool {
 	switch v.Kind() {
 	case value.List:
 		for _, e := range v.List() {
-			if !eachLeaf(path, e, yield) {
+			if !w.value(e) {
 				return false
 			}
 		}
 		return true
 	case value.Map:
+		up := len(w.path)
 		for key, e := range v.Members() {
-			if !eachLeaf(appendStep(path[:len(path):len(path)], key), e, yield) {
+			w.path = appendStep(w.path[:up], key)
+			if !w.value(e) {
 				return false
 			}
 		}
+		w.path = w.path[:up]
 		return true
 	}
-	return yield(leaf{path, v})
+	return w.yield(leaf{w.path, v})
 }
 
 // pathStep begins each step of a path: less than the first byte of any value.

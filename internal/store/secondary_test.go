@@ -240,3 +240,44 @@ func TestPathsOfJSON(t *testing.T) {
 		}
 	}
 }
+
+// A document of which an index would hold far more than the document itself is
+// written all the same; nobody reads the index until it is gone.
+func TestDocumentsTooLargeForAnIndex(t *testing.T) {
+	t.Parallel()
+	n, names := newShops(t)
+	long := strings.Repeat("x", 20<<10)
+	leaves := strings.TrimSuffix(strings.Repeat("0,1,", 2000), ",")
+	v, err := value.ParseJSON([]byte(`{"` + long + `": [` + leaves + `]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id dag.DocID
+	n.update(func(tx *Tx) error {
+		deltas, err := n.coll("Shop").Create(append(fields("city", "riga"), schema.Input{Name: "info", Val: v}))
+		if err != nil {
+			return err
+		}
+		d, err := tx.Create(n.coll("Shop"), deltas)
+		id = d.ID
+		return err
+	})
+	wantReady := func(index string, want bool) {
+		t.Helper()
+		n.view(func(tx *Tx) error {
+			if got := tx.IndexReady(n.coll("Shop"), n.index("Shop", index)); got != want {
+				t.Errorf("%s is ready: %v, want %v", index, got, want)
+			}
+			return nil
+		})
+	}
+	wantReady("info", false)
+	wantReady("Shop_city_ASC", true)
+	wantSound(t, n)
+	n.update(func(tx *Tx) error { _, err := tx.Delete(n.coll("Shop"), id); return err })
+	wantReady("info", true)
+	if got, want := n.entries("Shop", "info", IndexRange{}, false, names), `1 a; 2.5 c; 7 c; null a; true a; "z" a; "z" d`; sorted(got) != sorted(want) {
+		t.Errorf("the index has %s, want %s", got, want)
+	}
+	wantSound(t, n)
+}
