@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/query"
@@ -80,16 +81,15 @@ func failedResult(err error) *Result {
 // Exec runs a GraphQL request in a transaction of its own: a query on a snapshot,
 // a mutation all or none, durable on return.
 func (db *DB) Exec(ctx context.Context, r Request) *Result {
-	p, err := db.compile(db.store.Schema(), r)
+	set := db.store.Schema()
+	p, err := db.compile(set, r)
 	if err != nil {
 		return failedResult(err)
 	}
 	var out bytes.Buffer
 	run := func(tx *store.Tx) error {
-		// The schema may have grown since; a plan for the old one stays right,
-		// because collections only ever gain.
 		out.Reset()
-		return p.Run(ctx, tx, &out)
+		return db.run(ctx, tx, r, p, set, &out)
 	}
 	if p.ReadOnly() {
 		err = db.store.View(ctx, run)
@@ -100,6 +100,18 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 		return failedResult(err)
 	}
 	return &Result{Data: out.Bytes()}
+}
+
+// run runs a plan that was made for a set of collections. If the transaction sees
+// another one, where another version of a collection may be used, it is made again.
+func (db *DB) run(ctx context.Context, tx *store.Tx, r Request, p *query.Plan, set *store.Set, out io.Writer) error {
+	if now := tx.Set(); now != set {
+		var err error
+		if p, err = db.compile(now, r); err != nil {
+			return err
+		}
+	}
+	return p.Run(ctx, tx, out)
 }
 
 func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {

@@ -20,14 +20,15 @@ const streamAhead = 1 << 20
 //
 // A mutation is answered whole, once it is durable.
 func (db *DB) Stream(ctx context.Context, r Request, w io.Writer) *Result {
-	p, err := db.compile(db.store.Schema(), r)
+	set := db.store.Schema()
+	p, err := db.compile(set, r)
 	if err != nil {
 		return failedResult(err)
 	}
 	out := &ahead{to: w}
 	run := func(tx *store.Tx) error {
 		out.restart()
-		return p.Run(ctx, tx, out)
+		return db.run(ctx, tx, r, p, set, out)
 	}
 	if p.ReadOnly() {
 		err = db.store.View(ctx, run)

@@ -54,9 +54,15 @@ func (tx *Tx) secondary(c *schema.Collection, ix *schema.Index) *secondary {
 		return nil
 	}
 	for _, x := range m.indexes {
-		if x.ID == ix.ID && slices.Equal(x.Fields, ix.Fields) {
-			return x
+		if x.ID != ix.ID || !slices.Equal(x.Fields, ix.Fields) {
+			continue
 		}
+		if c != m.Collection { // another version may show something else under the same names
+			if y := newSecondary(c, m.short, *ix); y == nil || !bytes.Equal(x.form, y.form) {
+				return nil
+			}
+		}
+		return x
 	}
 	return nil
 }
