@@ -18,6 +18,12 @@ const (
 	maxFew = 1_000
 	// fewBytes ends that sooner, for large ones.
 	fewBytes = 4 << 20
+	// firstLookUps is of how many documents the relation is looked up before it is
+	// guessed what the others will cost.
+	firstLookUps = 8
+	// passBytes is how much a pass over the other side may hold, if it can be avoided:
+	// answers of any size stream in little memory.
+	passBytes = 64 << 20
 )
 
 // gathered takes rows in, some at a time, finds what relations lead to from them,
@@ -171,15 +177,20 @@ func (x *run) lookUp(to *relation, ids []dag.DocID) bool {
 		g = &grouping{rows: map[dag.DocID][]*row{}}
 		x.keep(to, g)
 	}
-	for some := 8; len(ids) > 0; some = min(2*some, maxFew) {
-		if g.cost > x.passCost(to, g) {
+	before := g.cost
+	for done, n := 0, 0; done < len(ids); done += n {
+		// What is still to be looked up will cost as much each as what was.
+		cost := g.cost
+		if done > 0 {
+			cost = before + (g.cost-before)/done*len(ids)
+		}
+		if cost > x.passCost(to, g) {
 			return false
 		}
-		n := min(some, len(ids))
-		if x.err = x.lookUpSome(to, g, ids[:n]); x.err != nil {
+		n = min(max(done, firstLookUps), len(ids)-done)
+		if x.err = x.lookUpSome(to, g, ids[done:done+n]); x.err != nil {
 			return false
 		}
-		ids = ids[n:]
 	}
 	return true
 }
@@ -198,7 +209,7 @@ func (x *run) passCost(to *relation, g *grouping) int {
 	if g.fetched > 0 {
 		each = float64(g.size) / float64(g.fetched)
 	}
-	if each*float64(n) > float64(x.most-x.held)/2 {
+	if each*float64(n) > float64(min(passBytes, (x.most-x.held)/2)) {
 		return math.MaxInt
 	}
 	return int(n)*(costRow+hold) + firstSteps*costSeek

@@ -171,3 +171,25 @@ func TestManyParentsAreFollowedInParts(t *testing.T) {
 		d.sameBothWays(t, q, d.must(q))
 	}
 }
+
+// What is held of relations does not grow with the number of documents that they are
+// followed from.
+func TestFollowingRelationsHoldsLittle(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int bs: [B] } type B { n: Int m: Int a: A }`)
+	for i := range 3 {
+		familyFrom(d, 1000*i, 1000, 4)
+	}
+	want := d.must(`{ A { n bs { m a { n } } } B { m a { n } } }`)
+	narrow := NewSchema(d.store.Schema().Collections(), nil, Limits{Held: 2 << 20})
+	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+		got, err := d.in(tx, narrow, Request{Query: `{ A { n bs { m a { n } } } B { m a { n } } }`})
+		if err == nil && got != want {
+			t.Error("the answer differs when little may be held")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
