@@ -62,6 +62,7 @@ func (c *Collection) WithoutIndex(name string) (*Collection, error) {
 		return nil, fault.Invalid.Errorf("index %s belongs to the relation %s, which is followed by it: it stays", name, c.Indexes[i].Fields[0].Name)
 	}
 	next := *c
+	next.lastIndex = max(c.lastIndex, c.Indexes[i].ID)
 	next.Indexes = slices.Delete(slices.Clone(c.Indexes), i, i+1)
 	return &next, nil
 }
