@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -94,9 +95,17 @@ func (x *run) asOf(r *row, at *instant) (*row, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, x.explained(err)
 	}
 	return &row{Doc: d}, nil
+}
+
+// explained gives an error that came of a caller who has gone its kind.
+func (x *run) explained(err error) error {
+	if x.ctx.Err() != nil {
+		return fault.Unavailable.Errorf("the request was cancelled: %w", context.Cause(x.ctx))
+	}
+	return err
 }
 
 // oneAsOf is asOf of a document that a relation leads to. As it may lead there from
@@ -144,7 +153,7 @@ func (a *atCommit) rows(x *run, _ *row) iter.Seq2[*row, error] {
 			err = fault.Invalid.Errorf("cid does not belong to document: %s is of document %s", a.cid, d.ID)
 		}
 		if err != nil {
-			yield(nil, err)
+			yield(nil, x.explained(err))
 			return
 		}
 		if !d.Deleted() || a.deleted {
