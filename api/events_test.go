@@ -382,3 +382,30 @@ func TestClientFollows(t *testing.T) {
 		t.Errorf("got %s, %v", got, err)
 	}
 }
+
+func TestLiveQueryIsServedAsEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		const request = `{"query": "query @live { User(filter: {name: {_in: [\"ada\", \"bo\"]}}, order: {name: ASC}) { name } }"}`
+		e := w.stream(t, "POST", "/api/v0/graphql", request)
+		e.next()
+		if got := e.next(); got[1] != `data: {"data":{"User":[]},"revision":1}` {
+			t.Errorf("first event %q", got)
+		}
+		k := w.socket(t)
+		k.send(`{"id":"1","type":"subscribe","payload":` + request + `}`)
+		k.hears(`{"type":"next","id":"1","payload":{"data":{"User":[]},"revision":1}}`)
+		createUser(t, s.db, "bo")
+		const patch = `{"patch":[{"op":"add","path":"/User/0","value":{"name":"bo"}}],"revision":2}`
+		k.hears(`{"type":"next","id":"1","payload":` + patch + `}`)
+		got := e.next()
+		if got[1] != "data: "+patch {
+			t.Errorf("second event %q", got)
+		}
+		createUser(t, s.db, "cy")
+		again := w.stream(t, "POST", "/api/v0/graphql", request, "Last-Event-ID", strings.TrimPrefix(got[0], "id: "))
+		again.next()
+		if got := again.next(); got[1] != `data: {"data":{"User":[{"name":"bo"}]},"revision":1}` {
+			t.Errorf("after coming back: %q", got)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -79,18 +80,49 @@ func (c *compiler) live(op *ast.OperationDefinition) (*liveQuery, error) {
 }
 
 func (c *compiler) liveAnew(op *ast.OperationDefinition, fields []*selected) (l *liveQuery, err error) {
-	l = &liveQuery{reads: c.everything()}
+	l = &liveQuery{reads: c.reached(fields)}
 	marking := &compiler{schema: c.schema, in: c.in, marks: true}
 	l.anew, err = marking.roots(op)
 	return l, err
 }
 
-// everything is the interest in all collections.
-func (c *compiler) everything() (all []Interest) {
-	for _, g := range c.schema.collections {
-		all = append(all, Interest{Collection: g.Collection})
+// reached is the interest in the collections that root fields name, and in all to which
+// relations lead from these: whether they are followed does not matter, so that nothing
+// is missed. What is not known to name collections may read all.
+func (c *compiler) reached(fields []*selected) (list []Interest) {
+	var from []string
+	for _, f := range fields {
+		name := canonical(f.Definition)
+		switch {
+		case c.schema.collections[f.Name] != nil:
+			from = append(from, f.Name)
+		case name == "_count" || functionOf(name) != nil:
+			for _, a := range f.Arguments {
+				from = append(from, a.Name)
+			}
+		case name != "__typename":
+			from = slices.Collect(maps.Keys(c.schema.collections))
+		}
 	}
-	return all
+	met := map[string]bool{}
+	for len(from) > 0 {
+		g := c.schema.collections[from[0]]
+		from = from[1:]
+		if g == nil || met[g.Name] {
+			continue
+		}
+		met[g.Name] = true
+		if g.View != nil { // its query may read any
+			from = slices.Collect(maps.Keys(c.schema.collections))
+		}
+		list = append(list, Interest{Collection: g.Collection})
+		for _, f := range g.fields {
+			if f.role == roleOne || f.role == roleMany {
+				from = append(from, f.Target)
+			}
+		}
+	}
+	return list
 }
 
 // plainArguments are the arguments of a list that can be kept.

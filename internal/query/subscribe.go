@@ -37,6 +37,9 @@ func (c *compiler) subscription(op *ast.OperationDefinition) (*subscription, err
 	}
 	f := fields[0]
 	g := c.schema.collections[f.Name]
+	if g != nil && g.View != nil {
+		return nil, at(f, wrongf(f.Position, "%s is a view, whose rows change only with other documents: use a live query, query @live { … }", g.Name))
+	}
 	if g == nil {
 		return nil, at(f, wrongf(f.Position, "there is no subscription to %s: name a collection", f.Name))
 	}
