@@ -287,6 +287,10 @@ func drawWindow(t *rapid.T) string {
 func drawRead(t *rapid.T, ids map[string][]string) Request {
 	typ := rapid.SampledFrom([]string{"T", "T", "T", "U", "V"}).Draw(t, "type")
 	filter, inner := drawWhere(t, typ, 2, ids), drawWhere(t, "U", 1, ids)
+	if typ == "T" && rapid.Bool().Draw(t, "plain") { // one condition, which is the most that an index sees
+		f := rapid.SampledFrom([]string{"i", "f", "g", "s", "b", "d", "x"}).Draw(t, "field")
+		filter = fmt.Sprintf("{%q:%s}", f, drawConditions(t, f))
+	}
 	if rapid.IntRange(0, 5).Draw(t, "count") == 0 {
 		return Request{Query: fmt.Sprintf(`query ($f: %[1]sFilterArg) { _count(%[1]s: {filter: $f}) }`, typ), Variables: []byte(`{"f":` + filter + `}`)}
 	}
@@ -326,7 +330,7 @@ func TestIndexesChangeNoAnswer(t *testing.T) {
 					}
 				}
 			}
-			for range 12 {
+			for range 30 {
 				q := drawRead(rt, ids)
 				if _, err := Compile(plain, q); err != nil {
 					continue // conditions on JSON are not all sound
