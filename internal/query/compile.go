@@ -26,6 +26,7 @@ type compiler struct {
 	over    map[followed]*overRelation
 	commit  *dag.CID // at which the root field under way looks
 	views   int      // that the plan is within
+	text    string   // of the request; empty if it is not known
 }
 
 // node is a part of a plan that people may want to see.

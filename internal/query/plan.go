@@ -64,7 +64,7 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{schema: s, in: in}
+	c := &compiler{schema: s, in: in, text: req.Query}
 	p := &Plan{kind: op.Operation, held: s.limits.Held}
 	if p.how, err = c.explained(op, req.Explain); err != nil {
 		return nil, err

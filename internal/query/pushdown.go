@@ -2,6 +2,7 @@ package query
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -136,4 +137,49 @@ func together(all []value.Value) value.Value {
 		return all[0]
 	}
 	return only("_and", value.OfList(all))
+}
+
+// mentions returns what the request names: a field that is not among it is not
+// asked for, wherever it might be. It is nil if the request is not known.
+func (c *compiler) mentions() map[string]bool {
+	if c.text == "" {
+		return nil
+	}
+	names := map[string]bool{}
+	word := func(r rune) bool {
+		return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	for name := range strings.FieldsFuncSeq(c.text, func(r rune) bool { return !word(r) }) {
+		names[name] = true
+	}
+	for _, v := range c.in.vars {
+		mention(names, v)
+	}
+	return names
+}
+
+// mention adds the names in a variable: keys of objects, and texts, as of enums.
+func mention(names map[string]bool, v value.Value) {
+	switch v.Kind() {
+	case value.String:
+		names[v.Text()] = true
+	case value.List:
+		for _, e := range v.List() {
+			mention(names, e)
+		}
+	case value.Map:
+		for key, e := range v.Members() {
+			names[key] = true
+			mention(names, e)
+		}
+	}
+}
+
+// leaveOut spares the columns that nobody asks for.
+func (p *viewPlan) leaveOut(mentioned map[string]bool) {
+	for i := range p.cols {
+		if mentioned != nil && !mentioned[p.cols[i].to.Name] {
+			p.cols[i].found = false
+		}
+	}
 }

@@ -61,13 +61,16 @@ func (c *compiler) view(g *collection, filter value.Value) operator {
 		return &storedScan{g}
 	}
 	v := &viewScan{of: g}
-	inner := &compiler{schema: c.schema, cost: c.cost, views: c.views + 1}
+	inner := &compiler{schema: c.schema, cost: c.cost, views: c.views + 1, text: g.View.Query}
 	if inner.views > maxViews {
 		v.err = fault.TooLarge.Errorf("view %s: more than %d views stand on each other: let it read the collections themselves", g.Name, maxViews)
 		return v
 	}
 	if v.plan, v.err = inner.viewQuery(g.Collection, filter); v.err != nil {
 		v.err = fmt.Errorf("view %s: its query does not fit the collections that it reads as they are now: %w", g.Name, v.err)
+	}
+	if v.err == nil && g.View.Transform == nil {
+		v.plan.leaveOut(c.mentions())
 	}
 	c.cost = inner.cost
 	return v

@@ -82,3 +82,33 @@ func TestExplainedView(t *testing.T) {
 		t.Errorf("something was read less than never: %s", got)
 	}
 }
+
+// Columns that a request does not name are not computed; one that it names anywhere
+// is: in variables, in fragments, in a filter on another view.
+func TestViewsComputeWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	d.mustAdd(`type Song { title: String  plays: Int  stars: Int }`)
+	for _, text := range []string{
+		"Song { title plays stars }\nas\ntype V @materialized(if: false) { title: String plays: Int stars: Int }",
+		"V(filter: {stars: {_gt: 1}}) { name: title plays }\nas\ntype W @materialized(if: false) { name: String plays: Int }",
+	} {
+		if err := d.addView(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.must(`mutation { create_Song(input: [{title: "a", plays: 1, stars: 1}, {title: "b", plays: 2, stars: 3}, {title: "c", plays: 3, stars: 2}]) { title } }`)
+	for _, c := range []struct{ query, variables, want string }{
+		{`query($f: VFilterArg) { V(filter: $f) { title } }`, `{"f": {"_not": {"plays": {"_in": [1, 3]}}}}`, `{"V":[{"title":"b"}]}`},
+		{`query($o: [VOrderArg]) { V(order: $o, limit: 2) { title } }`, `{"o": [{"stars": "DESC"}]}`, `{"V":[{"title":"b"},{"title":"c"}]}`},
+		{`query($by: [VField!]) { V(groupBy: $by, order: {_alias: {n: ASC}}) { n: _count(_group: {}) } }`, `{"by": ["st\u0061rs"]}`, `{"V":[{"n":1},{"n":1},{"n":1}]}`},
+		{`query($s: V__NumericSelector) { _sum(V: $s) }`, `{"s": {"field": "plays", "filter": {"stars": {"_ge": 2}}}}`, `{"_sum":5}`},
+		{`{ V(order: {title: ASC}) { ...F } } fragment F on V { stars }`, ``, `{"V":[{"stars":1},{"stars":3},{"stars":2}]}`},
+		{`query($f: WFilterArg) { W(filter: $f) { __typename } n: _count(W: {}) }`, `{"f": {"plays": {"_gt": 2}}}`, `{"W":[{"__typename":"W"}],"n":2}`},
+	} {
+		got, err := d.exec(Request{Query: c.query, Variables: []byte(c.variables)})
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s %s\n got %s %v\nwant %s", c.query, c.variables, got, err, c.want)
+		}
+	}
+}
