@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -16,7 +17,7 @@ import (
 
 // Whatever the schema, the documents and the request, the answer is that of the naive
 // evaluator: with and without indexes, after every change, while indexes come and go
-// and are half built, and after the database was opened or rebuilt.
+// and are half built, after the database was opened or rebuilt, and about the past.
 func TestAnswersAreThoseOfTheNaiveEvaluator(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -28,6 +29,7 @@ func TestAnswersAreThoseOfTheNaiveEvaluator(t *testing.T) {
 			for range rapid.IntRange(1, 15).Draw(rt, "changes") {
 				w.apply(rt, plain, indexed)
 			}
+			w.remember(plain, indexed)
 			w.pass(rt, indexed)
 			for range 6 {
 				w.ask(rt, plain, indexed)
@@ -114,8 +116,23 @@ func (w *world) apply(t *rapid.T, ds ...*dbase) {
 // ask draws a request and compares the answers.
 func (w *world) ask(t *rapid.T, ds ...*dbase) {
 	overflown = 0
-	req, want := w.request(t)
+	p := past{at: make([]time.Time, len(ds))}
+	ask := func() { // the same of each, but for the time by its own clock
+		reqs, want := w.requests(t, p.at)
+		w.compare(t, ds, reqs, want)
+	}
+	if rapid.IntRange(0, 5).Draw(t, "past") > 0 {
+		ask()
+		return
+	}
+	p = rapid.SampledFrom(w.past).Draw(t, "then")
+	w.as(p, ask)
+}
+
+// compare runs a request on each database and compares the answer.
+func (w *world) compare(t *rapid.T, ds []*dbase, reqs []Request, want map[string]any) {
 	for i, d := range ds {
+		req := reqs[i]
 		out, err := d.exec(req)
 		if overflows(want) {
 			if err == nil {
@@ -141,16 +158,18 @@ func (w *world) ask(t *rapid.T, ds ...*dbase) {
 	}
 }
 
-// request draws a request, and says what it must answer.
-func (w *world) request(t *rapid.T) (Request, map[string]any) {
+// requests draws a request about each of several times, if they are not zero, and says
+// what it must answer.
+func (w *world) requests(t *rapid.T, at []time.Time) (reqs []Request, want map[string]any) {
+	same := func(r Request) []Request { return slices.Repeat([]Request{r}, len(at)) }
 	kind := rapid.IntRange(0, 9).Draw(t, "request")
-	if kind == 0 {
+	if kind == 0 && at[0].IsZero() {
 		var hosts []naiveHost
 		for _, typ := range w.types {
 			hosts = append(hosts, naiveHost{name: typ.name, typ: typ})
 		}
 		g := w.drawAggregate(t, hosts)
-		return Request{Query: "{ x: " + g.name + g.arguments() + " }"},
+		return same(Request{Query: "{ x: " + g.name + g.arguments() + " }"}),
 			map[string]any{"x": g.of(func(h naiveHost) []*naiveDoc { return h.typ.docs }, nil, false)}
 	}
 	typ := rapid.SampledFrom(w.types).Draw(t, "of")
@@ -163,11 +182,18 @@ func (w *world) request(t *rapid.T) (Request, map[string]any) {
 		args.drawAliases(t, sel)
 	}
 	args.deleted = rapid.IntRange(0, 5).Draw(t, "showDeleted") == 0
-	req := Request{Query: "{ " + typ.name + args.arguments() + " " + selectionText(sel) + " }"}
-	if args.groupBy == nil && args.wholeFilter() != nil && rapid.Bool().Draw(t, "variables") {
-		req = args.asVariables(typ, sel)
+	asVariables := args.groupBy == nil && args.wholeFilter() != nil && rapid.Bool().Draw(t, "variables")
+	for _, at := range at {
+		if !at.IsZero() {
+			args.asOf = at.Format(time.RFC3339Nano)
+		}
+		if asVariables {
+			reqs = append(reqs, args.asVariables(typ, sel))
+		} else {
+			reqs = append(reqs, Request{Query: "{ " + typ.name + args.arguments() + " " + selectionText(sel) + " }"})
+		}
 	}
-	return req, map[string]any{typ.name: args.rows(typ, typ.docs, sel)}
+	return reqs, map[string]any{typ.name: args.rows(typ, typ.docs, sel)}
 }
 
 // asVariables writes a request with its arguments in variables.
@@ -188,6 +214,9 @@ func (a *naiveArgs) asVariables(typ *naiveType, sel []naiveSelection) Request {
 	}
 	add("limit", "Int", a.limit)
 	add("offset", "Int", a.offset)
+	if a.asOf != "" {
+		add("asOf", "DateTime", a.asOf)
+	}
 	if a.deleted {
 		add("showDeleted", "Boolean", true)
 	}

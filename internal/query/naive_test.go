@@ -435,7 +435,8 @@ type naiveArgs struct {
 	order   []naiveKey
 	limit   any
 	offset  any
-	deleted bool // showDeleted of the root
+	deleted bool   // showDeleted of the root
+	asOf    string // of the root
 
 	aliases map[string]any // conditions on what is selected
 	groupBy []string       // nil: no groups

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -19,6 +20,43 @@ type world struct {
 	types []*naiveType
 	next  int             // number of the next document: no two are alike
 	taken map[string]bool // links of one-to-one relations that were ever made
+	past  []past          // the documents at moments
+}
+
+// past is what the documents were at a moment, by the clocks of the databases.
+type past struct {
+	at   []time.Time
+	docs [][]*naiveDoc // by type
+}
+
+// remember notes what the documents are now.
+func (w *world) remember(ds ...*dbase) {
+	var p past
+	for _, d := range ds {
+		p.at = append(p.at, d.options.Now())
+	}
+	for _, t := range w.types {
+		docs := slices.Clone(t.docs)
+		for i, d := range docs {
+			old := *d
+			old.values = maps.Clone(d.values)
+			docs[i] = &old
+		}
+		p.docs = append(p.docs, docs)
+	}
+	w.past = append(w.past, p)
+}
+
+// as runs fn while the world is as it was.
+func (w *world) as(p past, fn func()) {
+	swap := func() {
+		for i, t := range w.types {
+			t.docs, p.docs[i] = p.docs[i], t.docs
+		}
+	}
+	swap()
+	defer swap()
+	fn()
 }
 
 // pools have few values, so that conditions meet documents. Floats are such that their
@@ -531,6 +569,9 @@ func (a *naiveArgs) arguments() string {
 	}
 	if a.offset != nil {
 		parts = append(parts, fmt.Sprintf("offset: %d", a.offset))
+	}
+	if a.asOf != "" {
+		parts = append(parts, fmt.Sprintf("asOf: %q", a.asOf))
 	}
 	if a.deleted {
 		parts = append(parts, "showDeleted: true")
