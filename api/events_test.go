@@ -318,7 +318,7 @@ func TestSocketThatBreaksTheRulesIsClosed(t *testing.T) {
 			strings.Repeat(" ", maxMessage+1):                     websocket.StatusMessageTooBig,
 		} {
 			k := w.socket(t)
-			go k.send(bad)
+			go func() { _ = k.Write(context.Background(), websocket.MessageText, []byte(bad)) }() // it may be cut off
 			k.isClosed(want)
 		}
 		twice := w.socket(t)
