@@ -244,6 +244,9 @@ func (c *Collection) SchemaJSON() []byte {
 
 func (c *Collection) schemaShape() schemaShape {
 	s := schemaShape{c.ID.String(), c.Version.String(), c.Name, []schemaField{{docIDField, 1, 0}}}
+	if c.View != nil {
+		s.Fields = s.Fields[:0]
+	}
 	for i := range c.Fields {
 		f := &c.Fields[i]
 		if f.IsVirtual() {
