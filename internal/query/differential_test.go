@@ -94,7 +94,7 @@ func (w *world) pass(t *rapid.T, d *dbase) {
 
 // apply makes a change in all databases.
 func (w *world) apply(t *rapid.T, ds ...*dbase) {
-	text, made := w.change(t)
+	text, made, touched := w.change(t)
 	for _, d := range ds {
 		out, err := d.exec(Request{Query: text})
 		if err != nil {
@@ -106,6 +106,18 @@ func (w *world) apply(t *rapid.T, ds ...*dbase) {
 				t.Fatalf("%s: docID %s in one database, %s in the other", text, made.id, id)
 			}
 			made.id = id
+			continue
+		}
+		var ids []string
+		for _, m := range docIDOf.FindAllSubmatch(out, -1) {
+			ids = append(ids, string(m[1]))
+		}
+		var want []string
+		for _, d := range touched {
+			want = append(want, string(d.id))
+		}
+		if !slices.Equal(ids, want) {
+			t.Fatalf("%s\n%s: touched %v, want %v", w.sdl(true), text, ids, want)
 		}
 	}
 	if made != nil {

@@ -256,9 +256,10 @@ func (w *world) drawLink(t *rapid.T, f *naiveField) any {
 	return id
 }
 
-// change draws a change of the documents, makes it here, and returns the mutation.
-// A document that is created gets its docID from the answer.
-func (w *world) change(t *rapid.T) (text string, made *naiveDoc) {
+// change draws a change of the documents, makes it here, and returns the mutation. A
+// document that is created gets its docID from the answer; touched are the others that
+// the answer tells of.
+func (w *world) change(t *rapid.T) (text string, made *naiveDoc, touched []*naiveDoc) {
 	typ := rapid.SampledFrom(w.types).Draw(t, "type")
 	var alive []*naiveDoc
 	for _, d := range typ.docs {
@@ -266,41 +267,59 @@ func (w *world) change(t *rapid.T) (text string, made *naiveDoc) {
 			alive = append(alive, d)
 		}
 	}
-	what := rapid.IntRange(0, 9).Draw(t, "change")
-	if what < 6 || len(alive) == 0 {
-		d := &naiveDoc{typ: typ, values: map[string]any{}}
+	what := rapid.IntRange(0, 11).Draw(t, "change")
+	if what < 7 || len(alive) == 0 {
+		d := &naiveDoc{typ: typ, values: map[string]any{"n": int64(w.next)}}
 		input := map[string]any{"n": int64(w.next)}
-		d.values["n"] = int64(w.next)
 		w.next++
-		w.set(t, d, input, 5)
-		return fmt.Sprintf("mutation { create_%s(input: %s) { _docID } }", typ.name, literal(input)), d
+		w.set(t, []*naiveDoc{d}, input, 5)
+		return fmt.Sprintf("mutation { x: create_%s(input: %s) { _docID } }", typ.name, literal(input)), d, nil
 	}
-	d := rapid.SampledFrom(alive).Draw(t, "document")
-	if what == 9 {
-		d.deleted = true
-		return fmt.Sprintf("mutation { delete_%s(docID: %q) { _docID } }", typ.name, d.id), nil
+	touched = []*naiveDoc{rapid.SampledFrom(alive).Draw(t, "document")}
+	which := fmt.Sprintf("docID: %q", touched[0].id)
+	if what < 9 {
+		// The second part holds always; without it, a filter that does is refused.
+		filter := map[string]any{"_and": []any{w.drawFilter(t, typ, 2), map[string]any{"n": map[string]any{"_ge": int64(0)}}}}
+		which, touched = "filter: "+literal(filter), nil
+		for _, d := range alive {
+			if d.meets(typ, filter, false) {
+				touched = append(touched, d)
+			}
+		}
+	}
+	if what == 8 && len(touched) < 5 || what == 11 {
+		for _, d := range touched {
+			d.deleted = true
+		}
+		return fmt.Sprintf("mutation { x: delete_%s(%s) { _docID } }", typ.name, which), nil, touched
 	}
 	input := map[string]any{}
-	w.set(t, d, input, 2)
-	return fmt.Sprintf("mutation { update_%s(docID: %q, input: %s) { _docID } }", typ.name, d.id, literal(input)), nil
+	w.set(t, touched, input, 2)
+	return fmt.Sprintf("mutation { x: update_%s(%s, input: %s) { _docID } }", typ.name, which, literal(input)), nil, touched
 }
 
 // set draws values for some fields, of five the given number.
-func (w *world) set(t *rapid.T, d *naiveDoc, input map[string]any, often int) {
-	for _, f := range d.typ.fields {
+func (w *world) set(t *rapid.T, docs []*naiveDoc, input map[string]any, often int) {
+	if len(docs) == 0 {
+		return
+	}
+	for _, f := range docs[0].typ.fields {
 		if f.name == "n" || f.far != "" || rapid.IntRange(1, 5).Draw(t, "set") > often {
 			continue
 		}
 		v := any(nil)
-		if f.to != nil {
-			v = w.drawLink(t, f)
-		} else {
+		switch {
+		case f.to == nil:
 			v = drawField(t, f)
+		case len(docs) == 1 || !w.paired(f): // or two would have one link
+			v = w.drawLink(t, f)
 		}
 		input[f.name] = v
-		d.values[f.name] = stored(f.elem(), v)
-		if id, ok := v.(docID); ok {
-			d.values[f.name] = id
+		for _, d := range docs {
+			d.values[f.name] = stored(f.elem(), v)
+			if id, ok := v.(docID); ok {
+				d.values[f.name] = id
+			}
 		}
 	}
 }
