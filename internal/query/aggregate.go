@@ -26,6 +26,7 @@ type aggregation struct {
 
 // aggregate plans an aggregate of a document or a group.
 func (c *compiler) aggregate(lv *level, s *selected, fn *function) (column, error) {
+	c.shared++
 	a := &aggregation{c: c, lv: lv, fn: *fn}
 	err := a.over(s, func(name string, v value.Value) error {
 		f := lv.byName[name]
@@ -143,6 +144,7 @@ type picked struct {
 	level *level // what the same documents are asked for beside the aggregate
 	read  reader
 	list  func(*run, *row) ([]value.Value, bool) // instead of read
+	alone bool                                   // all that is asked of a document is about itself
 }
 
 // streams reports whether rows can be taken in as they pass.
@@ -165,6 +167,7 @@ func (a *aggregation) pick(host string, g *collection, v value.Value) (*picked, 
 	get := func(name string) value.Value { m, _ := v.Get(name); return m }
 	filter, order, field := get("filter"), get("order"), get("field").Text()
 	p := &picked{}
+	before := a.c.shared
 	var err error
 	p.level, err = a.c.beside(a.lv, g, host, functionOf(field) != nil || mentionsAlias(filter) || mentionsAlias(order))
 	if err != nil {
@@ -186,6 +189,7 @@ func (a *aggregation) pick(host string, g *collection, v value.Value) (*picked, 
 			p.list = a.c.elementsReader(g, f)
 		}
 	}
+	p.alone = a.c.shared == before && p.limit == 0 && p.offset == 0
 	return p, err
 }
 
@@ -247,6 +251,7 @@ func (a *aggregation) ofGroup(v value.Value) error {
 		return nil
 	}
 	i := len(by.slots)
+	by.inTurn = by.inTurn || !p.alone
 	by.slots = append(by.slots, p.slot(fn))
 	a.hosts = append(a.hosts, func(_ *run, r *row, into *acc) { into.merge(fn, &r.group.accs[i]) })
 	return nil
@@ -298,6 +303,7 @@ func (a *aggregation) ofCollection(g *collection, v value.Value) error {
 		a.c.tallies = append(a.c.tallies, t)
 	}
 	p.cond, p.restricted = predicate{}, false
+	t.inTurn = t.inTurn || !p.alone
 	a.tally(t, p)
 	return nil
 }

@@ -21,6 +21,9 @@ type compiler struct {
 	cost    int
 	depth   int
 	marks   bool // objects say which document they show
+	// shared counts the uses of what a run keeps beside the rows, such as relations: a
+	// part of the plan without any is about each row alone.
+	shared  int
 	deleted bool // the root field under way shows deleted documents
 	asOf    *instant
 	over    map[followed]*overRelation
@@ -117,6 +120,8 @@ type wanted struct {
 	cond          predicate
 	ids           []dag.DocID
 	restricted    bool      // to ids
+	alone         bool      // the filter is about each document alone
+	keysAlone     bool      // and so are the keys
 	named         bool      // by the argument docID
 	computed      predicate // on what is computed of the documents or groups
 	text          string    // of computed
@@ -157,9 +162,11 @@ func (c *compiler) wanted(lv *level, f *selected) (w wanted, err error) {
 	if err != nil {
 		return w, err
 	}
+	before := c.shared
 	if w.keys, err = c.order(lv, order); err != nil {
 		return w, argumentError(f, "order", err)
 	}
+	w.keysAlone = c.shared == before
 	return w, nil
 }
 
@@ -168,6 +175,8 @@ func (c *compiler) wanted(lv *level, f *selected) (w wanted, err error) {
 func (c *compiler) chosenBy(w *wanted, lv *level, filter value.Value) (err error) {
 	var computed value.Value
 	w.filter, computed = split(filter)
+	before := c.shared
+	defer func() { w.alone = c.shared == before }()
 	if w.cond, err = c.filter(scope{collection: lv.collection}, w.filter); err != nil {
 		return err
 	}
@@ -243,7 +252,11 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 	if c.asOf != nil {
 		from = &then{from, c.asOf, c.deleted}
 	}
-	return chosen(from, w.cond, text(w.filter))
+	from = chosen(from, w.cond, text(w.filter))
+	if o, ok := from.(*where); ok {
+		o.pure = w.alone
+	}
+	return from
 }
 
 // window returns the rows in order, as many as are wanted.
@@ -257,7 +270,7 @@ func (w wanted) window(from operator) operator {
 }
 
 func (w wanted) sorting() sortBy {
-	s := sortBy{keys: w.keys}
+	s := sortBy{keys: w.keys, pure: w.keysAlone}
 	if w.limit > 0 && w.offset >= 0 {
 		s.most = w.limit + w.offset
 	}

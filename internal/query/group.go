@@ -16,6 +16,8 @@ type groupBy struct {
 	hold  bool   // hold the rows
 	kept  bool   // the rows that come are held already, by whoever yields them
 	most  int    // groups wanted by whoever limits; 0: all
+	// inTurn says that something depends on more than each row.
+	inTurn bool
 }
 
 // group is what a row carries that stands for several.
@@ -65,51 +67,113 @@ func (g *groupBy) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	}
 }
 
+// grouper makes groups of rows.
+type grouper struct {
+	*groupBy
+	byKey   map[string]*row
+	groups  []*row   // in the order in which the first row of each came
+	keysOf  []string // of the groups
+	size    int64    // that they are held for
+	made    groupSlab
+	scratch []byte
+}
+
 // collect reads all rows, and returns the groups with the size they were held for.
-func (g *groupBy) collect(x *run, parent *row) (groups []*row, size int64, err error) {
-	byKey := map[string]*row{}
-	var scratch []byte
-	var made groupSlab
-	for r, err := range x.rows(g.from, parent) {
+func (g *groupBy) collect(x *run, parent *row) ([]*row, int64, error) {
+	from := g.from
+	if !g.inTurn && !g.hold && g.most == 0 && parent == nil {
+		p, rest, err := x.widely(from)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case p != nil:
+			return g.collectParts(x, p)
+		}
+		from = rest
+	}
+	in := grouper{groupBy: g, byKey: map[string]*row{}}
+	for r, err := range x.rows(from, parent) {
+		if err == nil {
+			err = in.add(x, r)
+		}
 		if err != nil {
-			return nil, size, err
-		}
-		scratch = scratch[:0]
-		for _, k := range g.keys {
-			scratch = k(x, r).AppendKey(scratch)
-		}
-		if x.err != nil {
-			return nil, size, x.err
-		}
-		of, known := byKey[string(scratch)]
-		if !known && g.most > 0 && len(groups) == g.most {
-			continue
-		}
-		held := r
-		if !g.kept && (g.hold || !known) {
-			if held, err = x.hold(r, 0); err != nil {
-				return nil, size, err
-			}
-			size += held.size(0)
-		}
-		if !known {
-			more := int64(len(scratch) + len(g.slots)*accSize + groupSize)
-			if err := x.reserve(more); err != nil {
-				return nil, size, err
-			}
-			size += more
-			of = made.next(held, len(groups), len(g.slots))
-			byKey[string(scratch)] = of
-			groups = append(groups, of)
-		}
-		if g.hold {
-			of.group.rows = append(of.group.rows, held)
-		}
-		if addAll(x, g.slots, of.group.accs, r); x.err != nil {
-			return nil, size, x.err
+			return nil, in.size, err
 		}
 	}
-	return groups, size, nil
+	return in.groups, in.size, nil
+}
+
+// collectParts is collect with the help of other cores.
+func (g *groupBy) collectParts(x *run, p *wide) ([]*row, int64, error) {
+	parts := make([]grouper, p.parts)
+	err := x.spread(p, func(_, part int, w *run, r *row) error {
+		in := &parts[part]
+		if in.groupBy == nil {
+			in.groupBy, in.byKey = g, map[string]*row{}
+		}
+		return in.add(w, r)
+	})
+	all := grouper{groupBy: g, byKey: map[string]*row{}}
+	for i := range parts {
+		if err == nil {
+			all.merge(&parts[i])
+		}
+		all.size += parts[i].size
+	}
+	return all.groups, all.size, err
+}
+
+// merge takes in the groups of a later part.
+func (g *grouper) merge(o *grouper) {
+	for i, r := range o.groups {
+		of, known := g.byKey[o.keysOf[i]]
+		if !known {
+			g.byKey[o.keysOf[i]] = r
+			g.groups = append(g.groups, r)
+			continue
+		}
+		for j := range g.slots {
+			of.group.accs[j].merge(g.slots[j].fn, &r.group.accs[j])
+		}
+	}
+}
+
+// add takes in a row.
+func (g *grouper) add(x *run, r *row) (err error) {
+	g.scratch = g.scratch[:0]
+	for _, k := range g.keys {
+		g.scratch = k(x, r).AppendKey(g.scratch)
+	}
+	if x.err != nil {
+		return x.err
+	}
+	of, known := g.byKey[string(g.scratch)]
+	if !known && g.most > 0 && len(g.groups) == g.most {
+		return nil
+	}
+	held := r
+	if !g.kept && (g.hold || !known) {
+		if held, err = x.hold(r, 0); err != nil {
+			return err
+		}
+		g.size += held.size(0)
+	}
+	if !known {
+		more := int64(len(g.scratch) + len(g.slots)*accSize + groupSize)
+		if err := x.reserve(more); err != nil {
+			return err
+		}
+		g.size += more
+		of = g.made.next(held, len(g.groups), len(g.slots))
+		key := string(g.scratch)
+		g.byKey[key] = of
+		g.groups, g.keysOf = append(g.groups, of), append(g.keysOf, key)
+	}
+	if g.hold {
+		of.group.rows = append(of.group.rows, held)
+	}
+	addAll(x, g.slots, of.group.accs, r)
+	return x.err
 }
 
 // groupSlab makes groups in chunks: there may be one for nearly every row.

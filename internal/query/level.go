@@ -31,6 +31,7 @@ func (c *compiler) level(g *collection, f *selected, outer *level) (*level, erro
 		return lv, err
 	}
 	lv.by = &groupBy{}
+	before := c.shared
 	for _, name := range by.List() {
 		k, err := g.groupKey(name.Text())
 		if err != nil {
@@ -39,6 +40,7 @@ func (c *compiler) level(g *collection, f *selected, outer *level) (*level, erro
 		lv.by.add(c.reader(g, k), k.name)
 		lv.keys = append(lv.keys, k)
 	}
+	lv.by.inTurn = c.shared != before
 	if outer != nil {
 		lv.keys = append(lv.keys, outer.keys...)
 	}

@@ -135,7 +135,8 @@ func (c *compiler) reader(g *collection, f *field) reader {
 type sortBy struct {
 	from operator
 	keys []sortKey
-	most int // rows wanted by whoever limits; 0: all
+	most int  // rows wanted by whoever limits; 0: all
+	pure bool // the keys are about the row alone
 }
 
 func (s *sortBy) input() operator { return s.from }
@@ -198,42 +199,95 @@ func (s *sortBy) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	}
 }
 
+// sorter holds the rows of a sort.
+type sorter struct {
+	*sortBy
+	held    worst
+	size    int64 // that they are held for
+	n       int   // rows that came
+	scratch []byte
+}
+
 // collect takes the rows in, and returns them with the size they were held for.
-func (s *sortBy) collect(x *run, parent *row) (held worst, size int64, err error) {
-	var scratch []byte
-	n := 0
-	for r, err := range x.rows(s.from, parent) {
-		if err != nil {
-			return nil, size, err
-		}
-		if scratch = s.key(x, r, scratch[:0]); x.err != nil {
-			return nil, size, x.err
-		}
-		k := keyed{key: scratch, n: n}
-		n++
-		full := s.most > 0 && len(held) == s.most
-		if full && k.compare(held[0]) > 0 {
-			continue
-		}
-		k.key = bytes.Clone(scratch)
-		if k.row, err = x.hold(r, len(k.key)); err != nil {
-			return nil, size, err
-		}
-		size += k.row.size(len(k.key))
+func (s *sortBy) collect(x *run, parent *row) (worst, int64, error) {
+	from := s.from
+	if s.pure && s.most > 0 && parent == nil {
+		p, rest, err := x.widely(from)
 		switch {
-		case full:
-			gone := held[0].row.size(len(held[0].key))
-			x.release(gone)
-			size -= gone
-			held[0] = k
-			heap.Fix(&held, 0)
-		case s.most > 0:
-			heap.Push(&held, k)
-		default:
-			held = append(held, k)
+		case err != nil:
+			return nil, 0, err
+		case p != nil && s.most <= maxSpreadSort:
+			return s.collectParts(x, p)
+		}
+		from = rest
+	}
+	in := sorter{sortBy: s}
+	for r, err := range x.rows(from, parent) {
+		if err == nil {
+			err = in.add(x, r)
+		}
+		if err != nil {
+			return nil, in.size, err
 		}
 	}
-	return held, size, nil
+	return in.held, in.size, nil
+}
+
+// maxSpreadSort is how many rows each of several goroutines may hold.
+const maxSpreadSort = 1000
+
+// collectParts is collect with the help of other cores.
+func (s *sortBy) collectParts(x *run, p *wide) (worst, int64, error) {
+	by := make([]sorter, workers())
+	err := x.spread(p, func(who, part int, w *run, r *row) error {
+		in := &by[who]
+		if in.sortBy == nil {
+			in.sortBy = s
+		}
+		in.n = max(in.n, part<<32) // rows of a later part come later
+		return in.add(w, r)
+	})
+	all := sorter{sortBy: s}
+	for i := range by {
+		all.held, all.size = append(all.held, by[i].held...), all.size+by[i].size
+	}
+	slices.SortFunc(all.held, keyed.compare)
+	for _, k := range all.held[min(s.most, len(all.held)):] {
+		all.size -= k.row.size(len(k.key))
+		x.release(k.row.size(len(k.key)))
+	}
+	return all.held[:min(s.most, len(all.held))], all.size, err
+}
+
+// add takes in a row, if it is among those that are wanted so far.
+func (s *sorter) add(x *run, r *row) (err error) {
+	if s.scratch = s.key(x, r, s.scratch[:0]); x.err != nil {
+		return x.err
+	}
+	k := keyed{key: s.scratch, n: s.n}
+	s.n++
+	full := s.most > 0 && len(s.held) == s.most
+	if full && k.compare(s.held[0]) > 0 {
+		return nil
+	}
+	k.key = bytes.Clone(s.scratch)
+	if k.row, err = x.hold(r, len(k.key)); err != nil {
+		return err
+	}
+	s.size += k.row.size(len(k.key))
+	switch {
+	case full:
+		gone := s.held[0].row.size(len(s.held[0].key))
+		x.release(gone)
+		s.size -= gone
+		s.held[0] = k
+		heap.Fix(&s.held, 0)
+	case s.most > 0:
+		heap.Push(&s.held, k)
+	default:
+		s.held = append(s.held, k)
+	}
+	return nil
 }
 
 func (s *sortBy) key(x *run, r *row, b []byte) []byte {

@@ -5,8 +5,9 @@
 // conditions mean, and how selections are merged. Compile does all that needs no
 // data; a plan is immutable, and conditions in it are closures over the bytes of
 // documents, so that a scan allocates nothing per document. Rows are pulled
-// through operators, without goroutines, and written as they come; only an order
-// or a relation holds documents, within Limits.Held.
+// through operators and written as they come; only an order or a relation holds
+// documents, within Limits.Held. A pass over many documents is made in parts by the
+// cores that are idle, and answers the same as one that is not.
 package query
 
 import (
@@ -39,6 +40,7 @@ type Plan struct {
 	told  *subscription // of a subscription, instead of roots
 	live  *liveQuery    // of a query that is told again as its result changes
 	held  int64
+	cores *cores
 	how   string // it is explained; "": it is answered
 }
 
@@ -65,7 +67,7 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 		return nil, err
 	}
 	c := &compiler{schema: s, in: in, text: req.Query}
-	p := &Plan{kind: op.Operation, held: s.limits.Held}
+	p := &Plan{kind: op.Operation, held: s.limits.Held, cores: s.cores}
 	if p.how, err = c.explained(op, req.Explain); err != nil {
 		return nil, err
 	}
@@ -112,7 +114,7 @@ func (p *Plan) Run(ctx context.Context, tx *store.Tx, w io.Writer) error {
 }
 
 func (p *Plan) newRun(ctx context.Context, tx *store.Tx, w io.Writer) *run {
-	return &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: w}}
+	return &run{ctx: ctx, tx: tx, most: p.held, cores: p.cores, out: &writer{to: w}}
 }
 
 func (p *Plan) run(x *run) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync/atomic"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -36,13 +37,16 @@ type operator interface {
 
 // run is one execution of a plan.
 type run struct {
-	ctx   context.Context
-	tx    *store.Tx
-	out   *writer
-	err   error // of reading related documents inside a condition
-	held  int64
-	most  int64
-	steps int
+	ctx  context.Context
+	tx   *store.Tx
+	out  *writer
+	err  error // of reading related documents inside a condition
+	held int64
+	most int64
+	// shared counts what is held in place of held, while goroutines work on one run.
+	shared *atomic.Int64
+	cores  *cores
+	steps  int
 
 	touched reads          // so far
 	stats   map[any]*stats // of each part of the plan, if it is to be explained
@@ -66,6 +70,10 @@ func (x *run) step() error {
 	if x.steps++; x.steps%checkEvery != 0 {
 		return nil
 	}
+	return x.cancelled()
+}
+
+func (x *run) cancelled() error {
 	if x.ctx.Err() != nil {
 		return fault.Unavailable.Errorf("the request was cancelled: %w", context.Cause(x.ctx))
 	}
@@ -85,14 +93,26 @@ func (x *run) hold(r *row, beside int) (*row, error) {
 }
 
 func (x *run) reserve(n int64) error {
-	if x.held+n > x.most {
+	held := x.held + n
+	if x.shared != nil {
+		held = x.shared.Add(n)
+	}
+	if held > x.most {
 		return fault.TooLarge.Errorf("the request holds more than %d MiB of documents at once: add a limit or a filter", x.most>>20)
 	}
-	x.held += n
+	if x.shared == nil {
+		x.held = held
+	}
 	return nil
 }
 
-func (x *run) release(n int64) { x.held -= n }
+func (x *run) release(n int64) {
+	if x.shared != nil {
+		x.shared.Add(-n)
+		return
+	}
+	x.held -= n
+}
 
 // scan yields all documents of a collection in docID order.
 type scan struct {
@@ -187,7 +207,7 @@ func chosen(from operator, cond predicate, text string) operator {
 	case never:
 		return nothing{}
 	}
-	return &where{from, cond.holds, text}
+	return &where{from: from, cond: cond.holds, text: text}
 }
 
 // nothing yields no rows.
@@ -202,6 +222,7 @@ type where struct {
 	from operator
 	cond func(*run, *row) bool
 	text string
+	pure bool // the condition is about the row alone
 }
 
 func (w *where) input() operator  { return w.from }
@@ -209,6 +230,20 @@ func (w *where) describe() string { return "where " + w.text }
 
 func (w *where) rows(x *run, parent *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
+		if w.pure {
+			p, rest, err := x.widely(w)
+			switch {
+			case err != nil:
+				yield(nil, err)
+				return
+			case p != nil:
+				x.spreadRows(p)(yield)
+				return
+			}
+			if r, ok := rest.(*where); ok {
+				w = r
+			}
+		}
 		for r, err := range x.rows(w.from, parent) {
 			if err != nil {
 				yield(nil, err)

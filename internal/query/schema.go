@@ -21,6 +21,7 @@ type Schema struct {
 	unindexed   bool // requests use no index, to compare
 	cache       cache
 
+	cores *cores
 	// pipeline returns the modules of a transform, ready to run.
 	pipeline func(context.Context, *store.Tx, *schema.Transform) (schema.Pipeline, error)
 }

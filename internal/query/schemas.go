@@ -19,6 +19,7 @@ type Schemas struct {
 	Lenses schema.Lenses
 
 	pipelines pipelines
+	cores     cores
 
 	mu     sync.Mutex // guards recent
 	recent []schemaOf // the one used last in front
@@ -51,7 +52,7 @@ func (s *Schemas) Of(set *store.Set) *Schema {
 		prev = s.recent[0].schema
 	}
 	r := schemaOf{set, NewSchema(set.All(), prev, s.Limits)}
-	r.schema.pipeline = s.pipeline
+	r.schema.pipeline, r.schema.cores = s.pipeline, &s.cores
 	s.recent = slices.Insert(s.recent, 0, r)
 	s.recent = s.recent[:min(len(s.recent), maxSchemas)]
 	return r.schema

@@ -58,6 +58,8 @@ type tally struct {
 	from  operator // without a relation
 	name  string
 	slots []slot
+	// inTurn says that something depends on more than each row.
+	inTurn bool
 }
 
 // add adds an aggregate and returns its place.
@@ -124,8 +126,7 @@ func (x *run) tallied(t *tally) *tallied {
 	d := &tallied{place: map[dag.DocID]int32{}}
 	var err error
 	if t.to == nil {
-		d.accs = make([]acc, len(t.slots))
-		err = x.pass(x.rows(t.from, nil), func(r *row) { addAll(x, t.slots, d.accs, r) })
+		d.accs, err = x.tallyAll(t)
 	} else {
 		err = x.tallyFar(t, d)
 	}
@@ -137,6 +138,36 @@ func (x *run) tallied(t *tally) *tallied {
 	}
 	x.sums[t] = d
 	return d
+}
+
+// tallyAll accumulates over all rows.
+func (x *run) tallyAll(t *tally) ([]acc, error) {
+	accs, from := make([]acc, len(t.slots)), t.from
+	if !t.inTurn {
+		p, rest, err := x.widely(from)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			return accs, x.tallyParts(t, p, accs)
+		}
+		from = rest
+	}
+	return accs, x.pass(x.rows(from, nil), func(r *row) { addAll(x, t.slots, accs, r) })
+}
+
+// tallyParts is tallyAll part by part.
+func (x *run) tallyParts(t *tally, p *wide, accs []acc) error {
+	n := len(t.slots)
+	parts := make([]acc, p.parts*n)
+	err := x.spread(p, func(_, part int, w *run, r *row) error {
+		addAll(w, t.slots, parts[part*n:][:n], r)
+		return nil
+	})
+	for i := range parts {
+		accs[i%n].merge(t.slots[i%n].fn, &parts[i])
+	}
+	return err
 }
 
 // pass passes rows on until one fails.

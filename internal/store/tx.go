@@ -208,8 +208,13 @@ func (tx *Tx) scanned(n short) {
 // Range selects documents of a scan, by docID.
 type Range struct {
 	After   dag.DocID // exclusive; zero: from the start
+	Through dag.DocID // inclusive; zero: to the end
 	Deleted bool      // deleted documents too
 }
+
+// ReadOnly reports whether the transaction writes nothing. Its documents may then be
+// read by several goroutines at once, as long as none ends it.
+func (tx *Tx) ReadOnly() bool { return tx.readOnly }
 
 // Scan yields the documents of a collection in docID order.
 func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
@@ -228,6 +233,9 @@ func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
 		hi := after(lo)
 		if r.After != (dag.DocID{}) {
 			lo = append(documentKey(n, r.After), 0)
+		}
+		if r.Through != (dag.DocID{}) {
+			hi = append(documentKey(n, r.Through), 0)
 		}
 		for e, err := range tx.kv.Scan(lo, hi) {
 			if err != nil {
