@@ -16,6 +16,7 @@ type access struct {
 	coll   *collection
 	ways   []way
 	cond   predicate
+	alone  bool          // the condition is about each document alone
 	most   int           // so many matches are wanted; 0: all
 	beside []*collection // what a scan would read besides, following relations
 }
@@ -91,6 +92,16 @@ func (x *run) count(from operator) (n uint64, err error) {
 		if a, ok := w.from.(*access); ok {
 			return a.count(x, w.text)
 		}
+		if w.pure {
+			p, rest, err := x.widely(w)
+			if err != nil {
+				return 0, err
+			}
+			if p != nil {
+				return x.number(p)
+			}
+			from = rest
+		}
 	}
 	for _, err := range x.rows(from, nil) {
 		if err != nil {
@@ -126,7 +137,11 @@ func (a *access) count(x *run, text string) (uint64, error) {
 		}
 		return uint64(len(sortedIDs(f.ids))), nil
 	}
-	return x.count(chosen(x.chose(a, a.source(x, won)), a.cond, text))
+	rest := chosen(x.chose(a, a.source(x, won)), a.cond, text)
+	if w, ok := rest.(*where); ok {
+		w.pure = a.alone
+	}
+	return x.count(rest)
 }
 
 // fetch yields documents by their docIDs, which are sorted, except deleted ones.

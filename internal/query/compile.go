@@ -255,6 +255,9 @@ func (c *compiler) matching(g *collection, w wanted) operator {
 	from = chosen(from, w.cond, text(w.filter))
 	if o, ok := from.(*where); ok {
 		o.pure = w.alone
+		if a, ok := o.from.(*access); ok {
+			a.alone = w.alone
+		}
 	}
 	return from
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
-	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
 )
 
@@ -101,6 +100,21 @@ type wide struct {
 	scan  *scan
 	cond  predicate // on the rows that are wanted
 	parts int
+	after dag.DocID // documents up to this one have been read
+}
+
+// number counts the documents that meet the condition.
+func (x *run) number(p *wide) (uint64, error) {
+	parts := make([]uint64, p.parts)
+	err := x.spread(p, func(_, part int, _ *run, _ *row) error {
+		parts[part]++
+		return nil
+	})
+	var n uint64
+	for _, k := range parts {
+		n += k
+	}
+	return n, err
 }
 
 // widely returns the wide pass that an operator comes down to, if it is worthwhile;
@@ -178,7 +192,11 @@ func workers() int { return runtime.GOMAXPROCS(0) }
 // part calls each for the documents of a part that meet the condition.
 func (x *run) part(p *wide, i int, each func(*row) error) error {
 	var r row
-	for d, err := range x.tx.Scan(p.scan.coll.Collection, rangeOf(i, p.parts)) {
+	rg := rangeOf(i, p.parts)
+	if compareIDs(p.after, rg.After) > 0 {
+		rg.After = p.after
+	}
+	for d, err := range x.tx.Scan(p.scan.coll.Collection, rg) {
 		if err == nil {
 			err = x.step()
 		}
@@ -238,33 +256,39 @@ func (b *batch) add(d store.Doc) (err error) {
 func (b *batch) full() bool { return len(b.raw) > batchBytes*3/4 }
 
 // spreadRows yields the documents of a scan that meet a condition, in docID order.
-// The first part is read at once: perhaps it is enough. Behind it other goroutines
-// look ahead of who reads.
+// Perhaps the first few are enough; then goroutines look ahead of who reads.
 func (x *run) spreadRows(p *wide) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		more := true
-		err := x.part(p, 0, func(r *row) error {
-			if more = yield(r, nil); !more {
-				return errEnough
+		const few = 512
+		var r row
+		n := 0
+		for d, err := range x.tx.Scan(p.scan.coll.Collection, store.Range{}) {
+			if err == nil {
+				err = x.step()
 			}
-			return nil
-		})
-		switch {
-		case !more:
-		case err != nil:
-			yield(nil, err)
-		default:
-			x.ahead(p, yield)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			r.Doc, p.after = d, d.ID
+			ok := p.cond.holds(x, &r)
+			if x.err != nil {
+				yield(nil, x.err)
+				return
+			}
+			if ok && !yield(&r, nil) {
+				return
+			}
+			if n++; n == few {
+				break
+			}
 		}
+		x.ahead(p, yield)
 	}
 }
 
-// errEnough ends a pass whose reader wants no more.
-var errEnough = fault.Closed.Errorf("the reader has enough")
-
-// ahead yields the matches of all parts but the first.
 func (x *run) ahead(p *wide, yield func(*row, error) bool) {
-	helpers := x.cores.take(p.parts - 2)
+	helpers := x.cores.take(p.parts - 1)
 	defer x.cores.give(helpers)
 	ctx, cancel := context.WithCancel(x.ctx)
 	out := make([]chan batch, p.parts)
@@ -278,13 +302,13 @@ func (x *run) ahead(p *wide, yield func(*row, error) bool) {
 	for range helpers + 1 { // who reads waits most of the time
 		wg.Go(func() {
 			w := &run{ctx: ctx, tx: x.tx, most: x.most}
-			for i := int(next.Add(1)); i < p.parts; i = int(next.Add(1)) {
+			for i := int(next.Add(1)) - 1; i < p.parts; i = int(next.Add(1)) - 1 {
 				w.find(p, i, out[i])
 			}
 		})
 	}
 	var r row
-	for _, ch := range out[1:] {
+	for _, ch := range out {
 		for b := range ch {
 			for _, d := range b.docs {
 				if r.Doc = d; !yield(&r, nil) {

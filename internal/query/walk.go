@@ -57,7 +57,7 @@ func (o *inOrder) choose(x *run) (operator, error) {
 		return o.sorted(a), nil
 	}
 	w := &walk{order: o.order, coll: a.coll, cond: a.cond, most: o.sort.most}
-	if a.cond.truth == always {
+	if a.cond.truth == always || o.order.exact { // what is walked is what is wanted
 		return x.chose(o, w), nil
 	}
 	most, err := a.scanCost(x)

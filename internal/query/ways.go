@@ -394,17 +394,28 @@ type order struct {
 
 // ordered returns the index that yields the documents in the order of keys, or nil.
 func (d *demands) ordered(keys []sortKey) *order {
+	var best *order
+	most := -1 // columns of one value: the more, the fewer entries the walk is over
 	for i := range d.coll.Indexes {
 		ix := &d.coll.Indexes[i]
 		if severalOf(d.coll, ix) != nil {
 			continue
 		}
-		if reverse, prefix, ok := d.serves(ix, keys); ok {
-			w := d.through(ix, nil)
-			return &order{*w, reverse, prefix, prefix == len(ix.Fields)}
+		reverse, prefix, ok := d.serves(ix, keys)
+		if n := d.singles(ix); ok && n > most {
+			best, most = &order{*d.through(ix, nil), reverse, prefix, prefix == len(ix.Fields)}, n
 		}
 	}
-	return nil
+	return best
+}
+
+// singles counts the columns at the beginning of an index of which one value is
+// demanded.
+func (d *demands) singles(ix *schema.Index) (n int) {
+	for n < len(ix.Fields) && d.singleColumn(ix.Fields[n].Name) {
+		n++
+	}
+	return n
 }
 
 // serves reports whether the columns of an index are in the order of keys, or in
