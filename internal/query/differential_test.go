@@ -38,6 +38,67 @@ func TestAnswersAreThoseOfTheNaiveEvaluator(t *testing.T) {
 	})
 }
 
+// The same over so many documents that what is done in batches is done in several.
+func TestAnswersOverThousandsAreThoseOfTheNaiveEvaluator(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("makes thousands of documents")
+	}
+	story := rapid.Custom(func(rt *rapid.T) bool {
+		w := newWorld(rt)
+		w.types = w.types[:1] // relations to others are left out, too
+		a := w.types[0]
+		a.fields = slices.DeleteFunc(a.fields, func(f *naiveField) bool { return f.to != nil && f.to != a })
+		for _, ix := range [][]schema.IndexField{{{Name: "n", Descending: true}}, {{Name: a.fields[1].name}, {Name: "n"}}} {
+			a.indexes = append(a.indexes, schema.Index{Fields: ix})
+		}
+		near := &naiveField{name: "r9", to: a}
+		a.fields = append(a.fields, near, &naiveField{name: "b9", to: a, many: true, far: "r9"})
+		plain, indexed := w.open(t, rt, false), w.open(t, rt, true)
+		defer plain.store.Close()
+		defer indexed.store.Close()
+		for range 12 {
+			w.createMany(rt, a, 100, plain, indexed)
+		}
+		for range 30 {
+			w.apply(rt, plain, indexed)
+		}
+		w.remember(plain, indexed)
+		for range 8 {
+			w.ask(rt, plain, indexed)
+		}
+		return true
+	})
+	for seed := range 2 {
+		story.Example(seed)
+	}
+}
+
+// createMany makes documents in one mutation.
+func (w *world) createMany(t *rapid.T, typ *naiveType, n int, ds ...*dbase) {
+	var docs []*naiveDoc
+	var inputs []any
+	for range n {
+		d := &naiveDoc{typ: typ, values: map[string]any{"n": int64(w.next)}}
+		input := map[string]any{"n": int64(w.next)}
+		w.next++
+		w.set(t, []*naiveDoc{d}, input, 5)
+		docs, inputs = append(docs, d), append(inputs, input)
+	}
+	for _, d := range ds {
+		out, err := d.exec(Request{Query: "mutation { create_" + typ.name + "(input: " + literal(inputs) + ") { _docID } }"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range docIDOf.FindAllSubmatch(out, -1) {
+			docs[i].id = docID(m[1])
+		}
+	}
+	for _, d := range docs {
+		w.insert(d)
+	}
+}
+
 // open makes a database with the schema of the world.
 func (w *world) open(t *testing.T, rt *rapid.T, indexed bool) *dbase {
 	d := openStore(t)
