@@ -65,7 +65,6 @@ func (db *DB) Import(ctx context.Context, r io.Reader, o ImportOptions) (Importe
 type imports struct {
 	db           *DB
 	skip         bool
-	size         int64
 	records      []*record
 	byNew, byOld map[string]int // names of records in the file, to records
 	order        []step
