@@ -83,9 +83,10 @@ func (s *Set) ByID(id dag.CollectionID) (*schema.Collection, bool) {
 	return m.Collection, true
 }
 
+// short returns the number of a collection. Views have no commits, whatever peers ask.
 func (s *Set) short(id dag.CollectionID) (short, bool) {
 	m, ok := s.byID[id]
-	if !ok {
+	if !ok || m.View != nil {
 		return 0, false
 	}
 	return m.short, true

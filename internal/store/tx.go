@@ -98,11 +98,11 @@ func (tx *Tx) Collection(name string) (*schema.Collection, error) {
 }
 
 func (tx *Tx) short(c *schema.Collection) (short, error) {
-	n, ok := tx.set.short(c.ID)
+	m, ok := tx.set.byID[c.ID]
 	if !ok {
 		return 0, fault.NotFound.Errorf("collection %q does not exist", c.Name)
 	}
-	return n, nil
+	return m.short, nil
 }
 
 // AddCollections adds collections; all or none.
