@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -11,10 +12,16 @@ import (
 	"github.com/pandodb/pando/internal/schema"
 )
 
-// sameIndexes reports whether writes of a collection have the same entries to keep.
-func sameIndexes(a, b []*secondary) bool {
-	return slices.EqualFunc(a, b, func(x, y *secondary) bool {
-		return x.ID == y.ID && x.Unique == y.Unique && string(x.form) == string(y.form)
+// kept reports whether who knew the indexes of a collection as they were has written
+// and checked what they need as they are now.
+func kept(was, now []*secondary) bool {
+	return slices.EqualFunc(was, now, func(x, y *secondary) bool {
+		if x.ID != y.ID || x.Unique != y.Unique || !bytes.Equal(x.form, y.form) {
+			return false
+		}
+		// Of an index that is ready only what differs is written, which is too little
+		// when it has to be built again; of one that is not, nothing is checked.
+		return x.ready == y.ready || y.ready && !y.Unique
 	})
 }
 
@@ -29,7 +36,7 @@ func (tx *Tx) CreateIndex(c *schema.Collection, ix schema.Index) (schema.Index, 
 	if err != nil {
 		return schema.Index{}, err
 	}
-	return ix, tx.describeAs(next)
+	return ix, tx.become(tx.set.changed(next))
 }
 
 // DropIndex removes an index of a collection.
@@ -47,7 +54,7 @@ func (tx *Tx) DropIndex(c *schema.Collection, name string) error {
 	if i >= 0 {
 		tx.dropped = append(tx.dropped, m.indexes[i])
 	}
-	return tx.describeAs(next)
+	return tx.become(tx.set.changed(next))
 }
 
 // current returns the collection as the transaction sees it, to be changed.
@@ -60,18 +67,6 @@ func (tx *Tx) current(c *schema.Collection) (*schema.Collection, error) {
 		return nil, fault.NotFound.Errorf("collection %q does not exist", c.Name)
 	}
 	return now, nil
-}
-
-// describeAs changes the local description of a collection.
-func (tx *Tx) describeAs(c *schema.Collection) error {
-	set, m := tx.set.changed(c)
-	entry, err := m.entry()
-	if err != nil {
-		return err
-	}
-	tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
-	tx.set, tx.added = set, append(tx.added, m)
-	return nil
 }
 
 const (
@@ -145,7 +140,7 @@ func (tx *Tx) build(m *member) error {
 			least = append(least, x)
 		}
 	}
-	made := batch{of: m, indexes: least}
+	made := batch{of: m, indexes: least, from: from}
 	if !from.begun {
 		made.state.begun = true
 		made.clear = true
@@ -177,8 +172,9 @@ type batch struct {
 	of      *member
 	indexes []*secondary
 	entries []due
-	state   built
-	clear   bool // remove all entries there are
+	from    built // how far the indexes were
+	state   built // and are with the batch
+	clear   bool  // remove all entries there are
 }
 
 type due struct {
@@ -205,8 +201,10 @@ func (s *Store) applyBuild(tx *Tx, made batch) (kv.Pending, error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	now := s.set.Load()
-	if now != tx.base && !sameIndexes(now.indexes[made.of.short], made.of.indexes) {
-		return kv.Pending{}, nil
+	if now != tx.base {
+		if ok, err := s.goesOn(made, now); err != nil || !ok {
+			return kv.Pending{}, err
+		}
 	}
 	b := s.kv.NewBatch()
 	for _, x := range made.indexes {
@@ -230,6 +228,22 @@ func (s *Store) applyBuild(tx *Tx, made batch) (kv.Pending, error) {
 		s.setSchema(now)
 	}
 	return p, err
+}
+
+// goesOn reports whether a batch goes on from what there is: other versions may have
+// been used meanwhile, and the same as before again.
+func (s *Store) goesOn(made batch, now *Set) (bool, error) {
+	if !kept(made.of.indexes, now.indexes[made.of.short]) {
+		return false, nil
+	}
+	snap := s.kv.Snapshot()
+	defer snap.Close()
+	for _, x := range made.indexes {
+		if b, err := x.built(snap); err != nil || b != made.from {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // ready returns a set in which those indexes of a collection are ready.

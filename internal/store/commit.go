@@ -102,7 +102,7 @@ func (tx *Tx) stale() bool {
 		}
 		for _, st := range tx.staged {
 			// It keeps the entries of the indexes that there were at its start.
-			if !sameIndexes(now.indexes[st.coll], tx.base.indexes[st.coll]) {
+			if !kept(tx.base.indexes[st.coll], now.indexes[st.coll]) {
 				return true
 			}
 		}

@@ -141,15 +141,14 @@ func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 }
 
 // changed returns a set in which the collection of c's ID is c.
-func (s *Set) changed(c *schema.Collection) (*Set, *member) {
+func (s *Set) changed(c *schema.Collection) *Set {
 	ms := slices.Collect(s.members())
 	for i, m := range ms {
 		if m.ID == c.ID {
 			ms[i] = &member{c, m.short, m.indexes, m.versions}
 		}
 	}
-	next := newSet(ms, s.last, s.lost)
-	return next, next.byID[c.ID]
+	return newSet(ms, s.last, s.lost)
 }
 
 // indexed returns the member with the indexes that relations have by themselves,

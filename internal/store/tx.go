@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -35,7 +34,7 @@ type Tx struct {
 	staged  map[dag.DocID]*staged // documents it changed
 	pending []*pending            // its commits, in order
 	byCID   map[dag.CID]*pending
-	added   []*member            // collections it adds
+	added   []*member            // collections it adds or changes
 	reads   []dag.DocID          // documents it read
 	scans   []short              // collections it read as a whole
 	counts  map[short]count      // change of the counts
@@ -127,19 +126,13 @@ func (tx *Tx) addCollections(cs []*schema.Collection, lineages map[dag.Collectio
 		for _, v := range m.versions {
 			tx.kv.Set(globalKey(globalVersion, v.Version[:]...), v.Encode())
 		}
-		entry, err := m.entry()
-		if err != nil {
-			return fmt.Errorf("collection %s: %w", m.Name, err)
-		}
-		tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
 		for _, x := range m.indexes {
 			if x.ready {
 				tx.kv.Set(x.prefix, x.state(built{ready: true}))
 			}
 		}
 	}
-	tx.set, tx.added = set, append(tx.added, added...)
-	return nil
+	return tx.become(set)
 }
 
 func (tx *Tx) writable() error {

@@ -128,7 +128,7 @@ func (tx *Tx) setVersions(m *member, l schema.Lineage, active dag.Digest) error 
 			tx.kv.Set(globalKey(globalVersion, v.Version[:]...), v.Encode())
 		}
 	}
-	return tx.setMember(set, set.byID[next.ID])
+	return tx.become(set)
 }
 
 // replaced returns a set in which a member is another.
@@ -142,14 +142,22 @@ func (s *Set) replaced(next *member) *Set {
 	return newSet(ms, s.last, s.lost)
 }
 
-// setMember writes what is stored of a member that is new or has changed.
-func (tx *Tx) setMember(set *Set, m *member) error {
-	entry, err := m.entry()
-	if err != nil {
-		return fault.Invalid.Errorf("collection %s: %w", m.Name, err)
+// become makes a set that of the transaction, and writes what is stored of the
+// collections that are new or others now: some only because of those that their
+// relations lead to.
+func (tx *Tx) become(set *Set) error {
+	for m := range set.members() {
+		if m.View != nil || tx.set.byID[m.ID] == m {
+			continue
+		}
+		entry, err := m.entry()
+		if err != nil {
+			return fault.Invalid.Errorf("collection %s: %w", m.Name, err)
+		}
+		tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
+		tx.added = append(tx.added, m)
 	}
-	tx.kv.Set(globalKey(globalActive, m.ID[:]...), entry)
-	tx.set, tx.added = set, append(tx.added, m)
+	tx.set = set
 	return nil
 }
 
