@@ -429,10 +429,28 @@ func TestWrongBodiesAreDescribedInTheWordsOfJSON(t *testing.T) {
 		`{"query": 7}`:  `body: \"query\" is a JSON number, want a string`,
 		`{"query": {}}`: `body: \"query\" is a JSON object, want a string`,
 		``:              "body: it is empty, want JSON",
+		"{\"query\": \"{ User(filter: {name: {_eq: \\\"\xff\\\"}}) { name } }\"}": "body: it is not valid UTF-8",
+		`{"query": "{ User(filter: {name: {_eq: \"\ud83d\"}}) { name } }"}`:       "half of a character",
 	} {
 		status, got := n.send(t, "POST", "/api/v0/graphql", body)
 		if status != 400 || !strings.Contains(got, want) {
 			t.Errorf("%s: %d %s, want 400 and %s", body, status, got, want)
+		}
+	}
+}
+
+func TestTextIsStoredAsItWasSent(t *testing.T) {
+	t.Parallel()
+	n := withUsers(t)
+	for i, body := range []string{
+		`{"query": "mutation { create_User(input: {age: 0, name: \"\ud83d\ude00\"}) { name } }"}`,
+		`{"query": "mutation { create_User(input: {age: 1, name: \"😀\"}) { name } }"}`,
+		`{"query": "mutation ($n: String) { create_User(input: {age: 2, name: $n}) { name } }", "variables": {"n": "\ud83d\ude00"}}`,
+		`{"query": "mutation { create_User(input: {age: 3, name: \"😀\"}) { name } }", "variables": {"unused": "\ufffd"}}`,
+	} {
+		status, got := n.send(t, "POST", "/api/v0/graphql", body)
+		if want := `{"data":{"create_User":[{"name":"😀"}]}}`; status != 200 || strings.TrimSpace(got) != want {
+			t.Errorf("request %d: %d %s, want %s", i, status, got, want)
 		}
 	}
 }

@@ -60,7 +60,18 @@ func (s *Server) postGraphQL(w http.ResponseWriter, r *http.Request) (stream fun
 		s.refuseGraphQL(w, r, fault.Invalid.Errorf("body: unexpected data after the JSON value"))
 		return nil
 	}
+	if losesHalves(raw, req.Query) {
+		s.refuseGraphQL(w, r, fault.Invalid.Errorf("body: the query has an escape for half of a character, such as \\ud83d: write the character itself, or both halves"))
+		return nil
+	}
 	return s.runGraphQL(w, r, req, false)
+}
+
+// losesHalves reports whether the JSON reader has put U+FFFD where the body had half
+// of a pair of surrogates: what is stored must be what was sent.
+func losesHalves(body []byte, text string) bool {
+	const lost = "\uFFFD"
+	return strings.Contains(text, lost) && !bytes.Contains(body, []byte(lost)) && !bytes.Contains(bytes.ToLower(body), []byte(`\ufffd`))
 }
 
 // getGraphQL runs queries and subscriptions alone: what a link can do, any page can

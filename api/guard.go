@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -143,6 +144,9 @@ func readAllBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, bodyError(err)
+	}
+	if !utf8.Valid(raw) { // the JSON reader would put something else in its place
+		return nil, fault.Invalid.Errorf("body: it is not valid UTF-8")
 	}
 	return raw, nil
 }

@@ -39,6 +39,9 @@ func Prepare(c *Commit) error {
 		c.Segs[i].Len = uint64(len(p))
 		c.Segs[i].Hash = sha256.Sum256(p)
 	}
+	if n := c.payloadSize(); n > MaxEnvelope {
+		return fault.TooLarge.Errorf("the change has %d bytes, and a commit at most %d: split it, or keep large contents elsewhere and their address here", n, MaxEnvelope)
+	}
 	if c.Delegated() {
 		c.Author.Proof = sha256.Sum256(c.Proof)
 	}
@@ -51,6 +54,13 @@ func Prepare(c *Commit) error {
 		return invalid("%d bytes, want at most %d: split the change", n, MaxEnvelope)
 	}
 	return nil
+}
+
+func (c *Commit) payloadSize() (n int) {
+	for _, p := range c.Payload {
+		n += len(p)
+	}
+	return n
 }
 
 func (c *Commit) checkDraft() error {

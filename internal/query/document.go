@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -37,7 +38,7 @@ func (s *Schema) document(text string) (*document, error) {
 	if err != nil {
 		return nil, unparsed(text, err, s.limits.Tokens)
 	}
-	if err := s.limits.check(tree); err != nil {
+	if err := s.limits.check(text, tree); err != nil {
 		return nil, err
 	}
 	if es := s.validate(text, tree); len(es) > 0 {
@@ -95,11 +96,11 @@ func longestWord(text string) int {
 }
 
 // check measures a document before anything walks it more than once.
-func (l Limits) check(d *ast.QueryDocument) error {
+func (l Limits) check(text string, d *ast.QueryDocument) error {
 	if len(d.Fragments) > maxFragments {
 		return tooLarge("the request has more than %d fragments: ask for less at once", maxFragments)
 	}
-	m := measure{limits: l}
+	m := measure{limits: l, halves: halfCharacter.MatchString(text)}
 	variables := 0
 	for _, op := range d.Operations {
 		if variables += len(op.VariableDefinitions); variables > maxVariables {
@@ -122,9 +123,14 @@ func (l Limits) check(d *ast.QueryDocument) error {
 // measure walks a document until a limit is passed.
 type measure struct {
 	limits Limits
-	n      int // selections
+	halves bool // the text may write characters as two escapes, or half of one
+	n      int  // selections
 	err    error
 }
+
+// halfCharacter is an escape for half of a character beyond U+FFFF: what comes out
+// of the parser is no text any more.
+var halfCharacter = regexp.MustCompile(`\\u[dD][89abcdefABCDEF]`)
 
 func (m *measure) selections(sel ast.SelectionSet, depth int) {
 	if len(sel) > 0 && depth > m.limits.Depth {
@@ -168,6 +174,9 @@ func (m *measure) literal(name string, v *ast.Value, depth int) {
 	}
 	if v.Kind == ast.IntValue || v.Kind == ast.FloatValue {
 		m.number(name, v)
+	}
+	if m.halves && v.Kind == ast.StringValue && strings.Contains(v.Raw, "\uFFFD") {
+		m.err = wrong(v.Position, fault.Invalid.Errorf("%s: the text has an escape for half of a character, such as \\ud83d: write the character itself, or put the text into a variable", name))
 	}
 	if len(v.Children) > 0 && depth > maxLiteralDepth {
 		m.err = tooLarge("lists and objects nest deeper than %d in the request: nest them less", maxLiteralDepth)

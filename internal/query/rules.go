@@ -63,7 +63,7 @@ func variablesFit(observers *core.Events, addError core.AddErrFunc) {
 		if given.DefaultValue != nil && given.DefaultValue.Kind != ast.NullValue || v.ExpectedTypeHasDefault {
 			want.NonNull = false
 		}
-		fits := given.Type.IsCompatible(&want)
+		fits := given.Type.IsCompatible(&want) || asFloat64(given.Type).IsCompatible(&want)
 		if slices.Contains(docIDTypes, v.ExpectedType) {
 			fits = holdsDocIDs(given.Type, &want)
 		}
@@ -73,6 +73,18 @@ func variablesFit(observers *core.Events, addError core.AddErrFunc) {
 				core.At(v.Position))
 		}
 	})
+}
+
+// asFloat64 returns a type with Float64 in place of Float: they are the same numbers,
+// and the fields of a collection have the longer name.
+func asFloat64(t *ast.Type) *ast.Type {
+	switch {
+	case t.Elem != nil:
+		return &ast.Type{Elem: asFloat64(t.Elem), NonNull: t.NonNull}
+	case t.NamedType == "Float":
+		return &ast.Type{NamedType: "Float64", NonNull: t.NonNull}
+	}
+	return t
 }
 
 // holdsDocIDs reports whether a variable of a type may stand for docIDs. Whether
