@@ -16,10 +16,11 @@ type patcher struct{ ops []byte }
 
 // mark is the key of a member that says which document an object shows. No selection
 // can have it.
-const mark = "\u0001"
+const mark = "\x01"
 
-// markLabel is mark as it is written.
-var markLabel = string(appendString(nil, mark)) + ":"
+// markLabel is mark as it is written: raw, as no text ever is, nor a key of JSON that
+// people have stored.
+const markLabel = `"` + mark + `":`
 
 // marked adds the mark to what is shown of a document.
 func marked(o object) object {
@@ -38,7 +39,7 @@ func appendHex(b, id []byte) []byte {
 }
 
 // markSize is the length of a mark with its value.
-var markSize = len(markLabel) + 2 + 64
+const markSize = len(markLabel) + 2 + 64
 
 // unmarked returns a result without its marks.
 func unmarked(b []byte) []byte {
@@ -51,7 +52,6 @@ func unmarked(b []byte) []byte {
 		if i < 0 {
 			return append(out, b...)
 		}
-		// A text that looks like this has its quotes escaped.
 		out = append(out, b[:i+1]...)
 		b = b[i+1+markSize:]
 		b = bytes.TrimPrefix(b, []byte(","))
