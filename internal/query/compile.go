@@ -19,6 +19,7 @@ type compiler struct {
 	top     []*selected // the root fields
 	tallies []*tally
 	cost    int
+	joined  int // spans of conditions on one field
 	depth   int
 	marks   bool // objects say which document they show
 	// shared counts the uses of what a run keeps beside the rows, such as relations: a

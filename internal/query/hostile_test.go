@@ -1,10 +1,13 @@
 package query
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pandodb/pando/internal/fault"
 )
 
 // hostile are requests made to cost much more than their text is worth.
@@ -80,5 +83,58 @@ func TestHostileRequestsAreBounded(t *testing.T) {
 			}
 			t.Logf("%v: answer of %d bytes", took, size)
 		})
+	}
+}
+
+// What is given once in variables, or in a fragment, may be used many times.
+func TestReusedValuesAreBounded(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int @index bs: [B] } type B { m: Int a: A }`)
+	var list, uses, spreads strings.Builder
+	for i := range 30_000 {
+		fmt.Fprintf(&list, ",%d", i)
+	}
+	for i := range 900 {
+		fmt.Fprintf(&uses, " a%d: A(filter: {n: {_in: $x}}) { n }", i)
+		fmt.Fprintf(&spreads, " a%d: A { ...F }", i)
+	}
+	given := list.String()[1:]
+	for name, req := range map[string]Request{
+		"a variable": {Query: `query ($x: [Int]) {` + uses.String() + `}`, Variables: []byte(`{"x": [` + given + `]}`)},
+		"a fragment": {Query: `{` + spreads.String() + `} fragment F on A { bs(filter: {m: {_in: [` + given + `]}}) { m } }`},
+	} {
+		start := time.Now()
+		_, err := Compile(d.generated(), req)
+		if took := time.Since(start); took > 5*time.Second || !errors.Is(err, fault.TooLarge) {
+			t.Errorf("%s: %v after %v, want a limit", name, err, took)
+		}
+	}
+	once := Request{Query: `query ($x: [Int]) { A(filter: {n: {_in: $x}}) { n } }`, Variables: []byte(`{"x": [` + strings.Repeat(given+",", 8) + `1]}`)}
+	if _, err := Compile(d.generated(), once); err != nil {
+		t.Errorf("a long list that is used once: %v", err)
+	}
+}
+
+// Conditions on one field are joined, in time that grows with their number.
+func TestManyConditionsOnOneField(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int @index }`)
+	d.must(`mutation { create_A(input: [{n: 1}, {n: 20000}]) { n } }`)
+	for _, c := range []struct{ junction, operator, want string }{
+		{"_or", "_eq", `{"A":[{"n":1}]}`},
+		{"_and", "_ne", `{"A":[{"n":20000}]}`},
+	} {
+		var all strings.Builder
+		for i := range 9900 {
+			fmt.Fprintf(&all, `,{"n": {"%s": %d}}`, c.operator, (i*7919)%9901)
+		}
+		start := time.Now()
+		got, err := d.exec(Request{Query: `query ($f: AFilterArg) { A(filter: $f) { n } }`, Variables: []byte(`{"f": {"` + c.junction + `": [` + all.String()[1:] + `]}}`)})
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s: got %s, %v, want %s", c.junction, got, err, c.want)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("%s took %v", c.junction, took)
+		}
 	}
 }

@@ -16,12 +16,43 @@ import (
 type inputs struct {
 	schema *ast.Schema
 	vars   map[string]value.Value // those that are given or have a default
+	left   *int                   // values that may still be used
+}
+
+const (
+	// maxUsed is how many values may be used in a request, elements of lists and
+	// members of objects counted one by one: what stands in a fragment counts each time.
+	maxUsed = 500_000
+	// maxUses is how often all of the variables may be used beside that: once is what
+	// they are for, and a plan looks at some of them several times.
+	maxUses = 16
+)
+
+// use counts values that are used.
+func (in inputs) use(n int) error {
+	if *in.left -= n; *in.left < 0 {
+		return fault.TooLarge.Errorf("the request uses its long lists too often: ask for less at once")
+	}
+	return nil
+}
+
+// sizeOf counts the values that v is made of.
+func sizeOf(v value.Value) int {
+	n := 1
+	for _, e := range v.List() {
+		n += sizeOf(e)
+	}
+	for _, m := range v.Members() {
+		n += sizeOf(m)
+	}
+	return n
 }
 
 // variables checks the variables of a request: a JSON object, or nothing. Members
 // that the operation does not declare are ignored, as the specification says.
 func variables(schema *ast.Schema, op *ast.OperationDefinition, raw json.RawMessage) (inputs, error) {
-	in := inputs{schema, map[string]value.Value{}}
+	left := maxUsed
+	in := inputs{schema, map[string]value.Value{}, &left}
 	given, err := given(raw)
 	if err != nil {
 		return in, err
@@ -30,6 +61,7 @@ func variables(schema *ast.Schema, op *ast.OperationDefinition, raw json.RawMess
 		if err := in.variable(def, given); err != nil {
 			return in, wrong(def.Position, fmt.Errorf("variable $%s: %w", def.Variable, err))
 		}
+		left += maxUses * sizeOf(in.vars[def.Variable])
 	}
 	return in, nil
 }
@@ -98,6 +130,9 @@ func (in inputs) literal(t *ast.Type, v *ast.Value) (value.Value, error) {
 	switch v.Kind {
 	case ast.Variable: // it was coerced to its own type, which fits
 		x, ok := in.vars[v.Raw]
+		if err := in.use(sizeOf(x)); err != nil {
+			return x, err
+		}
 		if t.NonNull && (!ok || x.IsNull()) {
 			return x, fault.Invalid.Errorf("expected %s, got null from $%s", t, v.Raw)
 		}
@@ -148,6 +183,9 @@ func (in inputs) literalList(t *ast.Type, v *ast.Value) (value.Value, error) {
 	if v.Kind != ast.ListValue { // the specification reads x as [x]
 		x, err := in.literal(t.Elem, v)
 		return value.OfList([]value.Value{x}), err
+	}
+	if err := in.use(len(v.Children)); err != nil {
+		return value.Value{}, err
 	}
 	list := make([]value.Value, len(v.Children))
 	for i, c := range v.Children {
@@ -225,9 +263,12 @@ func notIn(def *ast.Definition, got string) error {
 
 // free returns the value of a literal as it stands.
 func (in inputs) free(v *ast.Value) (value.Value, error) {
+	if err := in.use(len(v.Children)); err != nil {
+		return value.Value{}, err
+	}
 	switch v.Kind {
 	case ast.Variable:
-		return in.vars[v.Raw], nil
+		return in.vars[v.Raw], in.use(sizeOf(in.vars[v.Raw]))
 	case ast.IntValue, ast.FloatValue:
 		return value.ParseNumber(v.Raw)
 	case ast.StringValue, ast.BlockValue, ast.EnumValue:

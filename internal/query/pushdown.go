@@ -49,6 +49,7 @@ func (c *compiler) narrowed(v *schema.Collection, root *selected, filter value.V
 // variables of its own.
 func (c *compiler) with(root *selected, name string, v value.Value) *selected {
 	c.in.vars = map[string]value.Value{name: v}
+	*c.in.left += maxUses * sizeOf(v)
 	f := *root.Field
 	f.Arguments = slices.DeleteFunc(slices.Clone(f.Arguments), func(a *ast.Argument) bool { return a.Name == name })
 	f.Arguments = append(f.Arguments, &ast.Argument{

@@ -115,9 +115,15 @@ func (s spans) and(t spans) spans {
 	return out
 }
 
-// or is the set of the values that are in one of them.
-func (s spans) or(t spans) spans {
-	return spans{normal(slices.Concat(s.list, t.list)), s.exact && t.exact}
+// anyOfSpans is the set of the values that are in one of them.
+func anyOfSpans(each []spans) spans {
+	all := spans{exact: true}
+	for _, s := range each {
+		all.list = append(all.list, s.list...)
+		all.exact = all.exact && s.exact
+	}
+	all.list = normal(all.list)
+	return all
 }
 
 // not is the set of the values that are not in s, which must be exact.

@@ -54,6 +54,9 @@ const (
 	// maxWays is how many ways are tried for one filter: each is gone for some time
 	// before the shortest is known.
 	maxWays = 8
+	// maxJoined is how many spans are looked at for one request to find those that
+	// several conditions on a field have in common: each condition goes over all.
+	maxJoined = 1_000_000
 )
 
 // demands is what a filter demands of a document, all of it at once.
@@ -208,11 +211,17 @@ func (d *demands) bind(f *schema.Field, s spans) {
 	if d.bound == nil {
 		d.bound = map[*schema.Field]*bound{}
 	}
-	if b := d.bound[f]; b != nil {
-		b.spans, b.count = b.and(s), b.count+1
+	b := d.bound[f]
+	if b == nil {
+		d.bound[f] = &bound{s, 1}
 		return
 	}
-	d.bound[f] = &bound{s, 1}
+	b.count++
+	if d.c.joined += len(b.list) + len(s.list); d.c.joined > maxJoined {
+		b.exact = false // what b leaves over is checked on the documents
+		return
+	}
+	b.spans = b.and(s)
 }
 
 // oneOf adds the demand that one of the branches be met.
@@ -237,19 +246,19 @@ func (d *demands) oneOf(branches []*demands) {
 // branch, if none demands anything else.
 func sameField(branches []*demands) (*schema.Field, spans, bool) {
 	var field *schema.Field
-	all := noValue
+	var each []spans
 	for _, b := range branches {
 		if len(b.bound) != 1 {
-			return nil, all, false
+			return nil, noValue, false
 		}
 		for f, have := range b.bound {
 			if have.count != b.count || field != nil && field != f {
-				return nil, all, false
+				return nil, noValue, false
 			}
-			field, all = f, all.or(have.spans)
+			field, each = f, append(each, have.spans)
 		}
 	}
-	return field, all, field != nil
+	return field, anyOfSpans(each), field != nil
 }
 
 // related adds a demand on the documents that a relation leads to.
