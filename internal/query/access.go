@@ -66,6 +66,9 @@ func (a *access) source(x *run, won finder) operator {
 	case nil:
 		return &scan{a.coll, false}
 	case *taster:
+		if won.full { // what it has seen does not fit: it is read again as it is written
+			return &scan{a.coll, false}
+		}
 		return won
 	}
 	won.settle(x)
@@ -173,22 +176,44 @@ func (f *fetch) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	}
 }
 
+// few are the first rows that match, held while it is not known whether there will be
+// enough of them soon. It is full when that takes too much room.
+type few struct {
+	rowsOf
+	held int64
+	full bool
+}
+
+// add takes a row in; it reports whether to go on.
+func (f *few) add(x *run, r *row) (more bool, err error) {
+	size := r.size(0)
+	if f.held+size > fewBytes || x.held+size > x.most {
+		f.drop(x)
+		f.full = true
+		return false, nil
+	}
+	held, err := x.hold(r, 0)
+	f.rowsOf, f.held = append(f.rowsOf, held), f.held+size
+	return true, err
+}
+
+func (f *few) drop(x *run) {
+	x.release(f.held)
+	f.rowsOf, f.held = nil, 0
+}
+
 // taster is a scan that ends when enough rows have matched, which may be soon.
 type taster struct {
-	a       *access
-	matched rowsOf
-	after   dag.DocID
-	cost    int
+	few
+	a     *access
+	after dag.DocID
+	cost  int
 }
 
 func (t *taster) found() []dag.DocID { return nil }
 func (t *taster) settle(*run)        {}
 func (t *taster) taken() string      { return t.describe() }
-func (t *taster) input() operator    { return nil }
 func (t *taster) describe() string   { return "scan " + t.a.coll.Name + " as far as needed" }
-func (t *taster) rows(x *run, parent *row) iter.Seq2[*row, error] {
-	return t.matched.rows(x, parent)
-}
 
 func (t *taster) advance(x *run, most int) (bool, error) {
 	var r row
@@ -212,12 +237,8 @@ func (t *taster) advance(x *run, most int) (bool, error) {
 		if !ok {
 			continue
 		}
-		held, err := x.hold(&r, 0)
-		if err != nil {
-			return false, err
-		}
-		if t.matched = append(t.matched, held); len(t.matched) == t.a.most {
-			return true, nil
+		if more, err := t.add(x, &r); err != nil || !more || len(t.rowsOf) == t.a.most {
+			return err == nil, err
 		}
 	}
 	return true, nil

@@ -2,10 +2,12 @@ package query
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 	"slices"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
 	"github.com/pandodb/pando/internal/value"
@@ -31,6 +33,8 @@ type finder interface {
 	settle(x *run)
 	// taken describes the way that was taken, after settle.
 	taken() string
+	// drop releases what it holds, as another way is taken.
+	drop(x *run)
 }
 
 // usable returns the ways that can be gone now.
@@ -50,20 +54,39 @@ func usable(x *run, ways []way) []finder {
 const firstSteps = 64
 
 // race goes all ways in turns until one is at its end, which it returns, or until
-// they have cost most, each.
-func race(x *run, fs []finder, most int) (finder, error) {
-	if len(fs) == 0 {
-		return nil, nil
-	}
-	for steps := firstSteps; ; steps *= 2 {
+// they have cost most, each. A way for which there is not enough room is given up.
+func race(x *run, fs []finder, most int) (won finder, err error) {
+	defer func() { dropAllBut(x, won, fs) }()
+	given := make([]bool, len(fs))
+	for steps, left := firstSteps, len(fs); left > 0; steps *= 2 {
 		steps = min(steps, most)
-		for _, f := range fs {
-			if done, err := f.advance(x, steps); done || err != nil {
-				return f, err
+		for i, f := range fs {
+			if given[i] {
+				continue
+			}
+			done, err := f.advance(x, steps)
+			switch {
+			case errors.Is(err, fault.TooLarge):
+				x.err, given[i] = nil, true
+				f.drop(x)
+				left--
+			case err != nil:
+				return nil, err
+			case done:
+				return f, nil
 			}
 		}
 		if steps >= most {
-			return nil, nil
+			break
+		}
+	}
+	return nil, nil
+}
+
+func dropAllBut(x *run, won finder, fs []finder) {
+	for _, f := range fs {
+		if f != won {
+			f.drop(x)
 		}
 	}
 }
@@ -72,15 +95,24 @@ func race(x *run, fs []finder, most int) (finder, error) {
 type notes struct {
 	ids  []dag.DocID
 	cost int
+	held int64
 }
 
 func (n *notes) found() []dag.DocID { return n.ids }
 func (n *notes) settle(*run)        {}
 
 func (n *notes) add(x *run, id dag.DocID, cost int) error {
-	n.ids = append(n.ids, id)
+	if err := x.reserve(int64(len(id))); err != nil {
+		return err
+	}
+	n.ids, n.held = append(n.ids, id), n.held+int64(len(id))
 	n.cost += cost
-	return x.reserve(int64(len(id)))
+	return nil
+}
+
+func (n *notes) drop(x *run) {
+	x.release(n.held)
+	n.ids, n.held = nil, 0
 }
 
 // idFinder has docIDs that were given.
@@ -211,6 +243,12 @@ func (f *unionFinder) settle(x *run) {
 	}
 }
 
+func (f *unionFinder) drop(x *run) {
+	for _, b := range f.branches {
+		b.drop(x)
+	}
+}
+
 func (f *unionFinder) taken() string {
 	text := "all of ("
 	for i, b := range f.branches {
@@ -246,6 +284,7 @@ func (c *shortest) advance(x *run, most int) (bool, error) {
 			}
 			if done {
 				c.won = f
+				dropAllBut(x, f, c.among)
 				break
 			}
 		}
@@ -256,6 +295,7 @@ func (c *shortest) advance(x *run, most int) (bool, error) {
 func (c *shortest) found() []dag.DocID { return c.won.found() }
 func (c *shortest) settle(x *run)      { c.won.settle(x) }
 func (c *shortest) taken() string      { return c.won.taken() }
+func (c *shortest) drop(x *run)        { dropAllBut(x, nil, c.among) }
 
 // farFinder finds the documents of the far side of a relation that meet the
 // condition, and notes those that they are related to, or where these say it
@@ -346,6 +386,13 @@ func (f *farFinder) settle(x *run) {
 	x.keep(f.w.to, &grouping{any: set})
 }
 
+func (f *farFinder) drop(x *run) {
+	f.notes.drop(x)
+	if f.from != nil {
+		f.from.drop(x)
+	}
+}
+
 func (f *farFinder) taken() string {
 	if f.from == nil {
 		return "relation " + f.w.to.name + " from a scan of " + f.w.to.target.Name
@@ -406,6 +453,7 @@ func (f *backFinder) advance(x *run, most int) (bool, error) {
 }
 
 func (f *backFinder) settle(x *run) { f.far.settle(x) }
+func (f *backFinder) drop(x *run)   { f.notes.drop(x); f.far.drop(x) }
 func (f *backFinder) taken() string { return f.far.taken() + ", back by index " + f.w.back.Name }
 
 // referringTo is the range of an index, whose first column is a relation, of the

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -128,14 +129,20 @@ func (p *Plan) run(x *run) error {
 		if err := r.write(x, nil); err != nil {
 			return failed(r.pos, under(r.key, err))
 		}
-		// What a root field held is of no use to the next: mutations change it.
-		x.groups, x.only, x.nears, x.folded, x.held = nil, nil, nil, nil, 0
+		x.endRoot()
 	}
 	x.out.byte('}')
 	if err := x.out.flush(); err != nil {
 		return failed(nil, fmt.Errorf("write response: %w", err))
 	}
 	return nil
+}
+
+// endRoot drops what a root field held: it is of no use to the next, and mutations
+// change it. Aggregates over whole collections are shared between root fields.
+func (x *run) endRoot() {
+	x.groups, x.only, x.nears, x.folded, x.held = nil, nil, nil, nil, 0
+	maps.DeleteFunc(x.sums, func(t *tally, _ *tallied) bool { return t.to != nil })
 }
 
 // String shows the plan, one operator a line, sources first.

@@ -74,8 +74,10 @@ func (o *inOrder) choose(x *run) (operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s, ok := won.(*stroll); ok {
+	if s, ok := won.(*stroll); ok && !s.full {
 		return x.chose(o, s), nil
+	} else if ok {
+		return x.chose(o, w), nil
 	}
 	if f, ok := won.(*indexFinder); ok && f.w.ix == o.order.ix {
 		return x.chose(o, w), nil
@@ -296,15 +298,17 @@ func (t *ties) keyOf(columns []byte) ([]byte, error) {
 
 // stroll is a walk that ends when enough rows have matched, which may be soon.
 type stroll struct {
+	few
 	*walk
-	next    func() (*row, error, bool)
-	end     func()
-	matched rowsOf
+	next func() (*row, error, bool)
+	end  func()
 }
 
 func (s *stroll) found() []dag.DocID { return nil }
 func (s *stroll) settle(*run)        {}
 func (s *stroll) taken() string      { return s.describe() }
+func (s *stroll) describe() string   { return s.walk.describe() }
+func (s *stroll) input() operator    { return nil }
 
 func (s *stroll) stop() {
 	if s.end != nil {
@@ -313,7 +317,7 @@ func (s *stroll) stop() {
 }
 
 func (s *stroll) rows(x *run, parent *row) iter.Seq2[*row, error] {
-	return s.matched.rows(x, parent)
+	return s.few.rows(x, parent)
 }
 
 func (s *stroll) advance(x *run, most int) (bool, error) {
@@ -328,12 +332,8 @@ func (s *stroll) advance(x *run, most int) (bool, error) {
 		if r == nil {
 			continue
 		}
-		held, err := x.hold(r, 0)
-		if err != nil {
-			return false, err
-		}
-		if s.matched = append(s.matched, held); len(s.matched) == s.most {
-			return true, nil
+		if more, err := s.add(x, r); err != nil || !more || len(s.rowsOf) == s.most {
+			return err == nil, err
 		}
 	}
 	return false, nil

@@ -1,0 +1,60 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/pandodb/pando/internal/store"
+)
+
+// An index is never the reason that a request holds too much: what would take more to
+// find along it is found by the scan.
+func TestIndexesNeedNoRoomThatAScanDoesNot(t *testing.T) {
+	d := open(t)
+	d.schemas.Limits.Held = 1 << 20
+	d.mustAdd(`type A { n: Int @index s: String }`)
+	for i := range 100 {
+		d.must(fmt.Sprintf(`mutation { create_A(input: {n: %d s: "%s"}) { n } }`, i, strings.Repeat("x", 20_000)))
+	}
+	for _, q := range []string{
+		`{ A(filter: {n: {_ge: 0}}, limit: 90) { n } }`,
+		`{ A(filter: {s: {_ne: "a"}}, order: {n: ASC}, limit: 20) { n } }`,
+		`{ A(filter: {n: {_ge: 0}}, offset: 30) { n } }`,
+	} {
+		if out, err := d.exec(Request{Query: q}); err != nil {
+			t.Errorf("%s: %.50s, %v", q, out, err)
+		}
+	}
+}
+
+// What a root field holds is dropped before the next is answered.
+func TestRootFieldsHoldOneAfterTheOther(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int bs: [B] } type B { n: Int m: Int a: A }`)
+	family(d, 20, 2)
+	p, err := Compile(d.generated(), Request{Query: `{ a: A { _count(bs: {}) } b: A { _count(bs: {}) } c: _sum(B: {field: m}) d: _sum(B: {field: m}) }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.store.View(context.Background(), func(tx *store.Tx) error {
+		x := p.newRun(context.Background(), tx, io.Discard)
+		if err := p.run(x); err != nil {
+			return err
+		}
+		if x.touched.scanned != 2*20+40 {
+			t.Errorf("%d documents scanned: root aggregates with one filter share a pass", x.touched.scanned)
+		}
+		for tally, sums := range x.sums {
+			if tally.to != nil {
+				t.Errorf("%d sums of %s are still held", len(sums.place), tally.to.name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
