@@ -26,6 +26,10 @@ const (
 	// maxBody bounds a request that is read whole. A batch of 1,000 documents of
 	// some kilobytes fits; larger loads go through the import operation, which streams.
 	maxBody = 16 << 20
+	// largeBody is from what size on a body counts as large, and maxLarge how many
+	// requests with such a body run at once: read, they take some ten times as much.
+	largeBody = 1 << 20
+	maxLarge  = 4
 	// maxRecord bounds one document of an import. A commit holds at most 256 KiB, and
 	// JSON text may be a few times longer than the commit that it becomes.
 	maxRecord = 1 << 20

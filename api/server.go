@@ -44,6 +44,7 @@ type Server struct {
 	txs          *transactions
 	http         *http.Server
 	requestSlots chan struct{} // one token per running request
+	largeSlots   chan struct{} // one per running request with a large body
 	streamSlots  chan struct{} // one per stream
 	eventSlots   chan struct{} // one per connection that follows events
 	followed     atomic.Int64  // subscriptions and live queries over WebSockets
@@ -60,7 +61,7 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), streamSlots: make(chan struct{}, maxStreams),
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), largeSlots: make(chan struct{}, maxLarge), streamSlots: make(chan struct{}, maxStreams),
 		eventSlots: make(chan struct{}, maxEventStreams)}
 	for _, h := range c.AllowedHosts {
 		s.hosts = append(s.hosts, hostOf(strings.ToLower(h)))

@@ -14,11 +14,15 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
+// MaxValues is how many values one JSON text may hold, each list, object and element
+// counted: a value takes a hundred bytes of memory, and two of the text.
+const MaxValues = 1 << 20
+
 // ParseJSON reads one JSON text. A number is an Int if it is whole and fits, in
 // whatever spelling (1.0 and 1e0 are the Int 1), else the nearest Float64.
 // Refused are numbers beyond the floats, integers that fit neither an Int nor
 // exactly a Float64, keys that occur twice in one object, halves of surrogate
-// pairs, and more than MaxNesting levels.
+// pairs, more than MaxNesting levels, and more than MaxValues values.
 func ParseJSON(in []byte) (Value, error) { return ParseJSONNested(in, MaxNesting) }
 
 // ParseJSONNested is ParseJSON for texts of more levels, inside which values are.
@@ -78,6 +82,7 @@ type parser struct {
 	in     []byte
 	pos    int
 	levels int
+	count  int // values so far
 	err    error
 	place  string   // of err: line and column
 	keys   []string // of the objects that are open, and what is in them and in the lists
@@ -151,6 +156,10 @@ func (p *parser) next() byte {
 }
 
 func (p *parser) value(nesting int) Value {
+	if p.count++; p.count > MaxValues {
+		p.fail("there are more than %d values: send fewer at once", MaxValues)
+		return Value{}
+	}
 	switch c := p.next(); {
 	case c == '"':
 		return OfString(p.string())
