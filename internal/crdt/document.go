@@ -41,7 +41,7 @@ func Open(raw []byte) (Document, error) {
 	if raw[0] != formatVersion {
 		return Document{}, fault.Corrupt.Errorf("document has format version %d, want %d: was it written by a newer pando?", raw[0], formatVersion)
 	}
-	if len(raw) > math.MaxUint32 {
+	if uint64(len(raw)) > math.MaxUint32 {
 		return Document{}, corrupt("it has more than 4 GiB")
 	}
 	n, rest := uvarint(raw[1:])
