@@ -134,10 +134,10 @@ func (r *Replica) blocks(ctx context.Context, fn func(*store.Tx, func(Block, err
 	}
 }
 
-// Merge verifies commits and applies them in one transaction; what it reports as
-// applied or known is durable. Parents come before their children. A commit that
-// breaks a rule gives *InvalidCommit; those before it stay applied. origin names
-// the peer.
+// Merge verifies commits and applies them, in one transaction unless they cost
+// indexes much; what it reports as applied or known is durable. Parents come before
+// their children. A commit that breaks a rule gives *InvalidCommit; those before it
+// stay applied. origin names the peer.
 func (r *Replica) Merge(ctx context.Context, coll CollectionID, envelopes [][]byte, origin string) (Merged, error) {
 	return r.db.store.Merge(ctx, coll, envelopes, origin)
 }

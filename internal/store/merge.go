@@ -37,9 +37,10 @@ type InvalidCommit struct {
 func (e *InvalidCommit) Error() string { return fmt.Sprintf("commit %s is invalid: %v", e.CID, e.Err) }
 func (e *InvalidCommit) Unwrap() error { return e.Err }
 
-// Merge applies commits of others in one transaction; what it reports as applied
-// or known is durable. Parents come before their children. A commit that breaks a
-// rule ends the merge with *InvalidCommit; the commits before it stay applied.
+// Merge applies commits of others, in one transaction unless they cost indexes much;
+// what it reports as applied or known is durable. Parents come before their children.
+// A commit that breaks a rule ends the merge with *InvalidCommit; the commits before
+// it stay applied.
 //
 // The envelopes must not change until Merge returns.
 func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, envelopes [][]byte, origin string) (Merged, error) {
@@ -64,24 +65,48 @@ func (s *Store) mergeOpened(ctx context.Context, coll dag.CollectionID, cs []rec
 		invalid = &InvalidCommit{cs[bad].index, cs[bad].CID, fault.Invalid.Errorf("its signature does not verify")}
 		cs = cs[:bad]
 	}
-	var broken *InvalidCommit
-	err = s.Update(ctx, ident.Key{}, func(tx *Tx) error {
-		broken = nil // of a first run
-		m, err = tx.merge(coll, cs, origin)
-		if errors.As(err, &broken) {
-			return nil
+	skipped := map[dag.CID]bool{}
+	for first := true; first || len(cs) > 0; first = false {
+		var part Merged
+		var rest []received
+		var broken *InvalidCommit
+		err := s.Update(ctx, ident.Key{}, func(tx *Tx) (err error) {
+			broken = nil // of a first run
+			part, rest, err = tx.merge(coll, cs, origin, skipped)
+			if errors.As(err, &broken) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return m, err // of this part nothing was applied
 		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return Merged{}, err // nothing was applied
-	case broken != nil:
-		return m, broken
-	case invalid != nil:
+		if m.add(part); broken != nil {
+			return m, broken
+		}
+		cs = rest
+	}
+	if invalid != nil {
 		return m, invalid
 	}
 	return m, nil
+}
+
+// add adds what became of the commits that follow.
+func (m *Merged) add(part Merged) {
+	m.Applied, m.Known = m.Applied+part.Applied, m.Known+part.Known
+	m.Future = append(m.Future, part.Future...)
+	if m.Missing == nil {
+		m.Missing = part.Missing
+		return
+	}
+	for doc, cids := range part.Missing {
+		for _, c := range cids {
+			if !slices.Contains(m.Missing[doc], c) {
+				m.Missing[doc] = append(m.Missing[doc], c)
+			}
+		}
+	}
 }
 
 // received is a commit and its place in the pack.
@@ -149,24 +174,34 @@ func (s *Store) verify(cs []received) (bad int, err error) {
 	return -1, nil
 }
 
-func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string) (Merged, error) {
+// merge applies commits until they are enough for one transaction, and returns the
+// rest. skipped are commits of the pack that did not apply; it adds to them.
+func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped map[dag.CID]bool) (m Merged, rest []received, err error) {
 	n, ok := tx.set.short(coll)
 	if !ok {
-		return Merged{}, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
+		return m, nil, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
 	}
-	m := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: map[dag.CID]bool{}}
-	m.Missing = map[dag.DocID][]dag.CID{}
-	for _, c := range cs {
-		err := m.add(c)
+	g := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: skipped, before: map[dag.DocID]crdt.Document{}}
+	g.Missing = map[dag.DocID][]dag.CID{}
+	var broken error
+	for len(cs) > 0 && broken == nil && g.toIndex < mergeIndexed {
+		err := g.take(cs[0])
 		if errors.Is(err, fault.Invalid) {
-			return m.Merged, &InvalidCommit{c.index, c.CID, err}
+			broken = &InvalidCommit{cs[0].index, cs[0].CID, err}
+		} else if err != nil {
+			return m, nil, err
 		}
-		if err != nil {
-			return Merged{}, err
-		}
+		cs = cs[1:]
 	}
-	return m.Merged, nil
+	if err := g.index(); err != nil {
+		return m, nil, err
+	}
+	return g.Merged, cs, broken
 }
+
+// mergeIndexed is how many bytes of documents one transaction merges which have several
+// entries in an index: those take some twenty times as much, and for each index.
+const mergeIndexed = 1 << 20
 
 // merging is a merge under way.
 type merging struct {
@@ -176,9 +211,14 @@ type merging struct {
 	id      dag.CollectionID
 	origin  string
 	skipped map[dag.CID]bool // commits of the pack that do not apply now
+
+	// before are the documents that changed, as they were: they are indexed when all
+	// commits are applied, for each could turn over all entries of its document.
+	before  map[dag.DocID]crdt.Document
+	toIndex int // bytes of those with several entries
 }
 
-func (m *merging) add(c received) error {
+func (m *merging) take(c received) error {
 	tx, cm := m.tx, c.Commit
 	if c.later {
 		known, err := tx.applied(cm.CID)
@@ -218,10 +258,38 @@ func (m *merging) add(c received) error {
 		m.lack(cm, missing)
 		return nil
 	}
-	if _, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin}); err != nil {
+	next, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin})
+	if err != nil {
 		return err
 	}
 	m.Applied++
+	m.changed(cm.Doc, d, next)
+	return nil
+}
+
+// changed notes that a document is to be indexed.
+func (m *merging) changed(id dag.DocID, d, next crdt.Document) {
+	xs := m.tx.set.indexes[m.coll]
+	if len(xs) == 0 {
+		return
+	}
+	grown := max(0, len(next.Bytes())-len(d.Bytes()))
+	if _, ok := m.before[id]; !ok {
+		m.before[id] = d
+		grown = max(len(next.Bytes()), len(d.Bytes()))
+	}
+	if slices.ContainsFunc(xs, func(x *secondary) bool { return x.several >= 0 }) {
+		m.toIndex += grown
+	}
+}
+
+// index brings the entries of the documents up to what they have become.
+func (m *merging) index() error {
+	for id, d := range m.before {
+		if err := m.tx.reindex(m.tx.set.indexes[m.coll], id, d, m.tx.staged[id].doc, false); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -177,8 +177,8 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 		// The commit was checked: it is the document that it does not fit.
 		return d, fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
 	}
-	if xs := tx.set.indexes[n]; len(xs) > 0 {
-		if err := tx.reindex(xs, cm.Doc, d, next, p.own); err != nil {
+	if xs := tx.set.indexes[n]; len(xs) > 0 && p.own { // a merge does it at its end
+		if err := tx.reindex(xs, cm.Doc, d, next, true); err != nil {
 			return d, err
 		}
 	}
