@@ -178,7 +178,7 @@ func (x *run) collectionOf(id dag.DocID) (*schema.Collection, error) {
 func (n *commits) everything(x *run) iter.Seq2[store.Applied, error] {
 	return func(yield func(store.Applied, error) bool) {
 		for _, c := range x.tx.Collections() {
-			for history, err := range histories(x.tx.Commits(c)) {
+			for history, err := range x.histories(x.tx.Commits(c)) {
 				if err != nil {
 					yield(store.Applied{}, err)
 					return
@@ -193,11 +193,17 @@ func (n *commits) everything(x *run) iter.Seq2[store.Applied, error] {
 	}
 }
 
-// histories cuts a sequence of commits into the histories of the documents.
-func histories(all iter.Seq2[store.Applied, error]) iter.Seq2[[]store.Applied, error] {
+// histories cuts a sequence of commits into the histories of the documents. Each is
+// held as a whole: it comes oldest first, and is wanted from its heads.
+func (x *run) histories(all iter.Seq2[store.Applied, error]) iter.Seq2[[]store.Applied, error] {
 	return func(yield func([]store.Applied, error) bool) {
 		var history []store.Applied
+		var size int64
+		defer func() { x.release(size) }()
 		for a, err := range all {
+			if err == nil {
+				err = x.step()
+			}
 			if err != nil {
 				yield(nil, err)
 				return
@@ -206,9 +212,14 @@ func histories(all iter.Seq2[store.Applied, error]) iter.Seq2[[]store.Applied, e
 				if !yield(history, nil) {
 					return
 				}
-				history = history[:0]
+				x.release(size)
+				history, size = history[:0], 0
 			}
-			history = append(history, a)
+			if err := x.reserve(commitSize(a)); err != nil {
+				yield(nil, err)
+				return
+			}
+			history, size = append(history, a), size+commitSize(a)
 		}
 		if len(history) > 0 {
 			yield(history, nil)
@@ -219,7 +230,7 @@ func histories(all iter.Seq2[store.Applied, error]) iter.Seq2[[]store.Applied, e
 // ofDocument yields the commits of one document.
 func (n *commits) ofDocument(x *run, c *schema.Collection, id dag.DocID) iter.Seq2[store.Applied, error] {
 	return func(yield func(store.Applied, error) bool) {
-		for history, err := range histories(x.tx.History(c, id)) {
+		for history, err := range x.histories(x.tx.History(c, id)) {
 			if err != nil {
 				yield(store.Applied{}, err)
 				return

@@ -1,10 +1,12 @@
 package query
 
 import (
+	"errors"
 	"iter"
 	"math"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 )
 
 // Relations are followed from many documents at once. What they lead to is looked
@@ -155,6 +157,9 @@ func (x *run) related(to *relation, r *row) []*row {
 			return rows
 		}
 	}
+	if g := x.groups[to]; g != nil && g.held > min(passBytes, x.most/8) {
+		x.forget([]*relation{to}) // of documents before
+	}
 	if x.lookUp(to, []dag.DocID{r.ID}) {
 		return x.groups[to].rows[r.ID]
 	}
@@ -215,21 +220,32 @@ func (x *run) passCost(to *relation, g *grouping) int {
 	return int(n)*(costRow+hold) + firstSteps*costSeek
 }
 
-func (x *run) lookUpSome(to *relation, g *grouping, ids []dag.DocID) error {
-	var found []dag.DocID
-	for _, id := range ids {
-		g.rows[id] = nil
-		g.cost += costSeek
-		for e, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
-			if err != nil {
-				return err
-			}
-			g.cost += costEntry
-			found = append(found, e.Doc)
+// referring notes the documents that refer to id, as the index of a relation has them.
+func (x *run) referring(to *relation, id dag.DocID, n *notes) error {
+	n.cost += costSeek
+	for e, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
+		if err == nil {
+			err = n.add(x, e.Doc, costEntry)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (x *run) lookUpSome(to *relation, g *grouping, ids []dag.DocID) error {
+	var n notes
+	defer n.drop(x)
+	for _, id := range ids {
+		g.rows[id] = nil
+		if err := x.referring(to, id, &n); err != nil {
+			return err
+		}
+	}
+	g.cost += n.cost
 	var r row
-	for d, err := range x.tx.GetMany(to.target.Collection, sortedIDs(found)) {
+	for d, err := range x.tx.GetMany(to.target.Collection, sortedIDs(n.ids)) {
 		if err == nil {
 			err = x.step()
 		}
@@ -270,28 +286,40 @@ func (x *run) sourcesOf(to *relation, ids map[dag.DocID]struct{}) iter.Seq2[*row
 	if ids == nil || to.back == nil || !x.tx.IndexReady(to.target.Collection, to.back) {
 		return to.sources(x)
 	}
-	failed := func(err error) iter.Seq2[*row, error] {
-		return func(yield func(*row, error) bool) { yield(nil, err) }
+	return func(yield func(*row, error) bool) {
+		var n notes
+		defer n.drop(x)
+		shorter, err := x.referringToAny(to, ids, &n)
+		switch {
+		case err != nil:
+			yield(nil, err)
+		case !shorter:
+			n.drop(x)
+			to.sources(x)(yield)
+		default:
+			x.rows(chosen(&fetch{coll: to.target, ids: sortedIDs(n.ids)}, to.filter, to.text), nil)(yield)
+		}
 	}
-	n, err := x.tx.Count(to.target.Collection)
+}
+
+// referringToAny notes the documents that refer to one of ids, as long as getting them
+// is shorter than a pass over all.
+func (x *run) referringToAny(to *relation, ids map[dag.DocID]struct{}, n *notes) (shorter bool, err error) {
+	all, err := x.tx.Count(to.target.Collection)
 	if err != nil {
-		return failed(err)
+		return false, err
 	}
-	cost := 0
-	var found []dag.DocID
 	for id := range ids {
-		cost += costSeek
-		for e, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
-			if err != nil {
-				return failed(err)
-			}
-			found, cost = append(found, e.Doc), cost+costEntry+costFetch
+		if err := x.referring(to, id, n); errors.Is(err, fault.TooLarge) {
+			return false, nil
+		} else if err != nil {
+			return false, err
 		}
-		if cost > int(n)*costRow+firstSteps*costSeek {
-			return to.sources(x)
+		if n.cost+len(n.ids)*costFetch > int(all)*costRow+firstSteps*costSeek {
+			return false, nil
 		}
 	}
-	return x.rows(chosen(&fetch{coll: to.target, ids: sortedIDs(found)}, to.filter, to.text), nil)
+	return true, nil
 }
 
 // lookUpAny reports whether any document that counts refers to id, if that can be
@@ -305,33 +333,46 @@ func (x *run) lookUpAny(to *relation, id dag.DocID) (has, ok bool) {
 		g = &grouping{}
 		x.keep(to, g)
 	}
-	n, err := x.tx.Count(to.target.Collection)
+	all, err := x.tx.Count(to.target.Collection)
 	if err != nil {
 		x.err = err
 		return false, true
 	}
-	if g.cost > int(n)*costRow+firstSteps*costSeek {
+	if g.cost > int(all)*costRow+firstSteps*costSeek {
 		return false, false
 	}
-	g.cost += costSeek
-	var found []dag.DocID
-	for e, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
-		if err != nil {
-			x.err = err
-			return false, true
-		}
-		if to.filter.truth == always {
-			return true, true
-		}
-		g.cost += costEntry
-		found = append(found, e.Doc)
+	if to.filter.truth == always {
+		return x.isReferredTo(to, g, id), true
 	}
-	return x.anyCounts(to, g, found), true
+	var n notes
+	defer n.drop(x)
+	err = x.referring(to, id, &n)
+	if g.cost += n.cost; errors.Is(err, fault.TooLarge) {
+		return false, false
+	}
+	if err != nil {
+		x.err = err
+		return false, true
+	}
+	return x.anyCounts(to, g, n.ids), true
+}
+
+// isReferredTo reports whether any document refers to id.
+func (x *run) isReferredTo(to *relation, g *grouping, id dag.DocID) bool {
+	g.cost += costSeek
+	for _, err := range x.index(to.target, to.back, referringTo(to.back, id), false) {
+		x.err = err
+		return err == nil
+	}
+	return false
 }
 
 func (x *run) anyCounts(to *relation, g *grouping, ids []dag.DocID) bool {
 	var r row
 	for d, err := range x.tx.GetMany(to.target.Collection, sortedIDs(ids)) {
+		if err == nil {
+			err = x.step()
+		}
 		if err != nil {
 			x.err = err
 			return false

@@ -2,11 +2,13 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
 
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
 )
 
@@ -56,5 +58,54 @@ func TestRootFieldsHoldOneAfterTheOther(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A cancelled request ends, and one that holds too much fails, however few commits of
+// a long history are wanted.
+func TestHistoriesAreHeldAndCancelled(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int }`)
+	d.must(`mutation { create_A(input: {n: -1}) { n } }`)
+	for i := range 400 {
+		d.must(fmt.Sprintf(`mutation { update_A(all: true, input: {n: %d}) { n } }`, i))
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, q := range []string{
+		`{ commits(fieldName: "none") { cid } }`,
+		`{ commits(order: {height: ASC}, fieldName: "none") { cid } }`,
+		`{ A { _version { cid } } }`,
+	} {
+		p, err := Compile(d.generated(), Request{Query: q})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(ctx context.Context, p *Plan) error {
+			return d.store.View(context.Background(), func(tx *store.Tx) error { return p.Run(ctx, tx, io.Discard) })
+		}
+		if err := run(gone, p); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("%s: got %v after it was cancelled", q, err)
+		}
+		small := &Plan{kind: p.kind, roots: p.roots, held: 100 << 10}
+		if err := run(context.Background(), small); !errors.Is(err, fault.TooLarge) {
+			t.Errorf("%s: got %v with less room than the history takes", q, err)
+		}
+	}
+}
+
+// Relations that are looked up one by one, below groups, hold no more than a few.
+func TestLookedUpRelationsBelowGroups(t *testing.T) {
+	d := open(t)
+	d.schemas.Limits.Held = 1 << 20
+	d.mustAdd(`type A { n: Int bs: [B] } type B { n: Int s: String a: A }`)
+	ids := docIDOf.FindAllStringSubmatch(d.must(`mutation { create_A(input: [{n: 1}{n: 2}{n: 3}{n: 4}{n: 5}{n: 6}]) { _docID } }`), -1)
+	for _, id := range ids {
+		for k := range 10 {
+			d.must(fmt.Sprintf(`mutation { create_B(input: {n: %d s: "%s" a: %q}) { n } }`, k, strings.Repeat("x", 20_000), id[1]))
+		}
+	}
+	if out, err := d.exec(Request{Query: `{ A(groupBy: [n]) { _group { bs(limit: 1) { n } } } }`}); err != nil {
+		t.Errorf("%s: %v", out, err)
 	}
 }
