@@ -133,6 +133,7 @@ func (f *refresh) changes(r *reach, st store.ViewState, sources string) (docs do
 	if n := f.tx.Behind(st); n > fewChanges && n > size {
 		return nil, false, nil
 	}
+	few := func(n int) bool { return n <= fewChanges || uint64(n)*dearer <= size }
 	changed := map[dag.CollectionID]docSet{}
 	for t, err := range f.tx.Touched(st.Seq) {
 		if err == nil {
@@ -145,10 +146,12 @@ func (f *refresh) changes(r *reach, st store.ViewState, sources string) (docs do
 			changed[t.Collection] = docSet{}
 		}
 		changed[t.Collection][t.Doc] = struct{}{}
+		if !few(len(changed[r.at.ID])) {
+			return nil, false, nil
+		}
 	}
 	docs, err = f.affected(r, changed)
-	n := uint64(len(docs))
-	return docs, n <= fewChanges || n*dearer <= size, err
+	return docs, few(len(docs)), err
 }
 
 // some computes the rows of some documents and stores what differs.
@@ -232,6 +235,9 @@ func (f *refresh) whole(c *compiler, root *selected, byDoc bool) error {
 	}
 	var gone [][]byte
 	for e, err := range f.tx.Rows(f.v) {
+		if err == nil {
+			err = f.x.step()
+		}
 		if err != nil {
 			return err
 		}
