@@ -274,6 +274,9 @@ func (a *aggregation) ofRelation(f *field, v value.Value) error {
 	t := a.lv.tallies[f.name]
 	if t == nil {
 		t, to.tallied = &tally{to: to}, true
+		if a.lv.tallies == nil {
+			a.lv.tallies = map[string]*tally{}
+		}
 		a.lv.tallies[f.name] = t
 		a.c.tallies = append(a.c.tallies, t)
 	}

@@ -55,10 +55,10 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 		if err != nil {
 			return nil, at(f, err)
 		}
+		c.finish()
 		col.key, col.label = f.key, newColumn(f.key, nil).label
 		roots = append(roots, root{col, f.Position})
 	}
-	c.finish()
 	return roots, nil
 }
 
@@ -352,7 +352,7 @@ func (c *compiler) columns(lv *level) (object, []*relation, error) {
 		return nil, nil, c.schema.limits.tooDeep()
 	}
 	defer func() { c.depth-- }()
-	var o object
+	o := make(object, 0, len(lv.fields))
 	var follows []*relation
 	for _, s := range lv.fields {
 		col, err := c.planned(lv, s)
@@ -372,6 +372,9 @@ func (c *compiler) columns(lv *level) (object, []*relation, error) {
 func (c *compiler) planned(lv *level, s *selected) (column, error) {
 	if col, ok := lv.columns[s.key]; ok {
 		return col, nil
+	}
+	if lv.columns == nil {
+		lv.columns = make(map[string]column, len(lv.fields))
 	}
 	col, to, err := c.column(lv, s)
 	if err != nil {

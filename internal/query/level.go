@@ -21,7 +21,7 @@ type level struct {
 // level returns the level that f selects. Within a group, outer is that of the
 // group.
 func (c *compiler) level(g *collection, f *selected, outer *level) (*level, error) {
-	lv := &level{collection: g, columns: map[string]column{}, tallies: map[string]*tally{}}
+	lv := &level{collection: g}
 	var err error
 	if lv.fields, err = c.collect(f.sub); err != nil {
 		return nil, err

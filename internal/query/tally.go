@@ -2,6 +2,7 @@ package query
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/value"
@@ -89,10 +90,13 @@ func (t *tally) finish(c *compiler) {
 	}
 }
 
+// finish finishes the tallies over relations of a root field, once all aggregates in it
+// are known. Those over collections are shared with the root fields to come.
 func (c *compiler) finish() {
-	for _, t := range c.tallies {
+	c.tallies = slices.DeleteFunc(c.tallies, func(t *tally) bool {
 		t.finish(c)
-	}
+		return t.to != nil
+	})
 }
 
 func (t *tally) tree(p *printer) {

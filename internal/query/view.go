@@ -107,6 +107,7 @@ func (c *compiler) viewPlan(v *schema.Collection, root *selected) (*viewPlan, er
 	if err != nil {
 		return nil, at(root, err)
 	}
+	c.finish()
 	l, ok := col.node.(*list)
 	if !ok {
 		return nil, notAView(v.View.Query, root.Name+" yields no rows")

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -110,5 +111,35 @@ func TestViewsComputeWhatIsAskedFor(t *testing.T) {
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s %s\n got %s %v\nwant %s", c.query, c.variables, got, err, c.want)
 		}
+	}
+}
+
+// An aggregate in the query of a view finds its documents as in any other request.
+func TestAggregatesInViewsUseIndexes(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { n: Int bs: [B] } type B { n: Int @index m: Int a: A }`)
+	family(d, 100, 20)
+	const query = `A { n c: _count(bs: {filter: {n: {_eq: 5}}}) }`
+	if err := d.addView(query + "\nas\ntype V @materialized(if: false) { n: Int c: Int }"); err != nil {
+		t.Fatal(err)
+	}
+	scanned := func(text string) (n int) {
+		p, err := Compile(d.generated(), Request{Query: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = d.store.View(context.Background(), func(tx *store.Tx) error {
+			x := p.newRun(context.Background(), tx, io.Discard)
+			err := p.run(x)
+			n = x.touched.scanned
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if got, want := scanned(`{ V { n c } }`), scanned(`{ `+query+` }`); got != want {
+		t.Errorf("%d documents scanned for the view, %d without it", got, want)
 	}
 }
