@@ -11,7 +11,6 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/lexer"
 	"github.com/vektah/gqlparser/v2/parser"
-	"github.com/vektah/gqlparser/v2/validator"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
@@ -73,12 +72,12 @@ func unparsed(text string, err error, tokens int) error {
 // validate checks a document against the schema. Only what looks like the mistake
 // of a person gets suggestions.
 func (s *Schema) validate(text string, tree *ast.QueryDocument) gqlerror.List {
-	es := validator.ValidateWithRules(s.ast, tree, plainRules())
+	es := broken(plainRules(), s.ast, tree)
 	const longest = 64 // bytes of a word that a person has misspelled
 	if len(es) == 0 || len(es) > maxErrors || longestWord(text) > longest {
 		return es
 	}
-	return s.withoutHidden(validator.ValidateWithRules(s.ast, tree, helpfulRules()))
+	return s.withoutHidden(broken(helpfulRules(), s.ast, tree))
 }
 
 func longestWord(text string) int {

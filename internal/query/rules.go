@@ -13,11 +13,12 @@ import (
 	"github.com/vektah/gqlparser/v2/validator/rules"
 )
 
-// The rules of the GraphQL specification: with a suggestion for what is misspelled,
-// and without, because looking for one compares a name with all others.
+// The rules of the GraphQL specification, in the order of their names: with a
+// suggestion for what is misspelled, and without, because looking for one compares a
+// name with all others.
 var (
-	helpfulRules = sync.OnceValue(ourRules)
-	plainRules   = sync.OnceValue(func() *rules.Rules {
+	helpfulRules = sync.OnceValue(func() []validator.Rule { return inOrderOfNames(ourRules()) })
+	plainRules   = sync.OnceValue(func() []validator.Rule {
 		r := ourRules()
 		for _, plain := range []validator.Rule{
 			rules.FieldsOnCorrectTypeRuleWithoutSuggestions,
@@ -28,7 +29,7 @@ var (
 		} {
 			r.ReplaceRule(strings.TrimSuffix(plain.Name, "WithoutSuggestions"), plain.RuleFunc)
 		}
-		return r
+		return inOrderOfNames(r)
 	})
 )
 
@@ -36,6 +37,32 @@ func ourRules() *rules.Rules {
 	r := rules.NewDefaultRules()
 	r.ReplaceRule(rules.VariablesInAllowedPositionRule.Name, variablesFit)
 	return r
+}
+
+func inOrderOfNames(r *rules.Rules) []validator.Rule {
+	var list []validator.Rule
+	for name, f := range r.GetInner() {
+		list = append(list, validator.Rule{Name: name, RuleFunc: f})
+	}
+	slices.SortFunc(list, func(a, b validator.Rule) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// broken returns where a document breaks rules. The parser's own function does the
+// same, and sorts the rules for each request anew.
+func broken(rs []validator.Rule, schema *ast.Schema, d *ast.QueryDocument) (es gqlerror.List) {
+	observers := &core.Events{}
+	for _, r := range rs {
+		r.RuleFunc(observers, func(options ...core.ErrorOption) {
+			e := &gqlerror.Error{Rule: r.Name}
+			for _, o := range options {
+				o(e)
+			}
+			es = append(es, e)
+		})
+	}
+	core.Walk(schema, d, observers)
+	return es
 }
 
 // The types of the arguments docID differ, as the dialect has it, and so do those of
