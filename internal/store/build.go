@@ -52,7 +52,7 @@ func (tx *Tx) DropIndex(c *schema.Collection, name string) error {
 	m := tx.set.byID[c.ID]
 	i := slices.IndexFunc(m.indexes, func(x *secondary) bool { return x.Name == name })
 	if i >= 0 {
-		tx.dropped = append(tx.dropped, m.indexes[i])
+		tx.dropped = append(tx.dropped, m.indexes[i].prefix)
 	}
 	return tx.become(tx.set.changed(next))
 }

@@ -130,8 +130,8 @@ func (tx *Tx) publish() (receipt, error) {
 	s := tx.s
 	b := s.kv.NewBatch()
 	tx.kv.Writes(b)
-	for _, x := range tx.dropped {
-		b.DeleteRange(x.prefix, after(x.prefix))
+	for _, prefix := range tx.dropped {
+		b.DeleteRange(prefix, after(prefix))
 	}
 	seq := s.seq // only a writer changes it, and there is one
 	fresh := map[string]uint64{}

@@ -40,7 +40,7 @@ type Tx struct {
 	counts  map[short]count      // change of the counts
 	undo    map[dag.DocID]staged // in Try: documents as they were at its start
 	claims  []claim              // what it makes unique
-	dropped []*secondary         // indexes that it drops
+	dropped [][]byte             // prefixes of indexes and views that it drops
 	failed  error                // of a read that could not return it
 	views   bool                 // it changes views or their rows
 }

@@ -120,7 +120,7 @@ func (tx *Tx) setVersions(m *member, l schema.Lineage, active dag.Digest) error 
 		// Nobody keeps the entries while its fields are not there, and those of what
 		// readers saw before are none of what they see now.
 		if !slices.ContainsFunc(next.indexes, func(o *secondary) bool { return o.ID == x.ID && bytes.Equal(o.form, x.form) }) {
-			tx.dropped = append(tx.dropped, x)
+			tx.dropped = append(tx.dropped, x.prefix)
 		}
 	}
 	for _, v := range l {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"iter"
@@ -109,13 +108,7 @@ func (tx *Tx) DropView(name string) error {
 	if err != nil {
 		return err
 	}
-	prefix := collectionPrefix(tableRow, n)
-	for e, err := range tx.kv.Scan(prefix, after(prefix)) {
-		if err != nil {
-			return err
-		}
-		tx.kv.Delete(bytes.Clone(e.Key))
-	}
+	tx.dropped = append(tx.dropped, collectionPrefix(tableRow, n)) // also rows that a refresh stores meanwhile
 	tx.kv.Delete(viewKey(name))
 	var rest []*member
 	for m := range tx.set.members() {

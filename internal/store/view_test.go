@@ -1,10 +1,12 @@
 package store
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
 )
 
 // A view has no commits, whatever a peer sends under its ID.
@@ -20,4 +22,47 @@ func TestNothingIsMergedIntoAView(t *testing.T) {
 	wantKind(t, err, fault.NotFound, "a merge into a view")
 	_, err = n.Summary(v.ID)
 	wantKind(t, err, fault.NotFound, "a summary of a view")
+}
+
+// Rows that a refresh stores while the view is dropped go too: the next view may get
+// the number that it had.
+func TestRowsGoWithTheirView(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	v, err := schema.ParseView(schema.ViewSource{Query: `Page { title }`, SDL: `type Title { title: String }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(tx *Tx, key string) error {
+		return errors.Join(tx.SetRow(v, []byte(key), v.Row(nil, []value.Value{value.OfString(key)}).Bytes()), tx.Refreshed(v, 1, "all"))
+	}
+	n.update(func(tx *Tx) error { return tx.AddView(v) })
+	n.update(func(tx *Tx) error { return row(tx, "before") })
+	runs := 0
+	n.update(func(tx *Tx) error {
+		if runs++; runs == 1 {
+			n.update(func(tx *Tx) error { return row(tx, "meanwhile") })
+		}
+		return errors.Join(row(tx, "after"), tx.DropView("Title"))
+	})
+	n.reopen()
+	n.update(func(tx *Tx) error { return tx.AddView(v) })
+	n.view(func(tx *Tx) error {
+		for r, err := range tx.Rows(v) {
+			t.Errorf("a new view has the row %q, %v", r.Key, err)
+		}
+		if st, err := tx.ViewState(v); err != nil || !st.Refreshed.IsZero() {
+			t.Errorf("a new view was refreshed: %+v, %v", st, err)
+		}
+		return nil
+	})
+	if err := n.Update(t.Context(), n.key, func(tx *Tx) error {
+		return tx.Try(func() error { return errors.Join(tx.DropView("Title"), fault.Invalid) })
+	}); !errors.Is(err, fault.Invalid) {
+		t.Fatal(err)
+	}
+	n.update(func(tx *Tx) error { return row(tx, "kept") })
+	if _, ok := n.Schema().View("Title"); !ok {
+		t.Error("a view is gone whose removal was taken back")
+	}
 }
