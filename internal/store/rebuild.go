@@ -29,8 +29,8 @@ type Rebuilt struct {
 }
 
 // Rebuild makes the database in dir anew from what is not derived: commits,
-// schema, notes. Everything else comes out byte for byte as it was, if it was
-// right; if something was lost the feed starts a new epoch. It works in a
+// schema, notes, and from the rows of views. Everything else comes out byte for byte
+// as it was, if it was right; if something was lost the feed starts a new epoch. It works in a
 // directory beside dir and swaps the two at the end, so that it may be interrupted
 // at any time. The database must not be open.
 func Rebuild(ctx context.Context, dir string, o Options, report func(Problem)) (r Rebuilt, err error) {
@@ -236,7 +236,7 @@ func (b *rebuild) run() error {
 	return b.flush()
 }
 
-// kept copies what is not derived, besides the commits.
+// kept copies what is not derived, besides the commits, and rows of views.
 func (b *rebuild) kept() error {
 	for _, table := range []byte{tableGlobal, tableNote} {
 		for e, err := range b.old.Scan([]byte{table}, []byte{table + 1}) {
@@ -244,6 +244,24 @@ func (b *rebuild) kept() error {
 				return fmt.Errorf("rebuild: schema and notes: %w", err)
 			}
 			b.batch.Set(e.Key, e.Value)
+		}
+	}
+	return b.rows()
+}
+
+// rows copies the rows of views: who made them anew would have to run the queries.
+// Without some of them, the next refresh makes all.
+func (b *rebuild) rows() error {
+	for e, err := range b.old.Scan([]byte{tableRow}, []byte{tableRow + 1}) {
+		if err != nil {
+			b.unreadable(Problem{"view", "rows", fmt.Sprintf("refresh the views: %v", err)})
+			return nil
+		}
+		b.batch.Set(e.Key, e.Value)
+		if b.batch.Size() >= rebuildBatch {
+			if err := b.flush(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

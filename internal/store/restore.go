@@ -53,7 +53,8 @@ func Restore(ctx context.Context, dir string, o Options, archive io.Reader, prog
 	if r.rand == nil {
 		r.rand = rand.Reader
 	}
-	if err := errors.Join(r.run(), r.flushed.Wait(), db.Close()); err != nil {
+	err = r.run()
+	if err = errors.Join(err, r.flushed.Wait(), db.Close()); err != nil {
 		return done, errors.Join(err, fs.RemoveAll(fresh))
 	}
 	return r.told, rename(fs, fresh, dir)

@@ -9,16 +9,27 @@ import (
 	"github.com/pandodb/pando/internal/value"
 )
 
-// A view has no commits, whatever a peer sends under its ID.
-func TestNothingIsMergedIntoAView(t *testing.T) {
-	t.Parallel()
-	n := newNode(t, "ada")
+func titles(t *testing.T) *schema.Collection {
+	t.Helper()
 	v, err := schema.ParseView(schema.ViewSource{Query: `Page { title }`, SDL: `type Title { title: String }`})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return v
+}
+
+// setTitle stores a row as a refresh does.
+func setTitle(tx *Tx, v *schema.Collection, key string) error {
+	return errors.Join(tx.SetRow(v, []byte(key), v.Row(nil, []value.Value{value.OfString(key)}).Bytes()), tx.Refreshed(v, 1, "all"))
+}
+
+// A view has no commits, whatever a peer sends under its ID.
+func TestNothingIsMergedIntoAView(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	v := titles(t)
 	n.update(func(tx *Tx) error { return tx.AddView(v) })
-	_, err = n.Merge(t.Context(), v.ID, nil, "peer")
+	_, err := n.Merge(t.Context(), v.ID, nil, "peer")
 	wantKind(t, err, fault.NotFound, "a merge into a view")
 	_, err = n.Summary(v.ID)
 	wantKind(t, err, fault.NotFound, "a summary of a view")
@@ -29,13 +40,8 @@ func TestNothingIsMergedIntoAView(t *testing.T) {
 func TestRowsGoWithTheirView(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
-	v, err := schema.ParseView(schema.ViewSource{Query: `Page { title }`, SDL: `type Title { title: String }`})
-	if err != nil {
-		t.Fatal(err)
-	}
-	row := func(tx *Tx, key string) error {
-		return errors.Join(tx.SetRow(v, []byte(key), v.Row(nil, []value.Value{value.OfString(key)}).Bytes()), tx.Refreshed(v, 1, "all"))
-	}
+	v := titles(t)
+	row := func(tx *Tx, key string) error { return setTitle(tx, v, key) }
 	n.update(func(tx *Tx) error { return tx.AddView(v) })
 	n.update(func(tx *Tx) error { return row(tx, "before") })
 	runs := 0
@@ -65,4 +71,27 @@ func TestRowsGoWithTheirView(t *testing.T) {
 	if _, ok := n.Schema().View("Title"); !ok {
 		t.Error("a view is gone whose removal was taken back")
 	}
+}
+
+// Rows are made by a refresh, which nobody asked for after a rebuild: they stay.
+func TestRowsStayWhenTheDirectoryIsRebuilt(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	n.create("Page", "title", "a")
+	v := titles(t)
+	n.update(func(tx *Tx) error { return tx.AddView(v) })
+	n.update(func(tx *Tx) error { return setTitle(tx, v, "a") })
+	want := n.dump()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.rebuild()
+	n.open()
+	wantSame(t, n.dump(), want)
+	n.view(func(tx *Tx) error {
+		if st, err := tx.ViewState(v); err != nil || !tx.Follows(st) {
+			t.Errorf("the next refresh does not go on from %+v, %v", st, err)
+		}
+		return nil
+	})
 }
