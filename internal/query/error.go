@@ -2,6 +2,7 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -194,4 +195,18 @@ func failed(pos *ast.Position, err error) error {
 		e.Locations = locate(pos)
 	}
 	return Errors{e}
+}
+
+// ofView reports that the query of a view failed. Places and paths go: they are in a
+// text that the reader of the view has not sent.
+func ofView(name, what string, err error) error {
+	what = "view " + name + ": " + what
+	var e *Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s%w", what, err)
+	}
+	if k := fault.Of(err); k != nil {
+		return k.Errorf("%s%s", what, err.Error())
+	}
+	return fmt.Errorf("%s%w", what, e.Err)
 }

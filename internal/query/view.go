@@ -63,11 +63,11 @@ func (c *compiler) view(g *collection, filter value.Value) operator {
 	v := &viewScan{of: g}
 	inner := &compiler{schema: c.schema, cost: c.cost, views: c.views + 1, text: g.View.Query}
 	if inner.views > maxViews {
-		v.err = fault.TooLarge.Errorf("view %s: more than %d views stand on each other: let it read the collections themselves", g.Name, maxViews)
+		v.err = fault.TooLarge.Errorf("more than %d views stand on each other: let some read the collections themselves", maxViews)
 		return v
 	}
 	if v.plan, v.err = inner.viewQuery(g.Collection, filter); v.err != nil {
-		v.err = fmt.Errorf("view %s: its query does not fit the collections that it reads as they are now: %w", g.Name, v.err)
+		v.err = ofView(g.Name, "its query does not fit the collections that it reads as they are now: ", v.err)
 	}
 	if v.err == nil && g.View.Transform == nil {
 		v.plan.leaveOut(c.mentions())
@@ -180,11 +180,11 @@ func CheckView(s *Schema, v *schema.Collection) error {
 	if err != nil {
 		return err
 	}
+	if err := standsOn(p.from.from); err != nil {
+		return fmt.Errorf("view %s: %w", v.Name, err)
+	}
 	if v.View.Transform != nil {
 		return nil // what comes out of it is seen with the first row
-	}
-	if n := viewsBelow(p.from.from); n >= maxViews {
-		return fault.TooLarge.Errorf("view %s: more than %d views stand on each other: let it read the collections themselves", v.Name, maxViews)
 	}
 	root, err := c.viewRoot(v.View.Query)
 	if err != nil {
@@ -193,14 +193,17 @@ func CheckView(s *Schema, v *schema.Collection) error {
 	return c.checkFields(v.Name, v.Fields, root.sub)
 }
 
-// viewsBelow counts the views that an operator stands on.
-func viewsBelow(o operator) (n int) {
+// standsOn returns why a view that an operator stands on has no rows; nil if all have.
+func standsOn(o operator) error {
 	for ; o != nil; o = o.input() {
-		if v, ok := o.(*viewScan); ok && v.plan != nil {
-			return 1 + viewsBelow(v.plan.from.from)
+		if v, ok := o.(*viewScan); ok {
+			if v.err != nil {
+				return v.err
+			}
+			return standsOn(v.plan.from.from)
 		}
 	}
-	return n
+	return nil
 }
 
 // checkFields compares declared fields with a selection.
@@ -293,7 +296,7 @@ func (v *viewScan) rows(x *run, _ *row) iter.Seq2[*row, error] {
 				err = x.step()
 			}
 			if err != nil {
-				yield(nil, fmt.Errorf("view %s: %w", v.of.Name, err))
+				yield(nil, ofView(v.of.Name, "", err))
 				return
 			}
 			r.Doc = store.Doc{ID: rowID(n), Collection: v.of.Collection, State: v.of.Row(raw[:0], src.vals)}
@@ -453,6 +456,9 @@ func (s *Schemas) AddView(ctx context.Context, tx *store.Tx, src schema.ViewSour
 
 // DropView removes a view that no other view reads.
 func (s *Schemas) DropView(tx *store.Tx, name string) error {
+	if _, ok := tx.Set().Collection(name); ok {
+		return fault.NotFound.Errorf("there is no view %s: it is a collection, and collections are not removed", name)
+	}
 	c := &compiler{schema: s.Of(tx.Set())}
 	for _, v := range tx.Set().Views() {
 		if root, err := c.viewRoot(v.View.Query); err == nil && root.Name == name {
