@@ -3,6 +3,8 @@ package pando
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -49,8 +51,8 @@ type Refreshed = query.Refreshed
 
 // RefreshView brings the stored rows of materialized views up to date, of all if
 // none is named, a view after those that it reads. Each view is refreshed in a
-// transaction of its own, beside writers. If one fails, those before it stay
-// refreshed.
+// transaction of its own, beside writers. One that fails keeps none of the others from
+// being refreshed: the error tells of those that were not.
 func (db *DB) RefreshView(ctx context.Context, names ...string) ([]Refreshed, error) {
 	db.refreshing.Lock()
 	defer db.refreshing.Unlock()
@@ -59,14 +61,31 @@ func (db *DB) RefreshView(ctx context.Context, names ...string) ([]Refreshed, er
 		return nil, err
 	}
 	var all []Refreshed
+	var errs []any
 	for _, v := range vs {
 		did, err := db.refresh(ctx, v.Name)
-		if err != nil {
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			return all, err
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
 		all = append(all, did)
 	}
-	return all, nil
+	return all, notRefreshed(errs, len(vs))
+}
+
+// notRefreshed reports the views, of so many, that failed.
+func notRefreshed(errs []any, of int) error {
+	switch {
+	case len(errs) == 0:
+		return nil
+	case of == 1:
+		return errs[0].(error)
+	}
+	why := fmt.Errorf("%w"+strings.Repeat("; %w", len(errs)-1), errs...)
+	return fmt.Errorf("%d of %d views were not refreshed: %w", len(errs), of, why)
 }
 
 // refreshAttempts is how often a refresh is tried while others change the schema.

@@ -3,6 +3,7 @@ package pando_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -170,4 +171,40 @@ func TestLiveQueryOfAView(t *testing.T) {
 			t.Errorf("the view shows %s, want %s", got, want)
 		}
 	})
+}
+
+// A view whose query a new version of a collection breaks says so, by its name, and
+// keeps no other view from being refreshed.
+func TestAViewThatBreaksIsAloneWithIt(t *testing.T) {
+	t.Parallel()
+	db := node(t, played)
+	addView(t, db, `Song(filter: {plays: {_gt: 2}}) { title }`, `type Broken { title: String }`)
+	addView(t, db, `Song { title plays }`, `type AlsoBroken { title: String plays: Int }`)
+	addView(t, db, `Song(filter: {plays: {_gt: 2}}) { title length: plays }`, `type Now @materialized(if: false) { title: String length: Int }`)
+	addView(t, db, `Song { title }`, `type Title { title: String }`)
+	run(t, db, `mutation { create_Song(input: {title: "Tide", plays: 5}) { title } }`)
+	patch(t, db, `[{"op": "remove", "path": "/Song/Fields/plays"}]`)
+
+	did, err := db.RefreshView(t.Context())
+	if !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "2 of 3 views were not refreshed") ||
+		!strings.Contains(err.Error(), "view Broken: ") || !strings.Contains(err.Error(), "view AlsoBroken: ") {
+		t.Errorf("a refresh of all says %v, want the two that were not refreshed, and why", err)
+	}
+	if len(did) != 1 || did[0].Name != "Title" {
+		t.Errorf("refreshed %+v, want the one view that can be", did)
+	}
+	if got, want := run(t, db, `{ Title { title } }`), `{"Title":[{"title":"Tide"}]}`; got != want {
+		t.Errorf("the other view shows %s, want %s", got, want)
+	}
+	_, err = db.RefreshView(t.Context(), "Broken")
+	if !errors.Is(err, pando.ErrInvalid) || strings.Contains(err.Error(), "of 1") {
+		t.Errorf("a refresh of it alone says %v, want why it failed", err)
+	}
+	err = db.Exec(t.Context(), pando.Request{Query: `{ Now { title } }`}).Err()
+	if want := `view Now: its query does not fit the collections that it reads as they are now: `; !errors.Is(err, pando.ErrInvalid) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("reading a broken view: %v, want %s…", err, want)
+	}
+	if _, err := db.AddView(t.Context(), pando.ViewSource{Query: `Now { title }`, SDL: `type Above @materialized(if: false) { title: String }`}); !errors.Is(err, pando.ErrInvalid) {
+		t.Errorf("a view was put on a broken one: %v, want invalid", err)
+	}
 }

@@ -74,6 +74,10 @@ func (s *Server) dropView(ctx context.Context, in dropView) (none, error) {
 // refreshViews refreshes the materialized views that the parameters name. A view has
 // one version, and it is active.
 func (s *Server) refreshViews(ctx context.Context, in refreshViews) ([]pando.Refreshed, error) {
+	if in == (refreshViews{Inactive: in.Inactive}) {
+		all, err := s.db.RefreshView(ctx)
+		return append([]pando.Refreshed{}, all...), err // [] of none
+	}
 	var names []string
 	for _, v := range s.db.Views() {
 		if fits(in.Name, v.Name) && fits(in.CollectionID, v.ID.String()) && fits(in.VersionID, v.Version.String()) && (in.Name != "" || v.View.Materialized) {
@@ -81,9 +85,6 @@ func (s *Server) refreshViews(ctx context.Context, in refreshViews) ([]pando.Ref
 		}
 	}
 	if len(names) == 0 {
-		if in == (refreshViews{Inactive: in.Inactive}) {
-			return []pando.Refreshed{}, nil // all of none
-		}
 		return nil, fault.NotFound.Errorf("there is no view like that: GET %s/view lists them", Base)
 	}
 	return s.db.RefreshView(ctx, names...)
