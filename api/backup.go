@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -34,13 +36,13 @@ type BackupImported struct {
 
 // exportBackup answers with a backup file, or writes it on the node.
 func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
-	var o BackupOptions
+	var o backupRequest
 	err := refuseTx(r)
 	if err == nil {
 		err = readOptions(w, r, &o)
 	}
-	if err == nil && o.Format != "" && o.Format != "json" {
-		err = fault.Invalid.Errorf("format %q: only json exists", o.Format)
+	if err == nil {
+		err = o.check()
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -51,29 +53,40 @@ func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
 	export := func(out io.Writer) error {
 		return s.db.Export(ctx, out, pando.ExportOptions{Collections: o.Collections, Pretty: o.Pretty})
 	}
-	if o.FilePath == "" {
+	if o.FilePath == nil {
 		s.sendFile(w, r, "application/json", export)
 		return
 	}
-	if err := s.writeBackup(o.FilePath, export); err != nil {
+	if err := s.writeBackup(*o.FilePath, export); err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusOK)
 }
 
+// backupRequest is what a body asks for, with or without a file on the node.
+type backupRequest struct {
+	BackupOptions
+	FilePath *string `json:"filepath"`
+}
+
+func (o backupRequest) check() error {
+	if o.FilePath != nil && *o.FilePath == "" {
+		return fault.Invalid.Errorf("filepath is empty: name a file below the backup directory of the node, or leave it out")
+	}
+	if o.Format != "" && o.Format != "json" {
+		return fault.Invalid.Errorf("format %q: only json exists", o.Format)
+	}
+	return nil
+}
+
 // readOptions reads a body that may be left out.
-func readOptions(w http.ResponseWriter, r *http.Request, o *BackupOptions) error {
+func readOptions(w http.ResponseWriter, r *http.Request, o *backupRequest) error {
 	raw, err := readAllBody(w, r)
 	if err != nil || len(raw) == 0 {
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(o); err != nil {
-		return badJSON(err)
-	}
-	return nil
+	return readJSON(raw, o)
 }
 
 // saveArchive answers with an archive of the whole database.
@@ -112,8 +125,14 @@ func (s *Server) writeBackup(name string, write func(io.Writer) error) (err erro
 		return err
 	}
 	defer dir.Close()
-	fresh := name + ".part"
-	f, err := dir.Create(fresh)
+	name = filepath.FromSlash(name)
+	if old, err := dir.Lstat(name); err == nil && old.Mode()&fs.ModeSymlink == 0 {
+		if err := isFile(name, old); err != nil {
+			return err
+		}
+	}
+	fresh := name + "." + rand.Text() + ".part" // of its own, whoever else writes the same backup
+	f, err := dir.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return fault.Invalid.Errorf("failed to create file: %w: name one below the backup directory of the node", err)
 	}
@@ -126,6 +145,14 @@ func (s *Server) writeBackup(name string, write func(io.Writer) error) (err erro
 		return err
 	}
 	return dir.Rename(fresh, name)
+}
+
+// isFile refuses what has no contents of its own: reading a pipe may take for ever.
+func isFile(name string, what fs.FileInfo) error {
+	if what.Mode().IsRegular() {
+		return nil
+	}
+	return fault.Invalid.Errorf("filepath %q is a directory, a pipe or a device: name a file below the backup directory of the node", name)
 }
 
 func (s *Server) backupRoot() (*os.Root, error) {
@@ -171,19 +198,35 @@ func (s *Server) takeBackup(ctx context.Context, r *http.Request, body *bufio.Re
 		return done, err
 	}
 	if named {
-		dir, err := s.backupRoot()
+		f, err := s.openBackup(name)
 		if err != nil {
 			return done, err
-		}
-		defer dir.Close()
-		f, err := dir.Open(name)
-		if err != nil {
-			return done, fault.NotFound.Errorf("failed to open file: %w: name one below the backup directory of the node", err)
 		}
 		defer f.Close()
 		in = f
 	}
 	return s.db.Import(ctx, in, pando.ImportOptions{SkipExisting: skip})
+}
+
+// openBackup opens a file below the directory for backups.
+func (s *Server) openBackup(name string) (*os.File, error) {
+	dir, err := s.backupRoot()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	what, err := dir.Stat(name)
+	if err == nil {
+		err = isFile(name, what) // before it is opened, which may take for ever, too
+	}
+	var f *os.File
+	if err == nil {
+		f, err = dir.Open(name)
+	}
+	if err != nil && fault.Of(err) == nil {
+		err = fault.NotFound.Errorf("failed to open file: %w: name one below the backup directory of the node", err)
+	}
+	return f, err
 }
 
 // filePath reads a body such as {"filepath": "x.json"}. Any other is a backup, for
@@ -193,13 +236,20 @@ func filePath(body *bufio.Reader) (name string, ok bool, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", false, err
 	}
-	var o struct {
+	var named struct {
 		FilePath *string `json:"filepath"`
 	}
-	if json.Unmarshal(start, &o) != nil || o.FilePath == nil {
+	if json.Unmarshal(start, &named) != nil || named.FilePath == nil {
 		return "", false, nil
 	}
-	return filepath.FromSlash(*o.FilePath), true, nil
+	var o backupRequest // whole, as clients of DefraDB send it
+	if err := readJSON(start, &o); err != nil {
+		return "", false, err
+	}
+	if len(o.Collections) > 0 {
+		return "", false, fault.Invalid.Errorf("collections: an import takes all that is in the file: leave it out")
+	}
+	return filepath.FromSlash(*o.FilePath), true, o.check()
 }
 
 // ExportBackup writes a backup file, with everything or some collections, to w.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pandodb/pando/api"
@@ -47,7 +48,10 @@ func TestBackupOnTheNode(t *testing.T) {
 	}
 	dir := t.TempDir()
 	n := startWith(t, api.Config{BackupDir: filepath.Join(dir, "backups")})
-	if err := os.Mkdir(filepath.Join(dir, "backups"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "backups", "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "backups", "pipe"), 0o600); err != nil { // nobody writes to it
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "secret.json"), []byte(`{"User": [{"name": "secret"}]}`), 0o600); err != nil {
@@ -66,6 +70,21 @@ func TestBackupOnTheNode(t *testing.T) {
 		{"/backup/export", `{"filepath": "` + dir + `/x.json"}`, 400},
 		{"/backup/export", `{"filepath": "x.json", "collections": ["Pet"]}`, 404},
 		{"/backup/export", `{"format": "cbor"}`, 400},
+		{"/backup/export", `{"filepath": ""}`, 400},
+		{"/backup/export", `{"filepath": "."}`, 400},
+		{"/backup/export", `{"filepath": "sub"}`, 400},
+		{"/backup/export", `{"filepath": "sub/"}`, 400},
+		{"/backup/export", `{"filepath": "pipe"}`, 400},
+		{"/backup/export", `{"filepath": "none/x.json"}`, 400},
+		{"/backup/export", `{"filepath": "x.json"} {}`, 400},
+		{"/backup/import", `{"filepath": ""}`, 400},
+		{"/backup/import", `{"filepath": "."}`, 400},
+		{"/backup/import", `{"filepath": "sub"}`, 400},
+		{"/backup/import", `{"filepath": "pipe"}`, 400},
+		{"/backup/import", `{"filepath": "x.json", "foo": 1}`, 400},
+		{"/backup/import", `{"filepath": "x.json", "format": "cbor"}`, 400},
+		{"/backup/import", `{"filepath": "x.json", "collections": ["User"]}`, 400},
+		{"/backup/import?existing=skip", `{"filepath": "x.json", "format": "json", "pretty": false, "collections": null}`, 200},
 		{"/backup/import", `{"filepath": "../secret.json"}`, 404},
 		{"/backup/import", `{"filepath": "none.json"}`, 404},
 		{"/backup/import", `{"filepath": "x.json"}`, 409},
@@ -81,8 +100,11 @@ func TestBackupOnTheNode(t *testing.T) {
 	if got, want := query(t, n.Client, `{ User(order: {name: ASC}) { name } }`), `{"User":[{"name":"Ada"},{"name":"Bo"}]}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	left, err := os.ReadDir(filepath.Join(dir, "backups"))
-	if err != nil || len(left) != 1 {
+	left, err := filepath.Glob(filepath.Join(dir, "backups", "*"))
+	if err != nil || len(left) != 3 { // the directory, the pipe, and x.json
 		t.Errorf("files: %v %v", left, err)
+	}
+	if inside, err := os.ReadDir(filepath.Join(dir, "backups", "sub")); err != nil || len(inside) != 0 {
+		t.Errorf("files of the directory: %v %v", inside, err)
 	}
 }

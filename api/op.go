@@ -144,9 +144,14 @@ func readBody(w http.ResponseWriter, r *http.Request, f reflect.Value, form stri
 		f.SetString(string(raw))
 		return nil
 	}
+	return readJSON(raw, f.Addr().Interface())
+}
+
+// readJSON reads one JSON value, all of whose members are known.
+func readJSON(raw []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(f.Addr().Interface()); err != nil {
+	if err := dec.Decode(v); err != nil {
 		return badJSON(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
