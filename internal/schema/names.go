@@ -102,17 +102,20 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// CheckTogether returns Exists if the names of collections get in each other's
-// way: if one is called as a type that is generated for another. Parse checks
-// this with line numbers; this is for collections that come from a peer.
-func CheckTogether(cs []*Collection) error {
-	names := make(map[string]bool, len(cs))
-	for _, c := range cs {
-		names[c.Name] = true
+// CheckTogether returns Exists if two of the names of collections are the same, or
+// one is that of a type generated for another. Parse checks this with line numbers;
+// this is for collections that come from a peer.
+func CheckTogether(names []string) error {
+	taken := make(map[string]bool, len(names))
+	for _, n := range names {
+		if taken[n] {
+			return fault.Exists.Errorf("collection already exists. Name: %s: choose another name", n)
+		}
+		taken[n] = true
 	}
-	for _, c := range cs {
-		if owner, ok := generatedBy(c.Name, func(n string) bool { return names[n] }); ok {
-			return fault.Exists.Errorf("collection %s has the name of a type generated for collection %s: one of them must be renamed where it was made", c.Name, owner)
+	for _, n := range names {
+		if owner, ok := generatedBy(n, func(n string) bool { return taken[n] }); ok {
+			return fault.Exists.Errorf("collection %s has the name of a type generated for collection %s: one of them must be renamed where it was made", n, owner)
 		}
 	}
 	return nil

@@ -34,15 +34,18 @@ func Parse(sdl string, existing []*Collection) ([]*Collection, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{byName: map[string]*draft{}, existing: map[string]*Collection{}, ends: map[link][]*end{}}
+	s := &submission{byName: map[string]*draft{}, existing: make(map[string]*Collection, len(existing)), ends: map[link][]*end{}}
 	for _, c := range existing {
 		s.existing[c.Name] = c
+		s.others = append(s.others, c)
 		if c.View != nil { // their types have names in the same schema
 			for _, e := range c.View.Embedded {
-				s.existing[e.Name] = &Collection{Name: e.Name, View: c.View}
+				o := &Collection{Name: e.Name, View: c.View}
+				s.existing[e.Name], s.others = o, append(s.others, o)
 			}
 		}
 	}
+	slices.SortFunc(s.others, func(a, b *Collection) int { return strings.Compare(a.Name, b.Name) })
 	if err := s.declare(doc); err != nil {
 		return nil, err
 	}
@@ -70,6 +73,7 @@ type submission struct {
 	drafts   []*draft
 	byName   map[string]*draft
 	existing map[string]*Collection
+	others   []*Collection   // the same, by name
 	ends     map[link][]*end // a link without a name leads to the ends with @relation
 }
 
@@ -194,9 +198,9 @@ func (s *submission) declare(doc *ast.SchemaDocument) error {
 			return errorAt(d.def.Position, "schema type already exists. Name: %s is generated for the collection %s: rename one of them", d.Name, owner)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.existing)) {
-		if owner, ok := generatedBy(name, func(n string) bool { return s.byName[n] != nil }); ok {
-			return errorAt(s.byName[owner].def.Position, "schema type already exists. Name: the collection %s has the name of a type generated for %s: rename the type", name, owner)
+	for _, c := range s.others {
+		if owner, ok := generatedBy(c.Name, func(n string) bool { return s.byName[n] != nil }); ok {
+			return errorAt(s.byName[owner].def.Position, "schema type already exists. Name: the collection %s has the name of a type generated for %s: rename the type", c.Name, owner)
 		}
 	}
 	return nil

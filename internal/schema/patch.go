@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -190,6 +191,9 @@ func (d *desk) drafts() ([]*revision, error) {
 		}
 	}
 	s.existing = without(d.used, s.byName)
+	for _, name := range slices.Sorted(maps.Keys(s.existing)) {
+		s.others = append(s.others, s.existing[name])
+	}
 	s.collectEnds()
 	if err := s.each(s.relations); err != nil {
 		return nil, err

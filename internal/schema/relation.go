@@ -170,8 +170,7 @@ func (s *submission) collectEnds() {
 			s.addEnd(d.ends[field])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.existing)) {
-		c := s.existing[name]
+	for _, c := range s.others {
 		for i := range c.Fields {
 			if f := &c.Fields[i]; s.byName[f.Target] != nil {
 				s.addEnd(&end{

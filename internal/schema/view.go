@@ -152,11 +152,11 @@ func (p *viewParser) definitions(doc *ast.SchemaDocument) (root *ast.Definition,
 
 // checkViewNames refuses types whose names are generated for each other.
 func checkViewNames(root string, es []*Embedded) error {
-	cs := []*Collection{{Name: root}}
+	names := []string{root}
 	for _, e := range es {
-		cs = append(cs, &Collection{Name: e.Name})
+		names = append(names, e.Name)
 	}
-	return CheckTogether(cs)
+	return CheckTogether(names)
 }
 
 // checkViewDirectives refuses directives that would promise something. Those

@@ -38,8 +38,9 @@ type member struct {
 
 func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
 	s := &Set{
-		byName: map[string]*schema.Collection{}, byID: map[dag.CollectionID]*member{}, last: last, lost: lost,
-		indexes: map[short][]*secondary{},
+		byName: make(map[string]*schema.Collection, len(ms)), byID: make(map[dag.CollectionID]*member, len(ms)),
+		list: make([]*schema.Collection, 0, len(ms)), last: last, lost: lost,
+		indexes: make(map[short][]*secondary, len(ms)),
 	}
 	for _, m := range ms {
 		s.byName[m.Name] = m.Collection

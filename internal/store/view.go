@@ -30,18 +30,14 @@ func (s *Set) View(name string) (*schema.Collection, bool) {
 
 // checkNames returns Exists if two names in the set get in each other's way.
 func (s *Set) checkNames() error {
-	names := map[string]bool{}
-	var cs []*schema.Collection
-	for _, c := range s.All() {
-		for _, name := range c.Names() {
-			if names[name] {
-				return fault.Exists.Errorf("collection already exists. Name: %s: choose another name", name)
-			}
-			names[name] = true
-			cs = append(cs, &schema.Collection{Name: name})
-		}
+	names := make([]string, 0, len(s.list)+len(s.views))
+	for _, c := range s.list {
+		names = append(names, c.Name)
 	}
-	return schema.CheckTogether(cs)
+	for _, c := range s.views {
+		names = append(names, c.Names()...)
+	}
+	return schema.CheckTogether(names)
 }
 
 // loadViews reads the definitions of the views.
