@@ -6,7 +6,6 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/store"
-	"github.com/pandodb/pando/internal/value"
 )
 
 // access yields documents of a collection among which are all that meet a filter, in
@@ -88,65 +87,6 @@ func (a *access) scanCost(x *run) (int, error) {
 	return cost, nil
 }
 
-// count returns how many rows an operator yields, without reading the documents if
-// an index tells.
-func (x *run) count(from operator) (n uint64, err error) {
-	if w, ok := from.(*where); ok {
-		if a, ok := w.from.(*access); ok {
-			return a.count(x, w.text)
-		}
-		if w.pure {
-			p, rest, err := x.widely(w)
-			if err != nil {
-				return 0, err
-			}
-			if p != nil {
-				return x.number(p)
-			}
-			from = rest
-		}
-	}
-	for _, err := range x.rows(from, nil) {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// count returns how many documents meet the filter.
-func (a *access) count(x *run, text string) (uint64, error) {
-	defer x.watch(x.of(a))()
-	fs := usable(x, a.ways)
-	for i, f := range fs {
-		if f, ok := f.(*indexFinder); ok && f.w.exact {
-			f.each, f.only = costEntry, f.w.once
-			fs[0], fs[i] = fs[i], fs[0]
-		}
-	}
-	most, err := a.scanCost(x)
-	if err != nil {
-		return 0, err
-	}
-	won, err := race(x, fs, most)
-	if err != nil {
-		return 0, err
-	}
-	if f, ok := won.(*indexFinder); ok && f.w.exact {
-		x.chose(a, &fetch{text: f.taken() + ", counted"})
-		if f.only {
-			return uint64(f.n), nil
-		}
-		return uint64(len(sortedIDs(f.ids))), nil
-	}
-	rest := chosen(x.chose(a, a.source(x, won)), a.cond, text)
-	if w, ok := rest.(*where); ok {
-		w.pure = a.alone
-	}
-	return x.count(rest)
-}
-
 // fetch yields documents by their docIDs, which are sorted, except deleted ones.
 type fetch struct {
 	coll *collection
@@ -176,16 +116,16 @@ func (f *fetch) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	}
 }
 
-// few are the first rows that match, held while it is not known whether there will be
+// firstRows are the first rows that match, held while it is not known whether there will be
 // enough of them soon. It is full when that takes too much room.
-type few struct {
+type firstRows struct {
 	rowsOf
 	held int64
 	full bool
 }
 
 // add takes a row in; it reports whether to go on.
-func (f *few) add(x *run, r *row) (more bool, err error) {
+func (f *firstRows) add(x *run, r *row) (more bool, err error) {
 	size := r.size(0)
 	if f.held+size > fewBytes || x.held+size > x.most {
 		f.drop(x)
@@ -197,14 +137,14 @@ func (f *few) add(x *run, r *row) (more bool, err error) {
 	return true, err
 }
 
-func (f *few) drop(x *run) {
+func (f *firstRows) drop(x *run) {
 	x.release(f.held)
 	f.rowsOf, f.held = nil, 0
 }
 
 // taster is a scan that ends when enough rows have matched, which may be soon.
 type taster struct {
-	few
+	firstRows
 	a     *access
 	after dag.DocID
 	cost  int
@@ -242,52 +182,6 @@ func (t *taster) advance(x *run, most int) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// followed names a condition over a relation in a filter.
-type followed struct {
-	field   *field
-	operand value.Value
-}
-
-// overRelation is a condition on the document that a relation leads to, or on one of
-// those.
-type overRelation struct {
-	to     *relation
-	cond   predicate
-	ways   []way // to the documents that meet it
-	ofNone bool  // it holds where the relation leads nowhere
-}
-
-// follow notes a condition over a relation, so that the ways of the filter can turn
-// it round.
-func (c *compiler) follow(f *field, operand value.Value, to *relation, cond predicate) *overRelation {
-	over := &overRelation{to: to, cond: cond}
-	if f.role == roleOne {
-		over.ofNone = cond.truth == always || cond.truth == depends && cond.holds(&run{}, nil)
-	}
-	if c.indexed() {
-		over.ways = c.demandsOf(to.target, operand).all()
-	}
-	if c.over == nil {
-		c.over = map[followed]*overRelation{}
-	}
-	c.over[followed{f, operand}] = over
-	return over
-}
-
-// holds tells whether the condition holds for the document that a single relation
-// leads to from r.
-func (o *overRelation) holds(x *run, r *row) bool {
-	if g := x.groups[o.to]; o.to.near && r != nil && g != nil && g.any != nil {
-		id, ok := o.to.reference(r)
-		if ok {
-			_, ok = g.any[id]
-		}
-		return ok
-	}
-	related := x.one(o.to, r)
-	return x.err == nil && o.cond.holds(x, related)
 }
 
 // indexed reports whether indexes have what the root field under way looks at: they

@@ -90,3 +90,62 @@ func (n *count) tree(p *printer) {
 		p.line("count")
 	}
 }
+
+// count returns how many rows an operator yields, without reading the documents if
+// an index tells.
+func (x *run) count(from operator) (n uint64, err error) {
+	if w, ok := from.(*where); ok {
+		if a, ok := w.from.(*access); ok {
+			return a.count(x, w.text)
+		}
+		if w.pure {
+			p, rest, err := x.widely(w)
+			if err != nil {
+				return 0, err
+			}
+			if p != nil {
+				return x.number(p)
+			}
+			from = rest
+		}
+	}
+	for _, err := range x.rows(from, nil) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// count returns how many documents meet the filter.
+func (a *access) count(x *run, text string) (uint64, error) {
+	defer x.watch(x.of(a))()
+	fs := usable(x, a.ways)
+	for i, f := range fs {
+		if f, ok := f.(*indexFinder); ok && f.w.exact {
+			f.each, f.only = costEntry, f.w.once
+			fs[0], fs[i] = fs[i], fs[0]
+		}
+	}
+	most, err := a.scanCost(x)
+	if err != nil {
+		return 0, err
+	}
+	won, err := race(x, fs, most)
+	if err != nil {
+		return 0, err
+	}
+	if f, ok := won.(*indexFinder); ok && f.w.exact {
+		x.chose(a, &fetch{text: f.taken() + ", counted"})
+		if f.only {
+			return uint64(f.n), nil
+		}
+		return uint64(len(sortedIDs(f.ids))), nil
+	}
+	rest := chosen(x.chose(a, a.source(x, won)), a.cond, text)
+	if w, ok := rest.(*where); ok {
+		w.pure = a.alone
+	}
+	return x.count(rest)
+}

@@ -157,38 +157,6 @@ func (c *compiler) junction(s scope, name string, operand value.Value) (predicat
 	return anyOf(ps...), nil
 }
 
-// overOne compiles a condition on the related document. Null means that there is
-// none.
-func (c *compiler) overOne(s scope, f *field, operand value.Value) (predicate, error) {
-	to := c.relation(s.collection, f)
-	if operand.IsNull() {
-		return when(func(x *run, r *row) bool { return x.one(to, r) == nil }), nil
-	}
-	p, err := c.filter(scope{collection: to.target, maybe: true, depth: s.depth}, operand)
-	if err != nil || p.truth != depends {
-		return p, err
-	}
-	over := c.follow(f, operand, to, p)
-	return when(func(x *run, r *row) bool { return over.holds(x, r) }), nil
-}
-
-// overMany compiles a condition that at least one related document must meet. The
-// documents that have one are found with a single pass over the related
-// collection.
-func (c *compiler) overMany(s scope, f *field, operand value.Value) (predicate, error) {
-	to := c.relation(s.collection, f)
-	if operand.IsNull() {
-		return when(func(x *run, r *row) bool { return r == nil || !x.hasAny(to, r) }), nil
-	}
-	p, err := c.filter(scope{collection: to.target, depth: s.depth}, operand)
-	if err != nil || p.truth == never {
-		return p, err
-	}
-	to.filter, to.text = p, text(operand)
-	to.ways = c.follow(f, operand, to, p).ways
-	return when(func(x *run, r *row) bool { return r != nil && x.hasAny(to, r) }), nil
-}
-
 // docIDs returns the docIDs that a filter restricts documents to, if it does: the
 // plan then looks these up and reads nothing else.
 func docIDs(filter value.Value) (ids []dag.DocID, restricted bool) {

@@ -303,10 +303,10 @@ func (c *shortest) drop(x *run)        { dropAllBut(x, nil, c.among) }
 type farFinder struct {
 	notes
 	w     *byRelation
-	from  *shortest // nil: scan
-	ids   []dag.DocID
-	after dag.DocID // as far as the scan went
+	from  *shortest   // nil: scan
+	left  []dag.DocID // of what it found, those that are not looked at yet
 	begun bool
+	after dag.DocID // as far as the scan went
 }
 
 func (f *farFinder) advance(x *run, most int) (bool, error) {
@@ -318,11 +318,11 @@ func (f *farFinder) advance(x *run, most int) (bool, error) {
 			return false, err
 		}
 		f.from.settle(x)
-		f.ids, f.begun = sortedIDs(f.from.found()), true
+		f.left, f.begun = sortedIDs(f.from.found()), true
 	}
-	for len(f.ids) > 0 && f.cost < most {
-		n := min(len(f.ids), most-f.cost)
-		for d, err := range x.tx.GetMany(f.w.to.target.Collection, f.ids[:n]) {
+	for len(f.left) > 0 && f.cost < most {
+		n := min(len(f.left), most-f.cost)
+		for d, err := range x.tx.GetMany(f.w.to.target.Collection, f.left[:n]) {
 			if err == nil {
 				x.touched.fetched++
 				err = f.meet(x, &row{Doc: d})
@@ -331,9 +331,9 @@ func (f *farFinder) advance(x *run, most int) (bool, error) {
 				return false, err
 			}
 		}
-		f.ids, f.cost = f.ids[n:], f.cost+n*costFetch
+		f.left, f.cost = f.left[n:], f.cost+n*costFetch
 	}
-	return len(f.ids) == 0, nil
+	return len(f.left) == 0, nil
 }
 
 func (f *farFinder) scan(x *run, most int) (bool, error) {
@@ -406,8 +406,8 @@ type backFinder struct {
 	w    *byRelation
 	coll *collection
 	far  *shortest
-	ids  []dag.DocID
-	done bool // the far side
+	left []dag.DocID // of the far side, from which it has not gone back yet
+	done bool        // the far side
 }
 
 func (w *byRelation) finder(x *run) finder {
@@ -435,11 +435,11 @@ func (f *backFinder) advance(x *run, most int) (bool, error) {
 		if done, err := f.far.advance(x, most); err != nil || !done {
 			return false, err
 		}
-		f.ids, f.done, f.cost = sortedIDs(slices.Clone(f.far.found())), true, f.far.cost
+		f.left, f.done, f.cost = sortedIDs(slices.Clone(f.far.found())), true, f.far.cost
 	}
-	for len(f.ids) > 0 && f.cost < most {
+	for len(f.left) > 0 && f.cost < most {
 		f.cost += costSeek
-		for e, err := range x.index(f.coll, f.w.back, referringTo(f.w.back, f.ids[0]), false) {
+		for e, err := range x.index(f.coll, f.w.back, referringTo(f.w.back, f.left[0]), false) {
 			if err == nil {
 				err = f.add(x, e.Doc, costEntry+costFetch)
 			}
@@ -447,9 +447,9 @@ func (f *backFinder) advance(x *run, most int) (bool, error) {
 				return false, err
 			}
 		}
-		f.ids = f.ids[1:]
+		f.left = f.left[1:]
 	}
-	return len(f.ids) == 0, nil
+	return len(f.left) == 0, nil
 }
 
 func (f *backFinder) settle(x *run) { f.far.settle(x) }

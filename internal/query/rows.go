@@ -157,9 +157,7 @@ type lookup struct {
 
 // newLookup sorts the docIDs.
 func newLookup(g *collection, ids []dag.DocID, deleted bool) *lookup {
-	ids = slices.Clone(ids)
-	slices.SortFunc(ids, func(a, b dag.DocID) int { return slices.Compare(a[:], b[:]) })
-	return &lookup{g, slices.Compact(ids), deleted}
+	return &lookup{g, sortedIDs(slices.Clone(ids)), deleted}
 }
 
 func (l *lookup) input() operator { return nil }

@@ -298,7 +298,7 @@ func (t *ties) keyOf(columns []byte) ([]byte, error) {
 
 // stroll is a walk that ends when enough rows have matched, which may be soon.
 type stroll struct {
-	few
+	firstRows
 	*walk
 	next func() (*row, error, bool)
 	end  func()
@@ -317,7 +317,7 @@ func (s *stroll) stop() {
 }
 
 func (s *stroll) rows(x *run, parent *row) iter.Seq2[*row, error] {
-	return s.few.rows(x, parent)
+	return s.firstRows.rows(x, parent)
 }
 
 func (s *stroll) advance(x *run, most int) (bool, error) {
