@@ -324,6 +324,29 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
+// A request that names two transactions would run in one that it does not mean.
+func TestHeadersNameOneTransaction(t *testing.T) {
+	t.Parallel()
+	n := withUsers(t)
+	tx, err := n.Begin(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprint(tx.ID)
+	for _, c := range []struct {
+		status int
+		header []string
+	}{
+		{200, []string{"X-Pando-Tx", id, "X-Defradb-Tx", id}},
+		{400, []string{"X-Pando-Tx", id, "X-Defradb-Tx", "12"}},
+		{400, []string{"X-Pando-Tx", id, "X-Defradb-Tx", "twelve"}},
+	} {
+		if status, body := n.send(t, "POST", "/api/v0/graphql", `{"query": "{ User { name } }"}`, c.header...); status != c.status {
+			t.Errorf("%v: %d %s, want %d", c.header, status, body, c.status)
+		}
+	}
+}
+
 func TestImportIsWholeBatchByBatch(t *testing.T) {
 	t.Parallel()
 	n := withUsers(t)

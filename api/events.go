@@ -16,9 +16,12 @@ import (
 
 // streamEvents answers a subscription or a live query with Server-Sent Events.
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, in pando.Request) {
-	err := foreign(r)
+	id, err := txOf(r)
+	if err == nil && id != 0 {
+		err = fault.Invalid.Errorf("subscriptions and live queries do not run in a transaction: leave out the header %s, or @live", headerTx)
+	}
 	if err == nil {
-		err = refuseTx(r)
+		err = foreign(r)
 	}
 	if err != nil {
 		s.refuseGraphQL(w, r, err)

@@ -106,7 +106,8 @@ func TestWrongSubscriptionIsAnOrdinaryFailure(t *testing.T) {
 		}{
 			{`{"query": "subscription { User { nothing } }"}`, "Cannot query field", 400, nil},
 			{namesOfUsers, "is not one of this database", 400, []string{"Last-Event-ID", "17"}},
-			{namesOfUsers, "transaction", 400, []string{"X-Pando-Tx", "17"}},
+			{namesOfUsers, "subscriptions and live queries do not run in a transaction", 400, []string{"X-Pando-Tx", "17"}},
+			{`{"query": "query @live { User { name } }"}`, "do not run in a transaction", 400, []string{"X-Defradb-Tx", "17"}},
 			{namesOfUsers, "cross-origin", 403, []string{"Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site"}},
 		} {
 			e := w.stream(t, "POST", "/api/v0/graphql", c.body, c.header...)
@@ -286,6 +287,16 @@ func TestSocketOfAForeignPageIsRefused(t *testing.T) {
 		for _, header := range [][]string{{"Origin", "http://localhost"}, {"Origin", "http://localhost", "Sec-Fetch-Site", "same-origin"}} {
 			if _, _, err := w.connect(t, header...); err != nil {
 				t.Errorf("%v: %v, want it let in", header, err)
+			}
+		}
+	})
+}
+
+func TestSocketRunsInNoTransaction(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		for _, header := range []string{"X-Pando-Tx", "X-Defradb-Tx"} {
+			if _, resp, err := w.connect(t, header, "17"); err == nil || resp == nil || resp.StatusCode != http.StatusBadRequest {
+				t.Errorf("%s: %v, want it refused", header, err)
 			}
 		}
 	})

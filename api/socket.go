@@ -110,7 +110,11 @@ func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 			next(w, r)
 			return
 		}
-		if err := foreign(r); err != nil {
+		err := foreign(r)
+		if err == nil {
+			err = refuseTx(r)
+		}
+		if err != nil {
 			s.fail(w, r, err)
 			return
 		}

@@ -145,21 +145,22 @@ func (t *transactions) close() {
 }
 
 // txOf returns the transaction that a request names, 0 for none. Both headers are
-// read; what is no number is refused, for the request must not run outside.
-func txOf(r *http.Request) (uint64, error) {
+// read; what is no number is refused, and so are two of them, for the request must not
+// run outside, or in another.
+func txOf(r *http.Request) (id uint64, err error) {
 	for _, name := range []string{headerTx, headerLegacyTx} {
-		given := r.Header.Values(name)
-		if len(given) == 0 {
-			continue
+		for _, text := range r.Header.Values(name) {
+			one, err := strconv.ParseUint(text, 10, 64)
+			if err != nil || one == 0 {
+				return 0, fault.Invalid.Errorf("header %s: %q is no transaction id", name, text)
+			}
+			if id != 0 && one != id {
+				return 0, fault.Invalid.Errorf("the headers name two transactions, %d and %d: a request runs in one", id, one)
+			}
+			id = one
 		}
-		text := given[0]
-		id, err := strconv.ParseUint(text, 10, 64)
-		if err != nil || id == 0 {
-			return 0, fault.Invalid.Errorf("header %s: %q is no transaction id", name, text)
-		}
-		return id, nil
 	}
-	return 0, nil
+	return id, nil
 }
 
 // refuseTx refuses a request that names a transaction for an operation that runs in none.
