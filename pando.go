@@ -109,7 +109,8 @@ type Options struct {
 	// Limits bound what one GraphQL request may cost.
 	Limits Limits
 	// Lenses runs WASM modules, for views and migrations that have some; see package
-	// lens. Nil: what needs them fails. Closing the database does not close it.
+	// lens. Nil: requests that need them fail, and programs see null where a migration
+	// would make a value. Closing the database does not close it.
 	Lenses Lenses
 	// ReadOnly opens a database that exists, and writes nothing.
 	ReadOnly bool
@@ -161,7 +162,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger, ReadOnly: o.ReadOnly}
+	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger, ReadOnly: o.ReadOnly, Lenses: o.Lenses}
 	self := o.Identity
 	data := filepath.Join(dir, dataDir)
 	if dir == "" {

@@ -20,6 +20,11 @@ type SchemaPatch struct {
 	// [{"op": "add", "path": "/User/Fields/-", "value": {"Name": "phone", "Kind": "String"}}].
 	Patch     string
 	Migration []Migration
+	// Lenses are modules that lead from each version to the next, for what no rule of
+	// a migration can express. They make the fields that the version before has not
+	// got, or has in another type; LensFields says which, if not all.
+	Lenses     *Transform
+	LensFields []string
 	// Activate says that this node uses the new versions from now on.
 	Activate bool
 }
@@ -29,16 +34,32 @@ type SchemaPatch struct {
 // each other; peers get the new versions, and use them when they are told to.
 func (db *DB) PatchSchema(ctx context.Context, p SchemaPatch) (made []*Collection, err error) {
 	err = db.store.Update(ctx, db.who, func(tx *store.Tx) error {
-		made, err = patchSchema(tx, p)
+		made, err = patchSchema(ctx, tx, p)
 		return err
 	})
 	return made, err
 }
 
-func patchSchema(tx *store.Tx, p SchemaPatch) ([]*Collection, error) {
-	made, err := schema.Patch{Text: []byte(p.Patch), Migration: p.Migration}.Apply(tx.Collections())
+func patchSchema(ctx context.Context, tx *store.Tx, p SchemaPatch) ([]*Collection, error) {
+	lens := schema.LensRule{Fields: p.LensFields}
+	kept, err := tx.KeepModules(p.Lenses)
 	if err != nil {
 		return nil, err
+	}
+	if kept != nil {
+		lens.Lenses = kept.Lenses
+	}
+	made, err := schema.Patch{Text: []byte(p.Patch), Migration: p.Migration, Lens: lens}.Apply(tx.Collections())
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range made {
+		if c.Lens == "" {
+			continue
+		}
+		if err := tx.Running(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	if err := tx.AddVersions(made); err != nil {
 		return nil, err
@@ -52,6 +73,21 @@ func patchSchema(tx *store.Tx, p SchemaPatch) ([]*Collection, error) {
 		made[i], _ = tx.Set().Version(c.Version)
 	}
 	return made, nil
+}
+
+// AddLens brings the modules that lead from one version to another, which a node that
+// heard of the version from a peer lacks, and lets them run here. The version names
+// them by their hashes: others are refused.
+func (db *DB) AddLens(ctx context.Context, source, destination string, lenses *Transform) error {
+	from, err := dag.ParseDigest(strings.TrimSpace(source))
+	if err != nil {
+		return err
+	}
+	to, err := dag.ParseDigest(strings.TrimSpace(destination))
+	if err != nil {
+		return err
+	}
+	return db.store.Update(ctx, db.who, func(tx *store.Tx) error { return tx.AddLens(ctx, from, to, lenses) })
 }
 
 // ActivateVersion makes the version of that name the one that this node uses, and

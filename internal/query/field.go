@@ -1,6 +1,8 @@
 package query
 
 import (
+	"fmt"
+
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
@@ -9,11 +11,15 @@ import (
 // cell, unless the field has more than that.
 func fieldReader(f *schema.Field) reader {
 	if f.IsDerived() {
-		return func(_ *run, r *row) value.Value {
+		return func(x *run, r *row) value.Value {
 			if r == nil {
 				return value.Value{}
 			}
-			return f.Value(r.State)
+			v, err := f.Read(r.State)
+			if err != nil && x.err == nil {
+				x.err = fmt.Errorf("field %s: %w", f.Name, err)
+			}
+			return v
 		}
 	}
 	id, kind := f.ID, f.Kind()

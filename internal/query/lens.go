@@ -26,7 +26,7 @@ type pipelines struct {
 // pipeline returns the pipeline of a transform whose modules are in the database.
 func (s *Schemas) pipeline(ctx context.Context, tx *store.Tx, t *schema.Transform) (schema.Pipeline, error) {
 	if s.Lenses == nil {
-		return nil, fault.Unavailable.Errorf("this program runs no WASM modules: open the database with Options.Lenses, see package lens")
+		return nil, schema.ErrNoLenses
 	}
 	name, err := json.Marshal(t)
 	if err != nil {

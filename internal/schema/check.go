@@ -53,6 +53,9 @@ func (c *Collection) check() error {
 	if err := c.checkPolicy(); err != nil {
 		return err
 	}
+	if err := c.checkLens(); err != nil {
+		return err
+	}
 	return c.checkRules()
 }
 

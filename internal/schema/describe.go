@@ -42,7 +42,8 @@ type source struct {
 
 // transform is how documents show in this version and in the one before.
 type transform struct {
-	Lenses []string    // names
+	Lenses []Lens
+	Fields []string    `json:",omitempty"` // that the lenses make, if not all
 	Rules  []Migration // with names of both versions
 }
 
@@ -94,10 +95,8 @@ func (c *Collection) transform() *transform {
 	if len(c.Rules) == 0 && c.Lens == "" {
 		return nil
 	}
-	t := &transform{Lenses: []string{}, Rules: []Migration{}}
-	if c.Lens != "" {
-		t.Lenses = append(t.Lenses, c.Lens)
-	}
+	l, _ := c.LensRule()
+	t := &transform{Lenses: append([]Lens{}, l.Lenses...), Fields: l.Fields, Rules: []Migration{}}
 	prev, _ := c.lineage.Version(c.Previous)
 	for i := range c.Rules {
 		r := &c.Rules[i]

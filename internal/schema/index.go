@@ -193,6 +193,9 @@ func (c *Collection) completeColumn(ix *Index, i int) error {
 		if !ok {
 			return fault.Invalid.Errorf("creating an index on a non-existing property. Field: %.140s: %s", col.Name, didYouMean(col.Name, c.storedNames()))
 		}
+		if f.IsMade() {
+			return fault.Invalid.Errorf("field %q has no index: what it shows is made by WASM modules, which run for readers only: filter it without, or write the values to a field of their own", f.Name)
+		}
 		col.Name = f.Name
 	}
 	if slices.ContainsFunc(ix.Fields[:i], func(o IndexField) bool { return o.Name == col.Name }) {

@@ -36,6 +36,9 @@ type Pipeline interface {
 	Close() error
 }
 
+// ErrNoLenses says that a program runs no modules.
+var ErrNoLenses = fault.Unavailable.Errorf("this program runs no WASM modules: open the database with Options.Lenses, see package lens")
+
 // A path of a lens says where its module is: in the request, or in the database.
 const (
 	inRequest  = "data:application/wasm;base64,"

@@ -135,19 +135,20 @@ func (l Lineage) after(c *Collection) []*Collection {
 }
 
 // Active returns the version with its fields as its readers see them beside the
-// other versions of the lineage: those that rules lead to and from are derived.
-func (l Lineage) Active(v dag.Digest) (*Collection, bool) {
+// other versions of the lineage: those that rules lead to and from are derived, and
+// those that modules make which are running here; nil if none are.
+func (l Lineage) Active(v dag.Digest, running Running) (*Collection, bool) {
 	c, ok := l.Version(v)
 	if !ok {
 		return nil, false
 	}
 	seen := *c
 	seen.Indexes, seen.lineage = nil, l
-	if !slices.ContainsFunc(l, func(c *Collection) bool { return len(c.Rules) > 0 }) {
+	if !slices.ContainsFunc(l, func(c *Collection) bool { return len(c.Rules) > 0 || c.Lens != "" }) {
 		return &seen, true
 	}
 	seen.Fields = slices.Clone(c.Fields)
-	w := newWalk(l)
+	w := newWalk(l, running)
 	for i := range seen.Fields {
 		f := &seen.Fields[i]
 		if f.IsVirtual() || f.IsCounter() {
@@ -156,7 +157,7 @@ func (l Lineage) Active(v dag.Digest) (*Collection, bool) {
 		w.budget = maxTerms
 		if t := w.term(c, f.Cell(), dag.Digest{}, nil); !t.plain() {
 			form := sha256.Sum256(t.append(nil))
-			f.derive, f.reading = t.value, string(form[:])
+			f.derive, f.reading, f.made = t.value, string(form[:]), t.passes()
 		}
 	}
 	return &seen, true

@@ -26,7 +26,7 @@ import (
 // follow returns the version that a patch makes of the newest one of a lineage.
 func follow(t testing.TB, l schema.Lineage, patch string, rules ...schema.Migration) schema.Lineage {
 	t.Helper()
-	used, _ := l.Active(l[len(l)-1].Version)
+	used, _ := l.Active(l[len(l)-1].Version, nil)
 	made, err := schema.Patch{Text: []byte(patch), Migration: rules}.Apply([]*schema.Collection{used})
 	if err != nil || len(made) != 1 {
 		t.Fatalf("%s makes %v, %v", patch, made, err)
@@ -122,7 +122,7 @@ func TestALineageIsWholeAndBounded(t *testing.T) {
 	}
 	long := schema.Lineage{l[0]}
 	for i := range schema.MaxVersions {
-		used, _ := long.Active(long[len(long)-1].Version)
+		used, _ := long.Active(long[len(long)-1].Version, nil)
 		made, err := schema.Patch{Text: fmt.Appendf(nil, `[{"op": "add", "path": "/User/Fields/age/DefaultValue", "value": %d}]`, i+1)}.Apply([]*schema.Collection{used})
 		if err != nil {
 			t.Fatal(err)
@@ -140,7 +140,7 @@ func TestEveryVersionShowsWhatWasWrittenLast(t *testing.T) {
 	t.Parallel()
 	l := people(t)
 	read := func(d crdt.Document, version int, field string) string {
-		c, _ := l.Active(l[version].Version)
+		c, _ := l.Active(l[version].Version, nil)
 		f, ok := c.Field(field)
 		if !ok {
 			t.Fatalf("version %d has no field %s", version+1, field)
@@ -180,7 +180,7 @@ func TestEveryVersionShowsWhatWasWrittenLast(t *testing.T) {
 				set("age", value.OfString(strconv.Itoa(age)))
 				set("city", value.OfString(city))
 			}
-			c, _ := l.Active(l[v].Version)
+			c, _ := l.Active(l[v].Version, nil)
 			ds, err := c.Update(book.doc, in)
 			if err != nil {
 				rt.Fatal(err)
@@ -225,7 +225,7 @@ func TestCasts(t *testing.T) {
 	} {
 		l := first(t, "type T { f: "+c.from+" }")
 		l = follow(t, l, `[{"op": "replace", "path": "/T/Fields/f/Kind", "value": "`+c.to+`"}]`)
-		old, _ := l.Active(l[0].Version)
+		old, _ := l.Active(l[0].Version, nil)
 		book := notebook{knownCommits: map[[32]byte]bool{}}
 		if c.val != "null" {
 			ds, err := old.Create(inputs(t, `{"f": `+c.val+`}`))
@@ -234,7 +234,7 @@ func TestCasts(t *testing.T) {
 			}
 			book.apply(t, ds, false)
 		}
-		next, _ := l.Active(l[1].Version)
+		next, _ := l.Active(l[1].Version, nil)
 		f, _ := next.Field("f")
 		v := f.Value(book.doc)
 		if got := v.String(); got != c.want {
@@ -250,7 +250,7 @@ func TestCasts(t *testing.T) {
 
 func BenchmarkDerivedField(b *testing.B) {
 	l := people(b)
-	c, _ := l.Active(l[0].Version)
+	c, _ := l.Active(l[0].Version, nil)
 	ds, err := c.Create(inputs(b, `{"name": "Ada Lovelace", "age": 36}`))
 	if err != nil {
 		b.Fatal(err)
@@ -264,7 +264,7 @@ func BenchmarkDerivedField(b *testing.B) {
 		version int
 		field   string
 	}{{"own cell of the whole", 0, "name"}, {"part", 1, "first"}, {"cast", 2, "age"}, {"merge of a split", 3, "sorted"}} {
-		c, _ := l.Active(l[r.version].Version)
+		c, _ := l.Active(l[r.version].Version, nil)
 		f, _ := c.Field(r.field)
 		b.Run(r.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -276,7 +276,7 @@ func BenchmarkDerivedField(b *testing.B) {
 		})
 	}
 	plain := first(b, `type User { name: String  age: Int }`)
-	p, _ := plain.Active(plain[0].Version)
+	p, _ := plain.Active(plain[0].Version, nil)
 	f, _ := p.Field("name")
 	b.Run("field without rules", func(b *testing.B) {
 		for b.Loop() {
@@ -336,6 +336,8 @@ func later(first bool, keyed bool, lens string, rules ...rawRule) []byte {
 	return cbor.AppendText(b, lens)
 }
 
+var lensPath = schema.StoredPath([32]byte{7})
+
 func TestRulesOfPeersAreHeldToTheFormat(t *testing.T) {
 	t.Parallel()
 	str, num := crdt.KindOf(crdt.LWW, value.TypeString), crdt.KindOf(crdt.LWW, value.TypeInt)
@@ -354,7 +356,8 @@ func TestRulesOfPeersAreHeldToTheFormat(t *testing.T) {
 		"a cast":               later(false, false, "", rawRule{4, cells(old), cells(n), nil}),
 		"a default":            later(false, false, "", rawRule{1, nil, cells(n), three}),
 		"a default and a cast": later(false, false, "", rawRule{1, nil, cells(n), three}, rawRule{4, cells(old), cells(n), nil}),
-		"a lens":               later(false, false, "lens"),
+		"a lens":               later(false, false, `{"Lenses":[{"Path":"`+lensPath+`"}]}`),
+		"a lens for a field":   later(false, false, `{"Lenses":[{"Path":"`+lensPath+`","Inverse":true,"Arguments":{"a":1}}],"Fields":["a"]}`),
 	} {
 		if c, err := schema.Decode(raw); err != nil || !bytes.Equal(c.Encode(), raw) {
 			t.Errorf("%s: %v", name, err)
@@ -362,7 +365,7 @@ func TestRulesOfPeersAreHeldToTheFormat(t *testing.T) {
 	}
 	for name, raw := range map[string][]byte{
 		"a rule in a first version":       later(true, false, "", split),
-		"a lens in a first version":       later(true, false, "lens"),
+		"a lens in a first version":       later(true, false, `{"Lenses":[{"Path":"`+lensPath+`"}]}`),
 		"format 2 without need":           later(false, false, ""),
 		"an unknown rule":                 later(false, false, "", rawRule{5, cells(old), cells(a), nil}),
 		"a rule of nothing":               later(false, false, "", rawRule{2, nil, nil, text(" ")}),
@@ -387,7 +390,16 @@ func TestRulesOfPeersAreHeldToTheFormat(t *testing.T) {
 		"two rules from one field":        later(false, false, "", split, rawRule{4, cells(old), cells(n), nil}),
 		"a reserved number":               later(false, false, "", rawRule{4, cells(schema.Cell{ID: 0, Kind: str}), cells(n), nil}),
 		"a rule with a key field":         later(false, true, "", split),
-		"a lens with a long name":         later(false, false, strings.Repeat("x", 257)),
+		"a lens with a long name":         later(false, false, strings.Repeat("x", schema.MaxLens+1)),
+		"a lens that is no JSON":          later(false, false, "lens"),
+		"a lens without modules":          later(false, false, `{"Lenses":[]}`),
+		"a lens with too many modules":    later(false, false, `{"Lenses":[`+strings.Repeat(`{"Path":"`+lensPath+`"},`, schema.MaxLensSteps)+`{"Path":"`+lensPath+`"}]}`),
+		"a lens that is a file":           later(false, false, `{"Lenses":[{"Path":"file:///m.wasm"}]}`),
+		"a lens in another form":          later(false, false, `{"Lenses": [{"Path":"`+lensPath+`"}]}`),
+		"a lens with more":                later(false, false, `{"Lenses":[{"Path":"`+lensPath+`","Name":"x"}]}`),
+		"a lens for no field":             later(false, false, `{"Lenses":[{"Path":"`+lensPath+`"}],"Fields":["z"]}`),
+		"a lens for a counter":            later(false, false, `{"Lenses":[{"Path":"`+lensPath+`"}],"Fields":["d"]}`),
+		"a lens for a field twice":        later(false, false, `{"Lenses":[{"Path":"`+lensPath+`"}],"Fields":["a","a"]}`),
 		"more after the version":          append(later(false, false, "", split), 0),
 		"a version that ends in its rule": later(false, false, "", split)[:40],
 	} {

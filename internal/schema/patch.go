@@ -24,8 +24,9 @@ type Patch struct {
 	Text []byte
 	// Migration says how fields of both versions show the same thing.
 	Migration []Migration
-	// Lens names a transformation from each version to the next; "" is none.
-	Lens string
+	// Lens are modules that lead from each version to the next; their paths name
+	// them by their hashes. No Lenses: there are none.
+	Lens LensRule
 }
 
 // Apply returns the new versions, of those collections in which something changes.
@@ -38,6 +39,11 @@ func (p Patch) Apply(used []*Collection) ([]*Collection, error) {
 	d, err := newDesk(used)
 	if err != nil {
 		return nil, err
+	}
+	if len(p.Lens.Lenses) > 0 {
+		if d.lens, err = p.Lens.Text(); err != nil {
+			return nil, err
+		}
 	}
 	for i, o := range ops {
 		if err := d.apply(o); err != nil {
@@ -55,10 +61,9 @@ func (p Patch) Apply(used []*Collection) ([]*Collection, error) {
 	}
 	var made []*Collection
 	for _, r := range drafts {
-		if r.unchanged() && p.Lens == "" {
+		if r.unchanged() {
 			continue
 		}
-		r.Lens = p.Lens
 		c, err := r.seal()
 		if err == nil {
 			err = c.Follows(r.prev)
@@ -67,6 +72,9 @@ func (p Patch) Apply(used []*Collection) ([]*Collection, error) {
 			return nil, err
 		}
 		made = append(made, c)
+	}
+	if d.lens != "" && !slices.ContainsFunc(made, func(c *Collection) bool { return c.Lens != "" }) {
+		return nil, fault.Invalid.Errorf("lenses: the patch makes no field that they could make: they make those that the version before has not got, or has in another type")
 	}
 	return made, nil
 }
@@ -78,6 +86,7 @@ type desk struct {
 	origin map[uintptr]entryOf // which field an entry was, by the identity of its map
 	rules  map[string][]Migration
 	names  []string // of the collections that are touched, in order
+	lens   string   // for those in which modules have something to make
 }
 
 // entryOf is what an entry of the patched document stands for.
@@ -199,6 +208,7 @@ func (d *desk) drafts() ([]*revision, error) {
 		return nil, err
 	}
 	for _, r := range rs {
+		r.Lens = d.lens
 		if err := r.finish(d.rules[r.Name]); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
@@ -300,7 +310,7 @@ func (d *desk) field(s *submission, r *revision, entry map[string]any) error {
 	changed := !known || !reflect.DeepEqual(entry["Kind"], was.kind)
 	if was.field != nil {
 		f = *was.field
-		f.Name, f.derive = given.Name, nil
+		f.Name, f.derive, f.made = given.Name, nil, false
 		r.was[given.Name] = was.field
 	}
 	if changed {
@@ -446,12 +456,18 @@ func (c *Collection) numberOf(f *Field, used map[crdt.FieldID]string) crdt.Field
 }
 
 // implied adds the rules that follow from the fields, and asks for those that nobody
-// can guess.
+// can guess. What modules make needs no rule.
 func (r *revision) implied() error {
+	var made []*Field
+	if r.Lens != "" {
+		if made = r.made(r.prev, r.Collection); len(made) == 0 && len(r.prev.made(r.Collection, r.Collection)) == 0 {
+			r.Lens = ""
+		}
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		was := r.was[f.Name]
-		if was != nil && !f.IsVirtual() && was.Kind() != f.Kind() && !r.hasRule(f.Cell(), OpCast) {
+		if was != nil && !f.IsVirtual() && was.Kind() != f.Kind() && !r.hasRule(f.Cell(), OpCast) && !slices.Contains(made, f) {
 			r.Rules = append(r.Rules, Rule{Op: OpCast, From: []Cell{was.Cell()}, To: []Cell{f.Cell()}})
 		}
 		if f.NonNull && (was == nil || !was.NonNull) && !r.hasRule(f.Cell(), OpDefault) {

@@ -97,7 +97,7 @@ func (h *history) version(t *testing.T, label string) *schema.Collection {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, ok := l.Active(h.label[label]); ok {
+		if c, ok := l.Active(h.label[label], nil); ok {
 			return c
 		}
 	}

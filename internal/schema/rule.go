@@ -55,9 +55,9 @@ type Rule struct {
 // Limits of the rules of one version.
 const (
 	MaxRules     = 256
-	MaxParts     = 16  // fields that one is split into or merged from
-	MaxSeparator = 64  // bytes
-	MaxLens      = 256 // bytes of the name of a lens
+	MaxParts     = 16      // fields that one is split into or merged from
+	MaxSeparator = 64      // bytes
+	MaxLens      = 4 << 10 // bytes of a LensRule
 )
 
 func (r *Rule) check() error {
@@ -119,10 +119,7 @@ func (c *Collection) checkRules() error {
 	if len(c.Rules) > MaxRules {
 		return fault.TooLarge.Errorf("type %s has %d migration rules, more than %d", c.Name, len(c.Rules), MaxRules)
 	}
-	if len(c.Lens) > MaxLens || !utf8.ValidString(c.Lens) {
-		return fault.Invalid.Errorf("type %s: name of a lens: give at most %d bytes", c.Name, MaxLens)
-	}
-	if c.isFirst() && (len(c.Rules) > 0 || c.Lens != "") {
+	if c.isFirst() && len(c.Rules) > 0 {
 		return fault.Invalid.Errorf("type %s: a first version has nothing to migrate from", c.Name)
 	}
 	type use struct {
@@ -190,6 +187,12 @@ func (c *Collection) Follows(prev *Collection) error {
 			if !prev.hasCell(cell) {
 				return fault.Invalid.Errorf("%v: the previous version has no field number %d of kind %v", c.Rules[i].Op, cell.ID, cell.Kind)
 			}
+		}
+	}
+	l, _ := c.LensRule()
+	for _, name := range l.Fields {
+		if f, ok := c.Field(name); !ok || prev.hasCell(f.Cell()) || c.tied(f.Cell(), true) {
+			return fault.Invalid.Errorf("lens: field %q is no new one, or made by a rule: modules make fields that the version before has not got, or has in another type", name)
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ type Collection struct {
 	Fields   []Field        // sorted by name
 	Policy   *Policy        // who may do what with the documents; nil: everybody everything
 	Rules    []Rule         // how the fields of the previous version show in these, and back
-	Lens     string         // names a transformation from the previous version; "" if none
+	Lens     string         // the LensRule of modules that do it where no rule can; "" if none
 	// Indexes concern this node only: they are no part of Encode or the digest.
 	Indexes []Index
 	// View is what makes the collection a view; nil for one that holds documents.
@@ -61,8 +61,9 @@ type Field struct {
 	Embedded     *Embedded
 	EmbeddedList bool
 
-	derive  func(crdt.Document) value.Value // nil: the field shows its own cell
-	reading string                          // what derive depends on
+	derive  func(crdt.Document) (value.Value, error) // nil: the field shows its own cell
+	reading string                                   // what derive depends on
+	made    bool                                     // modules are part of that
 }
 
 // Limits of one collection. They keep a document within the 4,096 operations and

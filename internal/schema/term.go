@@ -27,6 +27,14 @@ type tie struct {
 	at    int     // then the cell is this part of it
 	of    int     // of so many
 	cells []*term // of the other side
+
+	pass *passage // not nil: in place of a rule, modules make the cell, at this place
+}
+
+// reading is a document under way through terms.
+type reading struct {
+	crdt.Document
+	err error // of modules that do not run
 }
 
 // known is a value and when it was written.
@@ -43,15 +51,23 @@ func (k known) newer(than known) bool {
 func (t *term) plain() bool { return len(t.ties) == 0 && t.fallback == nil }
 
 // value is the Value of a derived field.
-func (t *term) value(d crdt.Document) value.Value {
-	k := t.read(d)
+func (t *term) value(d crdt.Document) (value.Value, error) {
+	r := reading{Document: d}
+	k := t.read(&r)
 	if !k.written && t.fallback != nil {
-		return *t.fallback
+		return *t.fallback, r.err
 	}
-	return k.val
+	return k.val, r.err
 }
 
-func (t *term) read(d crdt.Document) known {
+// passes reports whether modules make what the term reads.
+func (t *term) passes() bool {
+	return slices.ContainsFunc(t.ties, func(l tie) bool {
+		return l.pass != nil || slices.ContainsFunc(l.cells, (*term).passes)
+	})
+}
+
+func (t *term) read(d *reading) known {
 	var k known
 	if k.stamp, k.written = d.Stamp(t.cell.ID, t.cell.Kind); k.written {
 		k.val, _ = d.Value(t.cell.ID, t.cell.Kind)
@@ -63,7 +79,10 @@ func (t *term) read(d crdt.Document) known {
 }
 
 // read returns own, or what the other side says if that is newer.
-func (l *tie) read(d crdt.Document, own known, cell Cell) known {
+func (l *tie) read(d *reading, own known, cell Cell) known {
+	if l.pass != nil {
+		return l.pass.read(d, own, l.at)
+	}
 	if l.whole {
 		if w := l.cells[0].read(d); w.newer(own) {
 			return known{l.part(w.val, l.at, l.of, cell), w.stamp, true}
@@ -103,6 +122,10 @@ func (t *term) append(b []byte) []byte {
 		b = t.fallback.AppendBinary(append(b, 'd'))
 	}
 	for _, l := range t.ties {
+		if l.pass != nil {
+			b = append(append(b, 'm', byte(l.at>>8), byte(l.at)), l.pass.form[:]...)
+			continue
+		}
 		b = append(b, 'l', byte(l.rule.Op), byte(l.at), byte(len(l.cells)))
 		b = append(append(b, l.rule.Separator...), 0)
 		for _, c := range l.cells {
@@ -121,10 +144,16 @@ type walk struct {
 	versions map[dag.Digest]*Collection
 	after    map[dag.Digest][]*Collection
 	budget   int
+
+	running  Running // nil: no modules run
+	passages map[edge]*passage
 }
 
-func newWalk(l Lineage) *walk {
-	w := &walk{versions: make(map[dag.Digest]*Collection, len(l)), after: make(map[dag.Digest][]*Collection, len(l))}
+func newWalk(l Lineage, running Running) *walk {
+	w := &walk{
+		versions: make(map[dag.Digest]*Collection, len(l)), after: make(map[dag.Digest][]*Collection, len(l)),
+		running: running, passages: map[edge]*passage{},
+	}
 	for _, c := range l {
 		w.versions[c.Version] = c
 		w.after[c.Previous] = append(w.after[c.Previous], c)
@@ -137,25 +166,35 @@ func newWalk(l Lineage) *walk {
 func (w *walk) term(c *Collection, cell Cell, from dag.Digest, path []Cell) *term {
 	t := &term{cell: cell}
 	w.budget--
-	w.extend(t, c, from, path)
+	w.extend(t, c, from, nil, path)
 	return t
 }
 
-// extend adds what the neighbours of c know of the cell, and theirs.
-func (w *walk) extend(t *term, c *Collection, from dag.Digest, path []Cell) {
+// extend adds what the neighbours of c know of the cell, and theirs: all but from, in
+// their order, up to the one that is until.
+func (w *walk) extend(t *term, c *Collection, from dag.Digest, until *Collection, path []Cell) {
 	path = append(slices.Clip(path), t.cell)
-	if prev := w.versions[c.Previous]; prev != nil && prev.Version != from {
-		w.cross(t, c, prev, c.Rules, true, path)
+	prev := w.versions[c.Previous]
+	if prev != nil && prev == until {
+		return
+	}
+	if prev != nil && prev.Version != from {
+		w.cross(t, c, prev, c.Rules, from, path)
 	}
 	for _, next := range w.after[c.Version] {
+		if next == until {
+			return
+		}
 		if next.Version != from {
-			w.cross(t, c, next, next.Rules, false, path)
+			w.cross(t, c, next, next.Rules, from, path)
 		}
 	}
 }
 
-// cross goes from c to a neighbour by the rules between them.
-func (w *walk) cross(t *term, c, to *Collection, rules []Rule, back bool, path []Cell) {
+// cross goes from c, where the walk came from another neighbour, by the rules and the
+// modules between them.
+func (w *walk) cross(t *term, c, to *Collection, rules []Rule, came dag.Digest, path []Cell) {
+	back := c.Previous == to.Version
 	for i := range rules {
 		r := &rules[i]
 		here, there := r.From, r.To
@@ -177,7 +216,12 @@ func (w *walk) cross(t *term, c, to *Collection, rules []Rule, back bool, path [
 			t.ties = append(t.ties, l)
 		}
 	}
+	if p := w.passage(c, to, came); p != nil {
+		if at := c.place(t.cell); p.here.fields[at].made {
+			t.ties = append(t.ties, tie{pass: p, at: at})
+		}
+	}
 	if to.hasCell(t.cell) {
-		w.extend(t, to, c.Version, path[:len(path)-1])
+		w.extend(t, to, c.Version, nil, path[:len(path)-1])
 	}
 }

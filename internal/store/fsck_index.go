@@ -79,7 +79,7 @@ func (c *check) endIndexes() error {
 }
 
 func (b *rebuild) beginIndexes() {
-	set, err := loadSet(b.old)
+	set, err := loadSet(b.old, &modules{})
 	if err != nil {
 		return // whoever opens the directory hears of it; the indexes are built then
 	}

@@ -1,11 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"crypto/sha256"
 
 	"github.com/pandodb/pando/internal/dag"
-	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -37,20 +35,5 @@ func (tx *Tx) KeepModules(t *schema.Transform) (*schema.Transform, error) {
 
 // Steps returns the modules of a transform that KeepModules returned.
 func (tx *Tx) Steps(t *schema.Transform) ([]schema.LensStep, error) {
-	var steps []schema.LensStep
-	for _, l := range t.Lenses {
-		d, ok := l.Stored()
-		if !ok {
-			return nil, fault.Invalid.Errorf("lens with path %.80q is not in the database", l.Path)
-		}
-		binary, ok, err := tx.kv.Get(moduleKey(d))
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return nil, fault.NotFound.Errorf("the module %s is not in the database: send it with the request", l.Path)
-		}
-		steps = append(steps, schema.LensStep{Module: bytes.Clone(binary), Inverse: l.Inverse, Arguments: l.Arguments})
-	}
-	return steps, nil
+	return stepsOf(tx.kv, t)
 }

@@ -177,7 +177,7 @@ func (r *restore) beginCommits() error {
 	r.old = r.new.Snapshot()
 	defer r.old.Close()
 	var err error
-	if r.schema, err = loadSet(r.old); err != nil {
+	if r.schema, err = loadSet(r.old, &modules{}); err != nil {
 		return err
 	}
 	r.beginIndexes()

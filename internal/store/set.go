@@ -198,8 +198,8 @@ func parseEntry(v []byte) (n short, version dag.Digest, indexes []schema.Index, 
 	return n, version, indexes, json.Unmarshal(v[4+32:], &indexes)
 }
 
-// loadSet reads the collections from the key space.
-func loadSet(r reader) (*Set, error) {
+// loadSet reads the collections from the key space. Their modules are bound to run.
+func loadSet(r reader, run *modules) (*Set, error) {
 	var ms []*member
 	var last short
 	versions, err := loadVersions(r)
@@ -221,8 +221,11 @@ func loadSet(r reader) (*Set, error) {
 			return nil, err
 		}
 		m.versions = schema.Salvage(versions[m.ID], version)
-		if c, ok := m.versions.Active(version); ok {
+		if c, ok := m.versions.Active(version, run.in(r, &err)); ok {
 			m.Collection = c.WithIndexesOf(m.Collection)
+		}
+		if err != nil {
+			return nil, err
 		}
 		last = max(last, m.short)
 		ms = append(ms, m)

@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/schema"
 )
 
 // Options configure a store. The zero value is a store on disk with the system's
@@ -36,6 +38,7 @@ type Options struct {
 	Rand       io.Reader        // nil: crypto/rand
 	Logger     *slog.Logger     // nil: silent
 	ReadOnly   bool             // write nothing, and open only what exists
+	Lenses     schema.Lenses    // runs the modules of schema versions; nil: they do not run
 }
 
 // Store is an open database directory.
@@ -46,6 +49,7 @@ type Store struct {
 	log      *slog.Logger
 	readOnly bool
 	epoch    [16]byte
+	modules  modules // of schema versions
 	set      atomic.Pointer[Set]
 	gate     gate // transactions and readers under way
 
@@ -93,6 +97,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		kv: db, now: o.Now, rand: o.Rand, log: o.Logger, readOnly: o.ReadOnly,
+		modules: modules{lenses: o.Lenses, kv: db, log: o.Logger},
 		active:  map[*Tx]uint64{},
 		touched: map[short][]touch{},
 		origins: map[string]uint64{},
@@ -192,7 +197,7 @@ func (s *Store) load() error {
 		n := binary.BigEndian.Uint64(e.Key[2:])
 		s.origins[string(e.Value)], s.peers[n] = n, string(e.Value)
 	}
-	set, err := loadSet(snap)
+	set, err := loadSet(snap, &s.modules)
 	if err != nil {
 		return err
 	}
@@ -248,7 +253,7 @@ func (s *Store) Close() error {
 	}
 	s.durable.close()
 	<-empty
-	return s.kv.Close()
+	return errors.Join(s.modules.close(), s.kv.Close())
 }
 
 // Schema returns the collections as they are now.

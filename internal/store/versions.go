@@ -82,7 +82,11 @@ func (tx *Tx) AddVersions(versions []*schema.Collection) error {
 			}
 			continue
 		}
-		c, _ := l.Active(l.Undisputed().Version)
+		var failed error
+		c, _ := l.Active(l.Undisputed().Version, tx.s.modules.in(tx.kv, &failed))
+		if failed != nil {
+			return failed
+		}
 		fresh, lineages[id] = append(fresh, c), l
 	}
 	if len(fresh) == 0 {
@@ -109,7 +113,15 @@ func (tx *Tx) setVersions(m *member, l schema.Lineage, active dag.Digest) error 
 	if len(l) == len(m.versions) && m.Version == active {
 		return nil // versions are only added
 	}
-	c, ok := l.Active(active)
+	return tx.putVersions(m, l, active)
+}
+
+func (tx *Tx) putVersions(m *member, l schema.Lineage, active dag.Digest) error {
+	var failed error
+	c, ok := l.Active(active, tx.s.modules.in(tx.kv, &failed))
+	if failed != nil {
+		return failed
+	}
 	if !ok {
 		return fault.NotFound.Errorf("schema version %s is unknown", active)
 	}
