@@ -136,7 +136,7 @@ func TestStatusSaysWhatHappened(t *testing.T) {
 		{"a patch of nothing", "PATCH", "/api/v0/schema", `{"Patch": "[]"}`, 200, "[]\n"},
 		{"a patch that goes wrong", "PATCH", "/api/v0/schema", `{"Patch": [{"op": "remove", "path": "/User"}]}`, 400, "collections cannot be deleted"},
 		{"a patch of another shape", "PATCH", "/api/v0/schema", `{"Ptch": "[]"}`, 400, "Ptch"},
-		{"lenses", "PATCH", "/api/v0/schema", `{"Patch": "[]", "Migration": {"Lenses": [{"Path": "file:///x"}]}}`, 400, "use Rules"},
+		{"lenses", "PATCH", "/api/v0/schema", `{"Patch": "[]", "Migration": {"Lenses": [{"Path": "file:///x"}]}}`, 400, "opens no files and no URLs"},
 		{"no version", "POST", "/api/v0/schema/default", ``, 400, "schema version ID can't be empty"},
 		{"an unknown version", "POST", "/api/v0/schema/default", `bafkreiedz62qn63jfsmxyueux6cl2l5wpef3z5pxtevn7pkjhssjtd6su4`, 404, "is unknown"},
 		{"indexes", "GET", "/api/v0/collections/User/indexes", "", 200, "[]\n"},

@@ -150,7 +150,7 @@ var (
 var operations = []operation{
 	opAddSchema, opSchemas, opPatchSchema, opActivate, opCollections,
 	opCreateIndex, opIndexes, opAllIndexes, opDropIndex,
-	opAddView, opViews, opDropView, opRefreshViews,
+	opAddLens, opAddView, opViews, opDropView, opRefreshViews,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/pandodb/pando"
-	"github.com/pandodb/pando/internal/fault"
 )
 
 // Collection describes one version of a collection, as far as a client that is not
@@ -48,8 +47,23 @@ type SchemaPatch struct {
 
 // SchemaMigration says how both versions show the same thing.
 type SchemaMigration struct {
-	Rules  []pando.Migration `json:",omitempty"`
-	Lenses []json.RawMessage `json:",omitempty"` // refused: kept for clients that send an empty list
+	Rules []pando.Migration `json:",omitempty"`
+	// Lenses are WASM modules, for what no rule can express; the modules go with the
+	// request. Fields are those that they make, if not all that are new.
+	Lenses []pando.Lens `json:",omitempty"`
+	Fields []string     `json:",omitempty"`
+}
+
+type addLens struct {
+	Body LensMigration `body:"json"`
+}
+
+// LensMigration is the body of POST /lens: the modules that the destination names,
+// which follows the source.
+type LensMigration struct {
+	SourceSchemaVersionID      string
+	DestinationSchemaVersionID string
+	Lenses                     []pando.Lens
 }
 
 type activateVersion struct {
@@ -74,6 +88,7 @@ var (
 	opSchemas     = op[findSchemas, []json.RawMessage]{"GET /schema", (*Server).schemas}
 	opPatchSchema = op[patchSchema, json.RawMessage]{"PATCH /schema", (*Server).patchSchema}
 	opActivate    = op[activateVersion, json.RawMessage]{"POST /schema/default", (*Server).activate}
+	opAddLens     = op[addLens, none]{"POST /lens", (*Server).addLens}
 	opCollections = op[findCollections, json.RawMessage]{"GET /collections", (*Server).collections}
 )
 
@@ -100,16 +115,21 @@ func (s *Server) patchSchema(ctx context.Context, in patchSchema) (json.RawMessa
 		p.Patch = text
 	}
 	if m := in.Body.Migration; m != nil {
+		p.Migration, p.LensFields = m.Rules, m.Fields
 		if len(m.Lenses) > 0 {
-			return nil, fault.Invalid.Errorf("Migration: Lenses are not applied to documents: use Rules, or write what differs with the new version")
+			p.Lenses = &pando.Transform{Lenses: m.Lenses}
 		}
-		p.Migration = m.Rules
 	}
 	made, err := s.db.PatchSchema(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return describeAll(made)
+}
+
+func (s *Server) addLens(ctx context.Context, in addLens) (none, error) {
+	m := in.Body
+	return none{}, s.db.AddLens(ctx, m.SourceSchemaVersionID, m.DestinationSchemaVersionID, &pando.Transform{Lenses: m.Lenses})
 }
 
 func (s *Server) activate(ctx context.Context, in activateVersion) (json.RawMessage, error) {
@@ -166,6 +186,12 @@ func (c *Client) PatchSchema(ctx context.Context, p SchemaPatch) ([]Collection, 
 	}
 	var made []Collection
 	return made, json.Unmarshal(raw, &made)
+}
+
+// AddLens brings the modules between two versions that the node lacks.
+func (c *Client) AddLens(ctx context.Context, m LensMigration) error {
+	_, err := opAddLens.call(ctx, c, addLens{m})
+	return err
 }
 
 // ActivateVersion makes a version the one that the node uses.

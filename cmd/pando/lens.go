@@ -12,7 +12,7 @@ import (
 
 // lensFlags adds the flag that names modules.
 func lensFlags(cmd *cobra.Command) *[]string {
-	return cmd.Flags().StringArray("lens", nil, "a WASM module that rows pass through: FILE, or FILE:ARGUMENTS with arguments in JSON; may be repeated")
+	return cmd.Flags().StringArray("lens", nil, "a WASM module that documents pass through: FILE, or FILE:ARGUMENTS with arguments in JSON; may be repeated")
 }
 
 // readLenses reads the modules that --lens names: they travel with the request.

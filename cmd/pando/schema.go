@@ -23,7 +23,7 @@ func (c *command) schemaCommand() *cobra.Command {
 		RunE: c.schemaAdd,
 	}
 	list := &cobra.Command{Use: "list", Short: "List the collections of the node", Args: noArgs, RunE: c.schemaList}
-	return group("schema", "Add, list and change collections", add, list, c.schemaPatchCommand(), c.schemaVersionsCommand(), c.schemaActivateCommand())
+	return group("schema", "Add, list and change collections", add, list, c.schemaPatchCommand(), c.schemaVersionsCommand(), c.schemaLensCommand(), c.schemaActivateCommand())
 }
 
 func (c *command) schemaAdd(cmd *cobra.Command, args []string) error {

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
 //	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
+//	lens FILE                build lens/testdata/fullname, a WASM module
 //	full-disk NAME BYTES     no file of the node can grow beyond so many bytes (Linux)
 //	exits CODE ARG…          run pando; it must end with CODE, and say one thing on standard error unless that is 0
 func TestScripts(t *testing.T) {
@@ -81,6 +82,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"kept":            cmdKept,
 		"newer-format":    cmdNewerFormat,
 		"damage":          cmdDamage,
+		"lens":            cmdLens,
 	}
 	maps.Copy(all, linuxCommands)
 	return all

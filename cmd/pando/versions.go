@@ -13,39 +13,57 @@ import (
 )
 
 func (c *command) schemaPatchCommand() *cobra.Command {
-	var migration string
-	var activate bool
+	var o patchOptions
 	cmd := &cobra.Command{
 		Use:   "patch FILE|-",
 		Short: "Make the next version of collections, by a JSON Patch",
 		Long: `Make the next version of collections, by a JSON Patch over the collections by name.
 Fields are added, renamed and removed; other versions keep what is written to them.
-Rules of a migration say how fields of both versions show the same thing.`,
+Rules of a migration say how fields of both versions show the same thing; WASM modules
+make new fields where no rule can.`,
 		Example: `  echo '[{"op": "add", "path": "/User/Fields/-", "value": {"Name": "phone", "Kind": "String"}}]' |
     pando schema patch - --activate
   pando schema patch names.json --migration rules.json
+  pando schema patch names.json --lens 'fullname.wasm:{"separator": " "}'
   # rules.json: [{"Do": "split", "From": "name", "To": ["first", "last"], "Separator": " "}]`,
 		Args: exactly("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.schemaPatch(cmd, args[0], migration, activate) },
+		RunE: func(cmd *cobra.Command, args []string) error { return c.schemaPatch(cmd, args[0], o) },
 	}
-	cmd.Flags().StringVar(&migration, "migration", "", "file with the rules of the migration: a JSON list")
-	cmd.Flags().BoolVar(&activate, "activate", false, "use the new versions on this node")
+	cmd.Flags().StringVar(&o.migration, "migration", "", "file with the rules of the migration: a JSON list")
+	cmd.Flags().BoolVar(&o.activate, "activate", false, "use the new versions on this node")
+	o.lenses = lensFlags(cmd)
 	return cmd
 }
 
-func (c *command) schemaPatch(cmd *cobra.Command, file, migration string, activate bool) error {
+type patchOptions struct {
+	migration string // file with rules
+	activate  bool
+	lenses    *[]string
+}
+
+func (c *command) schemaPatch(cmd *cobra.Command, file string, o patchOptions) error {
 	text, err := c.readText(file)
 	if err != nil {
 		return err
 	}
-	p := api.SchemaPatch{SetAsDefaultVersion: activate}
+	p := api.SchemaPatch{SetAsDefaultVersion: o.activate}
 	if p.Patch, err = json.Marshal(text); err != nil {
 		return err
 	}
-	if migration != "" {
-		if p.Migration, err = c.readMigration(migration); err != nil {
+	if o.migration != "" {
+		if p.Migration, err = c.readMigration(o.migration); err != nil {
 			return err
 		}
+	}
+	t, err := readLenses(*o.lenses)
+	if err != nil {
+		return err
+	}
+	if t != nil {
+		if p.Migration == nil {
+			p.Migration = &api.SchemaMigration{}
+		}
+		p.Migration.Lenses = t.Lenses
 	}
 	node, err := c.client()
 	if err != nil {
@@ -119,6 +137,34 @@ func (c *command) schemaVersions(cmd *cobra.Command, name string) error {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", v.Name, len(v.Fields), v.VersionID, used)
 	}
 	return w.Flush()
+}
+
+func (c *command) schemaLensCommand() *cobra.Command {
+	var lenses *[]string
+	cmd := &cobra.Command{
+		Use:   "lens SOURCE DESTINATION --lens FILE",
+		Short: "Bring the WASM modules that lead from a version to the next, and let them run here",
+		Long: `Bring the WASM modules that lead from a version to the next, and let them run here.
+Versions travel between nodes, modules do not: until somebody brings them, what they
+would make shows as null. They are those that the version names, by their hashes.`,
+		Args: exactly("SOURCE", "DESTINATION"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := readLenses(*lenses)
+			if err != nil {
+				return err
+			}
+			if t == nil {
+				return fault.Invalid.Errorf("no module: give it with --lens FILE")
+			}
+			node, err := c.client()
+			if err != nil {
+				return err
+			}
+			return node.AddLens(cmd.Context(), api.LensMigration{SourceSchemaVersionID: args[0], DestinationSchemaVersionID: args[1], Lenses: t.Lenses})
+		},
+	}
+	lenses = lensFlags(cmd)
+	return cmd
 }
 
 func (c *command) schemaActivateCommand() *cobra.Command {
