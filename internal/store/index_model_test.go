@@ -149,6 +149,7 @@ type things struct {
 	files    *kv.CrashFS
 	ids      []dag.DocID
 	open     *Tx // an explicit transaction under way
+	versions []*schema.Collection
 }
 
 func (w *things) json() value.Value {
@@ -283,8 +284,20 @@ func (w *things) reindex() {
 	w.expect(err, fault.Invalid)
 }
 
-// build makes the entries of one batch, perhaps with a write that comes between the
-// snapshot of the batch and its end.
+// use uses another version, perhaps for a moment, with writes.
+func (w *things) use() {
+	for range rapid.IntRange(1, 2).Draw(w.T, "versions") {
+		w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error {
+			if err := tx.Activate(rapid.SampledFrom(w.versions).Draw(w.T, "version").Version); err != nil {
+				return err
+			}
+			return w.several(w.n, tx)
+		}))
+	}
+}
+
+// build makes the entries of one batch, perhaps with a write or other versions between
+// the snapshot of the batch and its end.
 func (w *things) build() {
 	tx, err := w.n.begin(w.n.key)
 	if err != nil {
@@ -294,6 +307,9 @@ func (w *things) build() {
 	tx.readOnly = true
 	if rapid.Bool().Draw(w.T, "write between") {
 		w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error { return w.several(w.n, tx) }))
+	}
+	if rapid.IntRange(0, 3).Draw(w.T, "version between") == 0 {
+		w.use()
 	}
 	for m := range tx.set.members() {
 		if m.Name == "Thing" && slices.ContainsFunc(m.indexes, func(x *secondary) bool { return !x.ready }) {
@@ -344,9 +360,11 @@ func TestIndexesAreAFunctionOfTheDocuments(t *testing.T) {
 		w.n.buildStep = 2
 		w.n.addSchema(thingSDL)
 		w.other.addSchema(thingSDL)
+		w.versions = []*schema.Collection{w.n.coll("Thing"), w.n.patched(`[{"op": "replace", "path": "/Thing/Fields/size/Kind", "value": "String"},
+			{"op": "remove", "path": "/Thing/Fields/tags"}, {"op": "replace", "path": "/Thing/Fields/name/Name", "value": "title"}]`)}
 		defer w.drop()
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			switch rapid.IntRange(0, 11).Draw(t, "step") {
 			case 0, 1:
 				w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error { return w.several(w.n, tx) }))
 			case 2:
@@ -373,6 +391,8 @@ func TestIndexesAreAFunctionOfTheDocuments(t *testing.T) {
 				}
 			case 9:
 				w.start(true)
+			case 10, 11:
+				w.use()
 			}
 			wantIndexes(t, w.n)
 		}
