@@ -18,10 +18,7 @@ func (tx *Tx) Seq() uint64 { return tx.seq }
 // snapshot holds.
 func (tx *Tx) Changed(after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		ids := map[short]dag.CollectionID{}
-		for m := range tx.set.members() {
-			ids[m.short] = m.ID
-		}
+		ids := tx.set.ids()
 		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
 			var c Change
 			if err == nil {

@@ -86,10 +86,7 @@ func (s *Store) read(ctx context.Context, after, end uint64) ([]Change, error) {
 	defer s.gate.leave()
 	snap := s.kv.Snapshot()
 	defer snap.Close()
-	ids := map[short]dag.CollectionID{}
-	for m := range s.set.Load().members() {
-		ids[m.short] = m.ID
-	}
+	ids := s.set.Load().ids()
 	list := make([]Change, 0, end-after)
 	for e, err := range snap.Scan(feedKey(after+1), feedKey(end+1)) {
 		if err == nil {

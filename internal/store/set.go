@@ -104,6 +104,15 @@ func (s *Set) members() iter.Seq[*member] {
 	}
 }
 
+// ids returns the collections by their numbers.
+func (s *Set) ids() map[short]dag.CollectionID {
+	ids := make(map[short]dag.CollectionID, len(s.byID))
+	for id, m := range s.byID {
+		ids[m.short] = id
+	}
+	return ids
+}
+
 // with returns a set that also holds cs. It refuses a name or an ID that is taken.
 func (s *Set) with(cs []*schema.Collection) (*Set, []*member, error) {
 	ms := slices.Collect(s.members())

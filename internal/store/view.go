@@ -239,10 +239,7 @@ func (tx *Tx) SetRow(v *schema.Collection, key, row []byte) error {
 // the document that it is of.
 func (tx *Tx) Touched(after uint64) iter.Seq2[Touched, error] {
 	return func(yield func(Touched, error) bool) {
-		ids := map[short]dag.CollectionID{}
-		for m := range tx.set.members() {
-			ids[m.short] = m.ID
-		}
+		ids := tx.set.ids()
 		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
 			var t Touched
 			if err == nil {
