@@ -281,7 +281,7 @@ func (s *subscriber) events(ctx context.Context, tx *store.Tx, changes []Change,
 	var b bytes.Buffer
 	var ends []int
 	n := 0
-	for d, err := range tx.Replay(s.plan.Subscribed(), changes) {
+	for d, err := range tx.Replay(ctx, s.plan.Subscribed(), changes) {
 		if err != nil {
 			return nil, err
 		}

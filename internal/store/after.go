@@ -34,7 +34,7 @@ func (tx *Tx) Changed(after uint64) iter.Seq2[Change, error] {
 // AfterSeq returns the document as it was on this node after the change of that
 // number, or NotFound. One that has not changed since costs a Get and a look at its
 // heads, another one a pass over its history.
-func (tx *Tx) AfterSeq(c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
+func (tx *Tx) AfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
 	d, err := tx.Get(c, id)
 	if err != nil {
 		return Doc{}, err
@@ -43,7 +43,7 @@ func (tx *Tx) AfterSeq(c *schema.Collection, id dag.DocID, seq uint64) (Doc, err
 	if err != nil || last <= seq {
 		return d, err
 	}
-	return tx.foldOf(context.Background(), c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
+	return tx.foldOf(ctx, c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
 }
 
 // lastSeq returns the number of the newest change of a document. It is that of a
@@ -74,7 +74,7 @@ func (tx *Tx) lastSeq(c *schema.Collection, d Doc) (last uint64, err error) {
 // Replay yields, for each of some changes of a collection in the order of the feed,
 // the document as it was on this node after it. A document that changed once, and not
 // since, costs as much as AfterSeq; one that changed often is folded change by change.
-func (tx *Tx) Replay(c *schema.Collection, changes []Change) iter.Seq2[Doc, error] {
+func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change) iter.Seq2[Doc, error] {
 	return func(yield func(Doc, error) bool) {
 		left := make(map[dag.DocID]int, len(changes))
 		for _, ch := range changes {
@@ -87,7 +87,7 @@ func (tx *Tx) Replay(c *schema.Collection, changes []Change) iter.Seq2[Doc, erro
 			if known {
 				d, err = tx.with(d, ch)
 			} else {
-				d, err = tx.AfterSeq(c, ch.Doc, ch.Seq)
+				d, err = tx.AfterSeq(ctx, c, ch.Doc, ch.Seq)
 			}
 			if left[ch.Doc]--; left[ch.Doc] > 0 {
 				states[ch.Doc] = d

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -33,7 +34,7 @@ func TestDocumentAfterAChangeIsTheOneTheNodeHadThen(t *testing.T) {
 					return err
 				}
 				changes = append(changes, ch)
-				d, err := tx.AfterSeq(n.coll("Page"), ch.Doc, ch.Seq)
+				d, err := tx.AfterSeq(context.Background(), n.coll("Page"), ch.Doc, ch.Seq)
 				if err != nil || !bytes.Equal(d.State.Bytes(), then[ch.Seq-1]) {
 					t.Errorf("after %d: got %x, %v, want %x", ch.Seq, d.State.Bytes(), err, then[ch.Seq-1])
 				}
@@ -42,7 +43,7 @@ func TestDocumentAfterAChangeIsTheOneTheNodeHadThen(t *testing.T) {
 				t.Errorf("%d changes up to %d, want %d", len(changes), tx.Seq(), len(then))
 			}
 			at := from
-			for d, err := range tx.Replay(n.coll("Page"), changes[from:to]) {
+			for d, err := range tx.Replay(context.Background(), n.coll("Page"), changes[from:to]) {
 				if err != nil || !bytes.Equal(d.State.Bytes(), then[at]) {
 					t.Errorf("replayed from %d, after %d: got %x, %v, want %x", from+1, at+1, d.State.Bytes(), err, then[at])
 				}
@@ -62,11 +63,29 @@ func TestDocumentIsNotThereBeforeItsFirstChange(t *testing.T) {
 	early := n.create("Page", "title", "first")
 	late := n.create("Page", "title", "second")
 	n.view(func(tx *Tx) error {
-		if _, err := tx.AfterSeq(n.coll("Page"), early, 1); err != nil {
+		if _, err := tx.AfterSeq(context.Background(), n.coll("Page"), early, 1); err != nil {
 			t.Errorf("the first document after its change: %v", err)
 		}
-		if _, err := tx.AfterSeq(n.coll("Page"), late, 1); !errors.Is(err, fault.NotFound) {
+		if _, err := tx.AfterSeq(context.Background(), n.coll("Page"), late, 1); !errors.Is(err, fault.NotFound) {
 			t.Errorf("the second document before its change: %v, want not found", err)
+		}
+		return nil
+	})
+}
+
+// Who asks for the past of a long history can stop asking.
+func TestReplayEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	id := n.create("Page", "title", "first")
+	n.set("Page", id, "title", "second")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n.view(func(tx *Tx) error {
+		for _, err := range tx.Replay(ctx, n.coll("Page"), []Change{{Seq: 1, Doc: id}}) {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("a replay that nobody waits for gives %v", err)
+			}
 		}
 		return nil
 	})
