@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"reflect"
 	"slices"
@@ -43,7 +44,7 @@ func readPatch(text []byte) ([]operation, error) {
 		return nil, nil
 	}
 	if err := decodeStrictly(text, &ops); err != nil {
-		return nil, fault.Invalid.Errorf("patch is no JSON Patch, a list like [{\"op\": \"add\", \"path\": \"/User/Fields/-\", \"value\": {\"Name\": \"phone\", \"Kind\": \"String\"}}]: %w", err)
+		return nil, fault.Invalid.Errorf("patch is no JSON Patch, a list like [{\"op\": \"add\", \"path\": \"/User/Fields/-\", \"value\": {\"Name\": \"phone\", \"Kind\": \"String\"}}]: %w", unread(err))
 	}
 	if len(ops) > maxOperations {
 		return nil, fault.TooLarge.Errorf("patch has %d operations, more than %d: apply it in parts", len(ops), maxOperations)
@@ -64,6 +65,31 @@ func decodeStrictly(text []byte, into any) error {
 		return fault.Invalid.Errorf("more text follows the value")
 	}
 	return nil
+}
+
+// unread says in the words of JSON why decodeStrictly failed.
+func unread(err error) error {
+	var t *json.UnmarshalTypeError
+	if !errors.As(err, &t) {
+		text := strings.TrimPrefix(err.Error(), "json: ")
+		return fault.Invalid.Errorf("%s", strings.Replace(text, "unknown field", "unknown member", 1))
+	}
+	want := "a " + t.Type.Kind().String()
+	switch t.Type.Kind() {
+	case reflect.Slice:
+		want = "a list"
+	case reflect.Struct, reflect.Map:
+		want = "an object"
+	case reflect.Int:
+		want = "an integer"
+	case reflect.Bool:
+		want = "true or false"
+	}
+	what := "it"
+	if t.Field != "" {
+		what = t.Field
+	}
+	return fault.Invalid.Errorf("%s is a JSON %s, want %s", what, t.Value, want)
 }
 
 func (p *patcher) apply(o operation) error {

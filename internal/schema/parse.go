@@ -99,13 +99,10 @@ func errorAt(pos *ast.Position, format string, args ...any) error {
 	return fault.Invalid.Errorf("%w", atPos(pos, fmt.Errorf(format, args...)))
 }
 
-// atPos puts the place before an error and keeps its kind.
+// atPos puts the place, if there is one, before an error and keeps its kind.
 func atPos(pos *ast.Position, err error) error {
-	if err == nil {
-		return nil
-	}
-	if pos == nil {
-		return fmt.Errorf("schema: %w", err)
+	if err == nil || pos == nil {
+		return err
 	}
 	return fmt.Errorf("schema %d:%d: %w", pos.Line, pos.Column, err)
 }
@@ -270,7 +267,9 @@ func (s *submission) taken(name string) bool {
 }
 
 func (s *submission) typeNames() []string {
-	return append(slices.Sorted(maps.Keys(s.byName)), slices.Sorted(maps.Keys(s.existing))...)
+	names := append(slices.Collect(maps.Keys(s.byName)), slices.Collect(maps.Keys(s.existing))...)
+	slices.Sort(names)
+	return slices.Compact(names) // what a patch changes is in both
 }
 
 // fields reads the fields of one type.
@@ -407,6 +406,9 @@ func (s *submission) finish(d *draft) error {
 
 // seal makes the collection exactly what another node will decode.
 func (d *draft) seal() (*Collection, error) {
+	if err := d.check(); err != nil {
+		return nil, atPos(d.def.Position, err)
+	}
 	encoded := d.appendTo(nil)
 	c, err := Decode(encoded)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -64,12 +63,12 @@ func (p Patch) Apply(used []*Collection) ([]*Collection, error) {
 		if r.unchanged() {
 			continue
 		}
-		c, err := r.seal()
-		if err == nil {
-			err = c.Follows(r.prev)
+		if err := r.Follows(r.prev); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
+		c, err := r.seal()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
 		made = append(made, c)
 	}
@@ -84,16 +83,10 @@ type desk struct {
 	patcher
 	used   map[string]*Collection
 	origin map[uintptr]entryOf // which field an entry was, by the identity of its map
+	gone   []entryOf           // those that an operation took from their place
 	rules  map[string][]Migration
 	names  []string // of the collections that are touched, in order
 	lens   string   // for those in which modules have something to make
-}
-
-// entryOf is what an entry of the patched document stands for.
-type entryOf struct {
-	field  *Field // nil: the docID
-	idForm bool
-	kind   any
 }
 
 func newDesk(used []*Collection) (*desk, error) {
@@ -107,7 +100,8 @@ func newDesk(used []*Collection) (*desk, error) {
 		list, _ := m["Fields"].([]any)
 		for _, e := range list {
 			if entry, ok := e.(map[string]any); ok {
-				d.origin[identity(entry)] = c.entryOf(entry)
+				name, _ := entry["Name"].(string)
+				d.origin[identity(entry)] = c.entryOf(name, entry)
 			}
 		}
 		root[c.Name], d.used[c.Name] = m, c
@@ -116,20 +110,8 @@ func newDesk(used []*Collection) (*desk, error) {
 	return d, nil
 }
 
-func identity(m map[string]any) uintptr { return reflect.ValueOf(m).Pointer() }
-
-func (c *Collection) entryOf(m map[string]any) entryOf {
-	name, _ := m["Name"].(string)
-	e := entryOf{kind: m["Kind"]}
-	if f, ok := c.Field(name); ok {
-		e.field = f
-	} else if f, ok := c.Relation(name); ok {
-		e.field, e.idForm = f, true
-	}
-	return e
-}
-
 func (d *desk) apply(o operation) error {
+	d.leaves(o)
 	if err := d.patcher.apply(o); err != nil {
 		return err
 	}
@@ -157,6 +139,7 @@ type revision struct {
 	*draft
 	prev *Collection
 	was  map[string]*Field // by new name: the field of prev that it continues
+	kept map[string]bool   // the entries there are for docID and id forms, by name
 }
 
 func (r *revision) unchanged() bool {
@@ -189,7 +172,7 @@ func (d *desk) drafts() ([]*revision, error) {
 		next := &Collection{Name: name, ID: prev.ID, Previous: prev.Version, Mode: prev.Mode, Keys: prev.Keys, Policy: prev.Policy}
 		r := &revision{
 			draft: &draft{Collection: next, def: &ast.Definition{}, ends: map[string]*end{}},
-			prev:  prev, was: map[string]*Field{},
+			prev:  prev, was: map[string]*Field{}, kept: map[string]bool{},
 		}
 		s.drafts, s.byName[name] = append(s.drafts, r.draft), r.draft
 		rs = append(rs, r)
@@ -244,6 +227,11 @@ func (d *desk) fields(s *submission, r *revision, doc any) error {
 	if name := m["Name"]; name != r.Name {
 		return fault.Invalid.Errorf("adding schema via patch is not supported. Name: %.140v: a collection keeps its name", name)
 	}
+	for member, is := range map[string]string{"Root": r.ID.String(), "VersionID": r.Previous.String()} {
+		if v, ok := m[member]; ok && v != is {
+			return fault.Invalid.Errorf("%s cannot be chosen, it follows from what the collection is: leave it out of the patch", member)
+		}
+	}
 	for member := range m {
 		if !slices.Contains([]string{"Name", "Root", "VersionID", "Fields"}, member) {
 			return fault.Invalid.Errorf("member %.140q means nothing: a schema has Name, Root, VersionID and Fields", member)
@@ -268,6 +256,9 @@ func (d *desk) fields(s *submission, r *revision, doc any) error {
 	if err := d.renames(r); err != nil {
 		return err
 	}
+	if err := d.checkKept(r); err != nil {
+		return err
+	}
 	slices.SortFunc(r.Fields, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
 	for i := range r.Fields {
 		if i > 0 && r.Fields[i-1].Name == r.Fields[i].Name {
@@ -278,36 +269,24 @@ func (d *desk) fields(s *submission, r *revision, doc any) error {
 }
 
 func (d *desk) field(s *submission, r *revision, entry map[string]any) error {
-	was, known := d.origin[identity(entry)]
 	text, err := json.Marshal(entry)
 	if err != nil {
 		return err
 	}
 	var given patchedField
 	if err := decodeStrictly(text, &given); err != nil {
-		return fault.Invalid.Errorf("field %.140v: %w: it has Name, Kind, Typ, RelationName, IsPrimary, DefaultValue and Size", entry["Name"], err)
+		return fault.Invalid.Errorf("field %.140v: %w: it has Name, Kind, Typ, RelationName, IsPrimary, DefaultValue and Size", entry["Name"], unread(err))
 	}
-	switch {
-	case known && was.field == nil:
-		return nil // the docID
-	case known && was.idForm:
-		if given.Name != was.field.IDName() {
-			return fault.Invalid.Errorf("field %q belongs to the relation %s: rename that", was.field.IDName(), was.field.Name)
-		}
-		return nil
-	case !known && given.Name == docIDField:
-		return fault.Invalid.Errorf("duplicate field. Name: %s", docIDField)
-	}
-	if !known {
+	was, known := d.origin[identity(entry)]
+	if known = known && was.of == r.prev; !known { // new, or from another collection
 		// Written anew under a name that is there, it is the same field.
-		if was.field, _ = r.prev.Field(given.Name); was.field == nil {
-			if rel, ok := r.prev.Relation(given.Name); ok && rel.IDName() == given.Name {
-				return nil
-			}
-		}
+		was = r.prev.entryOf(given.Name, entry)
+	}
+	if isDocID := given.Name == docIDField || known && was.field == nil; isDocID || was.idForm {
+		return r.keep(was, known, string(text))
 	}
 	f := Field{Name: given.Name, Rule: crdt.LWW}
-	changed := !known || !reflect.DeepEqual(entry["Kind"], was.kind)
+	changed := !known || jsonOf(entry["Kind"]) != was.kind
 	if was.field != nil {
 		f = *was.field
 		f.Name, f.derive, f.made = given.Name, nil, false
@@ -322,6 +301,9 @@ func (d *desk) field(s *submission, r *revision, entry map[string]any) error {
 		return err
 	}
 	if err := given.complete(&f, was.field); err != nil {
+		return err
+	}
+	if err := given.checkRelation(&f, was.field); err != nil {
 		return err
 	}
 	if f.IsRelation() {
@@ -389,6 +371,23 @@ func (given *patchedField) complete(f, was *Field) error {
 		return fault.Invalid.Errorf("default value is invalid. Field: %s: %w", f.Name, err)
 	}
 	f.Default = &v
+	return nil
+}
+
+// checkRelation refuses what is said of a relation and cannot be so.
+func (given *patchedField) checkRelation(f, was *Field) error {
+	switch {
+	case !f.IsRelation() && given.RelationName != nil && *given.RelationName != "",
+		!f.IsRelation() && given.IsPrimary != nil && *given.IsPrimary:
+		return fault.Invalid.Errorf("field %q is no relation: leave RelationName and IsPrimary out, or give the name of a collection as Kind", f.Name)
+	case !f.IsRelation():
+		return nil
+	case given.Typ != nil && *given.Typ > 1:
+		return fault.Invalid.Errorf("field %q is a relation, and relations merge as lww: leave Typ out", f.Name)
+	case was != nil && given.RelationName != nil && *given.RelationName != was.Relation,
+		was != nil && given.IsPrimary != nil && *given.IsPrimary == was.IsVirtual():
+		return fault.Invalid.Errorf("mutating an existing field is not supported. ProposedName: %s: what a relation is called and where it is stored stays: add another field", f.Name)
+	}
 	return nil
 }
 
@@ -499,7 +498,7 @@ func (c *Collection) patchable() []byte {
 // the dialect, or the object that stands for a relation.
 func (d *desk) spelling(self *Collection, kind json.RawMessage) (string, error) {
 	var spelled string
-	if json.Unmarshal(kind, &spelled) == nil {
+	if json.Unmarshal(kind, &spelled) == nil && spelled != "" {
 		for _, form := range []string{"Self", "[Self]"} {
 			if spelled == form {
 				return strings.Replace(form, "Self", self.Name, 1), nil
@@ -508,7 +507,7 @@ func (d *desk) spelling(self *Collection, kind json.RawMessage) (string, error) 
 		return spelled, nil
 	}
 	var number int
-	if json.Unmarshal(kind, &number) == nil {
+	if json.Unmarshal(kind, &number) == nil && number != 0 {
 		for t := value.TypeID; t < value.TypeRef; t++ {
 			for _, list := range []value.Type{0, value.ListOf, value.ListOfNullable} {
 				if kindNumber(t|list) == number {
@@ -523,7 +522,7 @@ func (d *desk) spelling(self *Collection, kind json.RawMessage) (string, error) 
 		Name, Root string
 		RelativeID *string
 	}{}
-	if len(kind) == 0 || decodeStrictly(kind, &to) != nil {
+	if len(kind) == 0 || decodeStrictly(kind, &to) != nil || to.Name == "" && to.Root == "" && to.RelativeID == nil {
 		return "", fault.Invalid.Errorf("Kind is a type like \"String\" or \"[Author]\", its number, or {\"Array\": false, \"Name\": \"Author\"}")
 	}
 	name := to.Name

@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -135,10 +137,10 @@ func (c *Collection) checkRules() error {
 		for j, cell := range slices.Concat(r.From, r.To) {
 			u := use{cell, r.Op != OpDefault, j >= len(r.From)}
 			if slices.Contains(c.Keys, cell.ID) {
-				return fault.Invalid.Errorf("%v: field number %d is part of the key that names the documents: it shows what was written to it", r.Op, cell.ID)
+				return fault.Invalid.Errorf("%v: %s is part of the key that names the documents: it shows what was written to it", r.Op, c.called(cell.ID))
 			}
 			if seen[u] {
-				return fault.Invalid.Errorf("%v: field number %d is in two rules: one has to do", r.Op, cell.ID)
+				return fault.Invalid.Errorf("%v: %s is in two rules, or twice in one: once has to do", r.Op, c.called(cell.ID))
 			}
 			seen[u] = true
 		}
@@ -157,6 +159,14 @@ func (c *Collection) checkRules() error {
 		}
 	}
 	return nil
+}
+
+// called names a field for people. One that the version has not has only its number.
+func (c *Collection) called(id crdt.FieldID) string {
+	if f, ok := c.FieldByID(id); ok {
+		return "field " + strconv.Quote(f.Name)
+	}
+	return fmt.Sprintf("field number %d", id)
 }
 
 // checkShown expects the value of a default to be one that could be written.
