@@ -170,6 +170,43 @@ func TestStatusSaysWhatHappened(t *testing.T) {
 	}
 }
 
+// What a node does not know it refuses: a request whose misspelt part is ignored does
+// something else than was asked for.
+func TestWhatDoesNotExistIsRefused(t *testing.T) {
+	t.Parallel()
+	n := withUsers(t)
+	const q = `"query": "{ User { name } }"`
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"POST", "/graphql", `{` + q + `, "explian": "simple"}`, 400, "explian"},
+		{"POST", "/graphql", `{` + q + `, "extensions": {"persistedQuery": {"version": 1}}}`, 200, `"User"`},
+		{"POST", "/graphql", `{` + q + `, "extensions": null}`, 200, `"User"`},
+		{"POST", "/graphql?operation=x", `{` + q + `}`, 400, "is no parameter"},
+		{"GET", "/graphql?query=%7BUser%7Bname%7D%7D&vars=%7B%7D", "", 400, "is no parameter"},
+		{"GET", "/graphql?query=%7BUser%7Bname%7D%7D&query=%7BUser%7Bage%7D%7D", "", 400, "give it once"},
+		{"GET", "/graphql?query=%7BUser%7Bname%7D%7D&extensions=%7B%7D", "", 200, `"User"`},
+		{"GET", "/collections?name=%zz", "", 400, "query string"},
+		{"POST", "/tx", `{"readOnly": true}`, 400, "readOnly"},
+		{"POST", "/tx", `read only`, 400, "body"},
+		{"POST", "/tx?read_only=true&read_only=false", ``, 400, "give it once"},
+		{"POST", "/tx", `{}`, 200, "id"},
+		{"POST", "/view/refresh", `{"name": "x"}`, 400, "name"},
+		{"POST", "/view/refresh", ``, 200, "[]"},
+		{"POST", "/import/User?skip=existing", `{"name": "Bo"}`, 400, "is no parameter"},
+		{"GET", "/export/User?limit=1", "", 400, "is no parameter"},
+		{"POST", "/backup/export?pretty=true", "", 400, "is no parameter"},
+		{"POST", "/backup/import?skip=true", `{"User": []}`, 400, "is no parameter"},
+		{"GET", "/backup/archive?format=json", "", 400, "is no parameter"},
+	} {
+		if status, body := n.send(t, c.method, api.Base+c.path, c.body); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s %s %s: got %d %.300s, want %d with %s", c.method, c.path, c.body, status, body, c.status, c.says)
+		}
+	}
+}
+
 func TestASchemaIsPatchedAndActivated(t *testing.T) {
 	t.Parallel()
 	n := withUsers(t)

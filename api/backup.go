@@ -37,7 +37,7 @@ type BackupImported struct {
 // exportBackup answers with a backup file, or writes it on the node.
 func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
 	var o backupRequest
-	err := refuseTx(r)
+	err := plain(r)
 	if err == nil {
 		err = readOptions(w, r, &o)
 	}
@@ -66,8 +66,10 @@ func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
 
 // backupRequest is what a body asks for, with or without a file on the node.
 type backupRequest struct {
-	BackupOptions
-	FilePath *string `json:"filepath"`
+	FilePath    *string  `json:"filepath"`
+	Format      string   `json:"format"`
+	Pretty      bool     `json:"pretty"`
+	Collections []string `json:"collections"`
 }
 
 func (o backupRequest) check() error {
@@ -91,7 +93,7 @@ func readOptions(w http.ResponseWriter, r *http.Request, o *backupRequest) error
 
 // saveArchive answers with an archive of the whole database.
 func (s *Server) saveArchive(w http.ResponseWriter, r *http.Request) {
-	if err := refuseTx(r); err != nil {
+	if err := plain(r); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -188,7 +190,7 @@ func (s *Server) takeBackup(ctx context.Context, r *http.Request, body *bufio.Re
 	if err := refuseTx(r); err != nil {
 		return done, err
 	}
-	skip, err := existingPolicy(r.URL.Query())
+	skip, err := existingPolicy(r)
 	if err != nil {
 		return done, err
 	}

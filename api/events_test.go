@@ -292,6 +292,23 @@ func TestSocketOfAForeignPageIsRefused(t *testing.T) {
 	})
 }
 
+func TestSocketTakesWhatAPostTakes(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		k := w.socket(t)
+		k.send(`{"id":"1","type":"subscribe","payload":{"query":"{ __typename }","explian":"simple"}}`)
+		if got := k.next(); !strings.HasPrefix(got, `{"type":"error","id":"1"`) || !strings.Contains(got, "explian") {
+			t.Errorf("a member that does not exist: %s", got)
+		}
+		k.send(`{"id":"2","type":"subscribe","payload":{"query":"mutation { create_User(input: {name: \"di\"}) { name } }","explain":"simple","extensions":{"trace":1}}}`)
+		if got := k.next(); !strings.Contains(got, "explain") {
+			t.Errorf("a mutation that is to be explained: %s", got)
+		}
+		k.hears(`{"type":"complete","id":"2"}`)
+		k.send(`{"id":"3","type":"subscribe","payload":{"query":"{ User(filter: {name: {_eq: \"di\"}}) { name } }"}}`)
+		k.hears(`{"type":"next","id":"3","payload":{"data":{"User":[]}}}`)
+	})
+}
+
 func TestSocketRunsInNoTransaction(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *Server, w *wires) {
 		for _, header := range []string{"X-Pando-Tx", "X-Defradb-Tx"} {

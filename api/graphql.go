@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 
@@ -18,6 +17,8 @@ type Request struct {
 	Variables     json.RawMessage `json:"variables,omitempty"` // an object, or nothing
 	OperationName string          `json:"operationName,omitempty"`
 	Explain       string          `json:"explain,omitempty"` // simple, execute or debug
+	// Extensions are what clients may add to any GraphQL request; the node ignores them.
+	Extensions json.RawMessage `json:"extensions,omitempty"`
 }
 
 // Response is the answer to a GraphQL request that was carried out, wholly or not.
@@ -51,13 +52,11 @@ func (s *Server) postGraphQL(w http.ResponseWriter, r *http.Request) (stream fun
 		return nil
 	}
 	var req Request
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&req); err != nil {
-		s.refuseGraphQL(w, r, badJSON(err))
-		return nil
+	if _, err = parameters(r, "after"); err == nil {
+		err = readJSON(raw, &req)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		s.refuseGraphQL(w, r, fault.Invalid.Errorf("body: unexpected data after the JSON value"))
+	if err != nil {
+		s.refuseGraphQL(w, r, err)
 		return nil
 	}
 	if losesHalves(raw, req.Query) {
@@ -77,7 +76,11 @@ func losesHalves(body []byte, text string) bool {
 // getGraphQL runs queries and subscriptions alone: what a link can do, any page can
 // make a browser do.
 func (s *Server) getGraphQL(w http.ResponseWriter, r *http.Request) (stream func()) {
-	q := r.URL.Query()
+	q, err := parameters(r, "query", "variables", "operationName", "extensions", "after")
+	if err != nil {
+		s.refuseGraphQL(w, r, err)
+		return nil
+	}
 	req := Request{Query: q.Get("query"), OperationName: q.Get("operationName")}
 	if text := q.Get("variables"); text != "" {
 		if !json.Valid([]byte(text)) {

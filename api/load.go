@@ -41,7 +41,7 @@ func (s *Server) importRecords(w http.ResponseWriter, r *http.Request) {
 	l := &loader{db: s.db, ctx: ctx, collection: r.PathValue("collection")}
 	err := refuseTx(r)
 	if err == nil {
-		l.skip, err = existingPolicy(r.URL.Query())
+		l.skip, err = existingPolicy(r)
 	}
 	if err == nil {
 		err = l.run(&patientBody{Reader: r.Body, control: control}, out.progress)
@@ -61,7 +61,11 @@ func drain(body io.Reader, control *http.ResponseController) {
 	_ = control.SetReadDeadline(time.Time{})
 }
 
-func existingPolicy(q url.Values) (skip bool, err error) {
+func existingPolicy(r *http.Request) (skip bool, err error) {
+	q, err := parameters(r, "existing")
+	if err != nil {
+		return false, err
+	}
 	switch existing := q.Get("existing"); existing {
 	case "", "fail":
 		return false, nil
@@ -194,7 +198,7 @@ func createRecord(c *pando.Documents, raw json.RawMessage) error {
 
 // exportRecords writes the documents of a collection, one JSON object per line.
 func (s *Server) exportRecords(w http.ResponseWriter, r *http.Request) {
-	if err := refuseTx(r); err != nil {
+	if err := plain(r); err != nil {
 		s.fail(w, r, err)
 		return
 	}

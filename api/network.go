@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -261,7 +260,7 @@ func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err != nil {
 		return Joined{}, err
 	}
-	if err := refuseTx(r); err != nil {
+	if err := plain(r); err != nil {
 		return Joined{}, err
 	}
 	raw, err := readAllBody(w, r)
@@ -269,8 +268,8 @@ func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return Joined{}, err
 	}
 	var req joinRequest
-	if err := json.Unmarshal(raw, &req); err != nil {
-		return Joined{}, badJSON(err)
+	if err := readJSON(raw, &req); err != nil {
+		return Joined{}, err
 	}
 	watch := s.watchJoin(n, req.Ticket, progress)
 	res, err := n.Join(ctx, req.Ticket, watch.heard)

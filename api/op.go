@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -109,7 +110,17 @@ func (o op[In, Out]) request(ctx context.Context, c *Client, in In) (*http.Reque
 // readInput fills in, a pointer to a struct, from the request.
 func readInput(w http.ResponseWriter, r *http.Request, in any) error {
 	v := reflect.ValueOf(in).Elem()
-	known := map[string]bool{}
+	var known []string
+	for i := range v.NumField() {
+		if name, ok := v.Type().Field(i).Tag.Lookup("query"); ok {
+			known = append(known, name)
+		}
+	}
+	query, err := parameters(r, known...)
+	if err != nil {
+		return err
+	}
+	hasBody := false
 	for i := range v.NumField() {
 		f, tag := v.Field(i), v.Type().Field(i).Tag
 		if name, ok := tag.Lookup("path"); ok {
@@ -117,22 +128,47 @@ func readInput(w http.ResponseWriter, r *http.Request, in any) error {
 				return fault.Invalid.Errorf("path: %s %w", name, err)
 			}
 		} else if name, ok := tag.Lookup("query"); ok {
-			known[name] = true
-			if err := setText(f, r.URL.Query().Get(name)); err != nil {
+			if err := setText(f, query.Get(name)); err != nil {
 				return fault.Invalid.Errorf("query string: %s %w", name, err)
 			}
 		} else if form := tag.Get("body"); form != "" {
+			hasBody = true
 			if err := readBody(w, r, f, form); err != nil {
 				return err
 			}
 		}
 	}
-	for name := range r.URL.Query() {
-		if !known[name] {
-			return fault.Invalid.Errorf("query string: %q is no parameter of %s %s", name, r.Method, r.URL.Path)
+	if hasBody || r.ContentLength == 0 {
+		return nil
+	}
+	return readNothing(w, r)
+}
+
+// readNothing reads the body of an operation that has none: clients may send an
+// object without members.
+func readNothing(w http.ResponseWriter, r *http.Request) error {
+	raw, err := readAllBody(w, r)
+	if err != nil || len(raw) == 0 {
+		return err
+	}
+	return readJSON(raw, &none{})
+}
+
+// parameters reads the query string, which has the names at most, each once.
+func parameters(r *http.Request, names ...string) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.Invalid.Errorf("query string: %w", err)
+	}
+	for name, given := range query {
+		if !slices.Contains(names, name) {
+			return nil, fault.Invalid.Errorf("query string: %q is no parameter of %s %s", name, r.Method, r.URL.Path)
+		}
+		if len(given) > 1 {
+			return nil, fault.Invalid.Errorf("query string: %q is there %d times: give it once", name, len(given))
 		}
 	}
-	return nil
+	return query, nil
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, f reflect.Value, form string) error {

@@ -112,7 +112,7 @@ func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 		}
 		err := foreign(r)
 		if err == nil {
-			err = refuseTx(r)
+			err = plain(r)
 		}
 		if err != nil {
 			s.fail(w, r, err)
@@ -257,6 +257,10 @@ func (k *socket) subscribe(m message) (websocket.StatusCode, string) {
 		k.fail(m.ID, busy("%d operations run on this connection, %d on all: complete some, or retry later", len(k.running), k.s.followed.Load()))
 		return 0, ""
 	}
+	if err := readJSON(m.Payload, &Request{}); err != nil { // of which members are there, for the rest was read
+		k.fail(m.ID, err)
+		return 0, ""
+	}
 	ctx, cancel := context.WithCancel(k.ctx)
 	o := &running{cancel}
 	k.running[m.ID] = o
@@ -283,7 +287,7 @@ func (k *socket) run(ctx context.Context, id string, op operationMessage) messag
 	if bytes.Equal(op.Variables, []byte("null")) {
 		op.Variables = nil
 	}
-	in := pando.Request{Query: op.Query, Variables: op.Variables, OperationName: op.OperationName}
+	in := pando.Request{Query: op.Query, Variables: op.Variables, OperationName: op.OperationName, Explain: op.Explain}
 	if !k.s.db.Streams(in) {
 		return k.exec(ctx, id, in)
 	}

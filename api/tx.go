@@ -172,6 +172,15 @@ func refuseTx(r *http.Request) error {
 	return err
 }
 
+// plain refuses a transaction and parameters, for an operation that has neither.
+func plain(r *http.Request) error {
+	if err := refuseTx(r); err != nil {
+		return err
+	}
+	_, err := parameters(r)
+	return err
+}
+
 // TxID names an explicit transaction of a node.
 type TxID struct {
 	ID uint64 `json:"id"`
