@@ -357,14 +357,14 @@ func (l *Live) op(name, key string, at int, v []byte) {
 // changes that were not taken, are forgotten.
 func (l *Live) Load(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	l.ops = nil
-	var b bytes.Buffer
 	if !l.Kept() {
-		if err := l.anew(ctx, tx, &b); err != nil {
+		var err error
+		if l.last, err = l.anew(ctx, tx); err != nil {
 			return nil, err
 		}
-		l.last = b.Bytes()
 		return unmarked(l.last), nil
 	}
+	var b bytes.Buffer
 	b.WriteByte('{')
 	for i, k := range l.lists {
 		if i > 0 {
@@ -658,31 +658,37 @@ func ids(rows []*keptRow) []string {
 }
 
 // anew runs the marked plan.
-func (l *Live) anew(ctx context.Context, tx *store.Tx, b *bytes.Buffer) error {
+func (l *Live) anew(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	marked := &Plan{kind: l.plan.kind, roots: l.plan.live.anew, held: l.plan.held}
-	if err := marked.Run(ctx, tx, b); err != nil {
-		return err
-	}
-	if b.Len() > maxLiveResult {
-		return failed(nil, fault.TooLarge.Errorf("the result of the live query has more than %d MiB: add a limit or a filter", maxLiveResult>>20))
-	}
-	return nil
+	var b resultBuffer
+	err := marked.Run(ctx, tx, &b)
+	return b.Bytes(), err
 }
 
 // maxLiveResult bounds a result that is held to be compared with the next.
 const maxLiveResult = 16 << 20
 
+// resultBuffer holds a result, and ends a run that makes too much of it.
+type resultBuffer struct{ bytes.Buffer }
+
+func (b *resultBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxLiveResult {
+		return 0, fault.TooLarge.Errorf("the result of the live query has more than %d MiB: add a limit or a filter", maxLiveResult>>20)
+	}
+	return b.Buffer.Write(p)
+}
+
 // Anew runs the query again; what has changed waits to be taken.
 func (l *Live) Anew(ctx context.Context, tx *store.Tx) error {
-	var b bytes.Buffer
-	if err := l.anew(ctx, tx, &b); err != nil {
+	now, err := l.anew(ctx, tx)
+	if err != nil {
 		return err
 	}
 	d := patcher{ops: l.ops}
-	if err := d.values("", l.last, b.Bytes()); err != nil {
+	if err := d.values("", l.last, now); err != nil {
 		return failed(nil, fmt.Errorf("compare results: %w", err))
 	}
-	l.ops, l.last = d.ops, b.Bytes()
+	l.ops, l.last = d.ops, now
 	return nil
 }
 
