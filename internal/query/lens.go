@@ -134,6 +134,7 @@ func (p *viewPlan) texts(x *run) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		var text bytes.Buffer
 		in := x.inner(&text)
+		defer x.end(in)
 		for r, err := range p.from.rows(in, nil) {
 			text.Reset()
 			if err == nil {
@@ -143,7 +144,8 @@ func (p *viewPlan) texts(x *run) iter.Seq2[[]byte, error] {
 				err = in.out.flush()
 			}
 			x.account(in)
-			if !yield(bytes.Clone(text.Bytes()), err) || err != nil {
+			more := yield(bytes.Clone(text.Bytes()), err)
+			if x.goOn(in); !more || err != nil {
 				return
 			}
 		}

@@ -109,3 +109,25 @@ func TestLookedUpRelationsBelowGroups(t *testing.T) {
 		t.Errorf("%s: %v", out, err)
 	}
 }
+
+// Views that stand on each other hold no more together than one request may.
+func TestViewsHoldTogether(t *testing.T) {
+	d := open(t)
+	d.schemas.Limits.Held = 1 << 20
+	d.mustAdd(`type A { n: Int s: String }`)
+	for i := range 100 {
+		d.must(fmt.Sprintf(`mutation { create_A(input: {n: %d s: "%s"}) { n } }`, i, strings.Repeat("x", 7_000)))
+	}
+	if err := d.addView("A(order: {n: ASC}) { n s }\nas\ntype V @materialized(if: false) { n: Int s: String }"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.exec(Request{Query: `{ V { n } }`}); err != nil {
+		t.Errorf("one order: %v", err)
+	}
+	if _, err := d.exec(Request{Query: `{ V(order: {n: DESC}) { n s } }`}); !errors.Is(err, fault.TooLarge) {
+		t.Errorf("two orders, each with most of what may be held: got %v", err)
+	}
+	if _, err := d.exec(Request{Query: `{ V(limit: 1) { n } b: V(limit: 2) { n } A { n } c: V { n } }`}); err != nil {
+		t.Errorf("one order after the other: %v", err)
+	}
+}

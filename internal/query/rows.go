@@ -43,6 +43,7 @@ type run struct {
 	err  error // of reading related documents inside a condition
 	held int64
 	most int64
+	own  int64 // of held, if the run is that of a view within another
 	// shared counts what is held in place of held, while goroutines work on one run.
 	shared *atomic.Int64
 	cores  *cores

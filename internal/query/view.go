@@ -330,30 +330,42 @@ func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
 	return func(yield func(viewRow, error) bool) {
 		var text bytes.Buffer
 		in := x.inner(&text)
+		defer x.end(in)
 		vals := make([]value.Value, len(p.cols))
 		for r, err := range p.from.rows(in, nil) {
 			for i := 0; i < len(p.cols) && err == nil; i++ {
 				vals[i], err = p.cols[i].value(in, r, &text)
 			}
 			x.account(in)
-			if !yield(viewRow{doc: docOf(r), vals: vals}, err) || err != nil {
+			more := yield(viewRow{doc: docOf(r), vals: vals}, err)
+			if x.goOn(in); !more || err != nil {
 				return
 			}
 		}
-		x.account(in)
 	}
 }
 
 // inner begins a run of the query of a view inside of another. What it writes goes
-// to text, and what its relations hold is its own.
+// to text; what it holds is held by both.
 func (x *run) inner(text *bytes.Buffer) *run {
 	return &run{ctx: x.ctx, tx: x.tx, out: &writer{to: text}, held: x.held, most: x.most, stats: x.stats}
 }
 
-// account takes over what an inner run has read since the last time.
+// account takes over what an inner run has read and holds since it went on.
 func (x *run) account(in *run) {
 	x.touched = x.touched.plus(in.touched)
 	in.touched = reads{}
+	in.own += in.held - x.held
+	x.held = in.held
+}
+
+// goOn lets an inner run go on, which knows what is held beside it.
+func (x *run) goOn(in *run) { in.held = x.held }
+
+// end ends an inner run: what its relations hold is dropped with it.
+func (x *run) end(in *run) {
+	x.account(in)
+	x.release(in.own)
 }
 
 func docOf(r *row) dag.DocID {
