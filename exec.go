@@ -86,10 +86,10 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 	if err != nil {
 		return failedResult(err)
 	}
-	var out bytes.Buffer
+	out := db.answer()
 	run := func(tx *store.Tx) error {
 		out.Reset()
-		return db.run(ctx, tx, r, p, set, &out)
+		return db.run(ctx, tx, r, p, set, out)
 	}
 	if p.ReadOnly() {
 		err = db.store.View(ctx, run)
@@ -100,6 +100,22 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 		return failedResult(err)
 	}
 	return &Result{Data: out.Bytes()}
+}
+
+// answer is an answer that is made as a whole: documents that are related to each
+// other may be in it any number of times.
+type answer struct {
+	bytes.Buffer
+	most int64
+}
+
+func (s *shared) answer() *answer { return &answer{most: s.schemas.Limits.AnswerLimit()} }
+
+func (a *answer) Write(p []byte) (int, error) {
+	if int64(a.Len()+len(p)) > a.most {
+		return 0, fault.TooLarge.Errorf("the answer has more than %d MiB, and is made as a whole: select less or add a limit; queries outside of transactions can be streamed", a.most>>20)
+	}
+	return a.Buffer.Write(p)
 }
 
 // run runs a plan that was made for a set of collections. If the transaction sees

@@ -1,7 +1,6 @@
 package pando
 
 import (
-	"bytes"
 	"context"
 	"iter"
 	"sync"
@@ -77,8 +76,8 @@ func (tx *Tx) Exec(ctx context.Context, r Request) *Result {
 	if err != nil {
 		return failedResult(err)
 	}
-	var out bytes.Buffer
-	if err := tx.tx.Try(func() error { return p.Run(ctx, tx.tx, &out) }); err != nil {
+	out := tx.db.answer()
+	if err := tx.tx.Try(func() error { return p.Run(ctx, tx.tx, out) }); err != nil {
 		return failedResult(err)
 	}
 	return &Result{Data: out.Bytes()}

@@ -21,7 +21,13 @@ type Limits struct {
 	// Held is how many bytes of documents a request may hold at once, where an
 	// order or a relation makes it hold any.
 	Held int64
+	// Answer is how many bytes an answer may have that is not streamed: that of a
+	// mutation, and of any request in an explicit transaction.
+	Answer int64
 }
+
+// AnswerLimit returns Answer, or its default.
+func (l Limits) AnswerLimit() int64 { return l.withDefaults().Answer }
 
 // Defaults of Limits.
 const (
@@ -31,6 +37,7 @@ const (
 	DefaultSelections = 2_000
 	DefaultCost       = 10_000
 	DefaultHeld       = 256 << 20
+	DefaultAnswer     = 64 << 20
 )
 
 const (
@@ -73,6 +80,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Cost, DefaultCost)
 	if l.Held <= 0 {
 		l.Held = DefaultHeld
+	}
+	if l.Answer <= 0 {
+		l.Answer = DefaultAnswer
 	}
 	return l
 }
