@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"slices"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/schema"
@@ -31,6 +32,37 @@ func (tx *Tx) KeepModules(t *schema.Transform) (*schema.Transform, error) {
 		kept.Lenses = append(kept.Lenses, l)
 	}
 	return kept, nil
+}
+
+// dropModules removes the modules of a transform that is gone, unless something else
+// names them.
+func (tx *Tx) dropModules(t *schema.Transform) {
+	if t == nil {
+		return
+	}
+	for _, l := range t.Lenses {
+		if d, ok := l.Stored(); ok && !tx.set.names(d) {
+			tx.kv.Delete(moduleKey(d))
+		}
+	}
+}
+
+// names reports whether a view or a version, whether it is used or not, names a module.
+func (s *Set) names(module dag.Digest) bool {
+	in := func(lenses []schema.Lens) bool {
+		return slices.ContainsFunc(lenses, func(l schema.Lens) bool { d, _ := l.Stored(); return d == module })
+	}
+	for m := range s.members() {
+		if m.View != nil && m.View.Transform != nil && in(m.View.Transform.Lenses) {
+			return true
+		}
+		for _, v := range m.versions {
+			if r, ok := v.LensRule(); ok && in(r.Lenses) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Steps returns the modules of a transform that KeepModules returned.

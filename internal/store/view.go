@@ -113,6 +113,7 @@ func (tx *Tx) DropView(name string) error {
 		}
 	}
 	tx.set, tx.views = newSet(rest, tx.set.last, tx.set.lost), true
+	tx.dropModules(c.View.Transform)
 	return nil
 }
 

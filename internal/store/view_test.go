@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"testing"
 
@@ -94,4 +96,57 @@ func TestRowsStayWhenTheDirectoryIsRebuilt(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A module goes with the last of what names it.
+func TestModulesGoWithWhatNamesThem(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	module := []byte("any bytes: nobody runs them here")
+	add := func(name string) {
+		n.update(func(tx *Tx) error {
+			kept, err := tx.KeepModules(&schema.Transform{Lenses: []schema.Lens{{Path: schema.GivenPath(module)}}})
+			if err != nil {
+				return err
+			}
+			v, err := schema.ParseView(schema.ViewSource{Query: `Page { title }`, SDL: `type ` + name + ` { title: String }`, Transform: kept})
+			if err != nil {
+				return err
+			}
+			return tx.AddView(v)
+		})
+	}
+	modules := func() (count int) {
+		for key := range n.dump() {
+			if bytes.HasPrefix([]byte(key), globalKey(globalModule)) {
+				count++
+			}
+		}
+		return count
+	}
+	add("One")
+	add("Two")
+	n.update(func(tx *Tx) error { return tx.DropView("One") })
+	if got := modules(); got != 1 {
+		t.Errorf("%d modules while a view has one", got)
+	}
+	made, err := schema.Patch{
+		Text: []byte(`[{"op": "add", "path": "/Note/Fields/-", "value": {"Name": "short", "Kind": "String"}}]`),
+		Lens: schema.LensRule{Lenses: []schema.Lens{{Path: schema.StoredPath(sha256.Sum256(module))}}},
+	}.Apply(n.Schema().Collections())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.update(func(tx *Tx) error { return tx.AddVersions(made) })
+	n.update(func(tx *Tx) error { return tx.DropView("Two") })
+	if got := modules(); got != 1 {
+		t.Errorf("%d modules while a version names one", got)
+	}
+
+	n = newNode(t, "bob")
+	add("One")
+	n.update(func(tx *Tx) error { return tx.DropView("One") })
+	if got := modules(); got != 0 {
+		t.Errorf("%d modules of no view", got)
+	}
 }
