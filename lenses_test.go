@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,7 +28,7 @@ type trade struct{ there, back func(object) error }
 
 func text(o object, name string) string { s, _ := o[name].(string); return s }
 
-// cut is the first module: first and last of a name, with a middle name as initial.
+// trades are the modules by name.
 var trades = map[string]trade{
 	"names": {
 		there: func(o object) error {
@@ -436,25 +437,37 @@ func TestModulesStayAtHome(t *testing.T) {
 	expect(t, b, `{ User { first last } }`, `{"User":[{"first":"Ada","last":"Lovelace"}]}`)
 }
 
+var written = regexp.MustCompile(`(\w+): ("[^"]*"|\d+|null)`)
+
 // Whatever the order in which commits of writers in several versions arrive, all
-// nodes show the same in every version.
+// nodes show the same in every version; and who writes sees it.
 func TestModulesCommuteWithMerges(t *testing.T) {
 	t.Parallel()
 	const sdl = `type User { name: String  age: Int }`
 	origin, _ := equipped(t, "", sdl)
 	users := collection(t, origin, "User").ID
 	run(t, origin, `mutation { create_User(input: {name: "Ada Lovelace", age: 36}) { _docID } }`)
-	patches := []struct{ patch, module string }{{toParts, "names"}, {toSorted, "letter"}}
-	versions := []string{collection(t, origin, "User").Version.String()}
-	for _, p := range patches {
-		versions = append(versions, lensed(t, origin, p.patch, p.module))
-	}
+	// Three versions in a row by modules, the last one with a rule beside them; and one
+	// that branches off the first by a rule.
+	lensesOf := map[string]string{}
+	v1 := collection(t, origin, "User").Version.String()
+	v2 := lensed(t, origin, toParts, "names")
+	v3 := lensed(t, origin, strings.TrimSuffix(toSorted, "]")+`, {"op": "replace", "path": "/User/Fields/age/Kind", "value": "String"}]`, "letter")
+	use(t, origin, v1)
+	v4 := patch(t, origin, `[{"op": "remove", "path": "/User/Fields/name"},
+		{"op": "add", "path": "/User/Fields/-", "value": {"Name": "given", "Kind": "String"}},
+		{"op": "add", "path": "/User/Fields/-", "value": {"Name": "family", "Kind": "String"}}]`,
+		pando.Migration{Do: "split", From: []string{"name"}, To: []string{"given", "family"}})
+	lensesOf[v2], lensesOf[v3] = "names", "letter"
+	versions := []string{v1, v2, v3, v4}
+	before := map[string]string{v2: v1, v3: v2}
 	writes := [][]string{
 		{`name: "Grace Hopper"`, `name: "Plato"`, `name: null`, `age: 7`, `name: "fail"`, `name: "drop"`},
 		{`first: "Grete"`, `last: "Hermann"`, `first: null, last: null`, `age: 8`},
-		{`sorted: "Noether, Emmy"`, `sorted: "Plato"`, `age: 11`, `sorted: null`},
+		{`sorted: "Noether, Emmy"`, `sorted: "Plato"`, `age: "11"`, `sorted: null`},
+		{`given: "Lise"`, `family: "Meitner"`, `family: null`, `age: 12`},
 	}
-	queries := []string{`{ User { name age } }`, `{ User { first last age } }`, `{ User { sorted age } }`}
+	queries := []string{`{ User { name age } }`, `{ User { first last age } }`, `{ User { sorted age } }`, `{ User { given family age } }`}
 	rapid.Check(t, func(rt *rapid.T) {
 		var nodes []*pando.DB
 		for range 3 {
@@ -466,8 +479,8 @@ func TestModulesCommuteWithMerges(t *testing.T) {
 			nodes = append(nodes, db)
 			share(t, db, origin, users)
 			pull(t, db, origin, users)
-			for i, p := range patches {
-				if err := db.AddLens(t.Context(), versions[i], versions[i+1], lensOf(p.module)); err != nil {
+			for _, v := range []string{v2, v3} {
+				if err := db.AddLens(t.Context(), before[v], v, lensOf(lensesOf[v])); err != nil {
 					rt.Fatal(err)
 				}
 			}
@@ -480,8 +493,14 @@ func TestModulesCommuteWithMerges(t *testing.T) {
 			}
 			v := rapid.IntRange(0, len(versions)-1).Draw(rt, "version")
 			use(t, db, versions[v])
-			run(t, db, fmt.Sprintf(`mutation { update_User(all: true, input: {%s}) { _docID } }`, rapid.SampledFrom(writes[v]).Draw(rt, "write")))
-			run(t, db, queries[v])
+			write := rapid.SampledFrom(writes[v]).Draw(rt, "write")
+			run(t, db, fmt.Sprintf(`mutation { update_User(all: true, input: {%s}) { _docID } }`, write))
+			got := run(t, db, queries[v])
+			for _, w := range written.FindAllStringSubmatch(write, -1) {
+				if !strings.Contains(got, fmt.Sprintf("%q:%s", w[1], w[2])) {
+					rt.Fatalf("{%s} was written, and shows as %s", write, got)
+				}
+			}
 		}
 		for range 2 {
 			for _, i := range rapid.Permutation([]int{0, 1, 2}).Draw(rt, "order") {
