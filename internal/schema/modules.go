@@ -177,9 +177,7 @@ const passTime = time.Second
 
 // pass returns what the modules make of one document, a JSON object; false if they
 // drop it or fail.
-func (m *Modules) pass(doc []byte) (o value.Value, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), passTime)
-	defer cancel()
+func (m *Modules) pass(ctx context.Context, doc []byte) (o value.Value, ok bool) {
 	out, err := m.pipeline.Each(ctx, [][]byte{doc})
 	if err != nil {
 		m.told.Do(func() {

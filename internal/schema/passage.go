@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"slices"
 	"sync"
@@ -69,8 +70,10 @@ func (p *passage) read(r *reading, own known, at int) known {
 	}
 	got, ok := p.kept.get(r.Bytes())
 	if !ok {
-		t := telling{passage: p, reading: r}
+		ctx, cancel := context.WithTimeout(context.Background(), passTime)
+		t := telling{passage: p, reading: r, ctx: ctx}
 		err := t.tell()
+		cancel()
 		if r.err != nil || err != nil {
 			r.err = cmp.Or(r.err, err)
 			return own
@@ -89,6 +92,7 @@ func (p *passage) read(r *reading, own known, at int) known {
 type telling struct {
 	*passage
 	*reading
+	ctx     context.Context // ends when all crossings together took too long
 	docs    [2][]shown
 	events  []event
 	crossed bool // something came to here
@@ -205,7 +209,7 @@ func (t *telling) cross(to, turn int) error {
 	if turn > 0 {
 		last = known{stamp: t.events[turn-1].stamp, written: true}
 	}
-	o, ok := s.modules.pass(t.text(atFrom - to))
+	o, ok := s.modules.pass(t.ctx, t.text(atFrom-to))
 	for i, f := range s.fields {
 		if !f.made || t.docs[to][i].turn >= turn {
 			continue
