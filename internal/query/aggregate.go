@@ -355,7 +355,10 @@ func (a *aggregation) ofVersions(v value.Value) {
 func (a *aggregation) ofList(f *field, v value.Value) error {
 	get := func(name string) value.Value { m, _ := v.Get(name); return m }
 	l := &elements{read: a.c.elementsReader(a.lv.collection, f), fn: a.fn}
-	var err error
+	err := a.c.spend(conditionsIn(get("filter")))
+	if err != nil {
+		return err
+	}
 	if l.cond, err = elementsThat(f.Type, get("filter"), 0); err != nil {
 		return fmtUnder("filter", err)
 	}

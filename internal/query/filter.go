@@ -69,6 +69,11 @@ func (c *compiler) member(s scope, name string, operand value.Value) (predicate,
 	case roleObject, roleObjects:
 		return c.overEmbedded(s, f, operand)
 	}
+	if f.conditionType() == value.TypeJSON {
+		if err := c.spend(conditionsIn(operand)); err != nil {
+			return predicate{}, err
+		}
+	}
 	t, err := block(f.conditionType(), operand)
 	if err != nil || t.truth != depends {
 		return predicate{truth: t.truth}, err

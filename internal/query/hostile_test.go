@@ -138,3 +138,23 @@ func TestManyConditionsOnOneField(t *testing.T) {
 		}
 	}
 }
+
+// Conditions within one field are conditions too.
+func TestConditionsWithinAFieldAreCounted(t *testing.T) {
+	d := open(t)
+	d.mustAdd(`type A { j: JSON @index xs: [Int] }`)
+	many := strings.Repeat(`{"_ge": 1},`, 20_000) + `{"_ge": 2}`
+	for _, c := range []struct{ query, filter string }{
+		{`query ($f: AFilterArg) { A(filter: $f) { j } }`, `{"j": {"a": {"_or": [` + many + `]}}}`},
+		{`query ($f: IntFilterArg) { A { _count(xs: {filter: $f}) } }`, `{"_or": [` + many + `]}`},
+	} {
+		_, err := d.exec(Request{Query: c.query, Variables: []byte(`{"f": ` + c.filter + `}`)})
+		if !errors.Is(err, fault.TooLarge) {
+			t.Errorf("%s: %v", c.query, err)
+		}
+	}
+	in := `{"j": {"_in": [` + strings.Repeat("1,", 20_000) + `2]}}`
+	if _, err := d.exec(Request{Query: `query ($f: AFilterArg) { A(filter: $f) { j } }`, Variables: []byte(`{"f": ` + in + `}`)}); err != nil {
+		t.Errorf("one condition with a long list: %v", err)
+	}
+}

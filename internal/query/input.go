@@ -22,7 +22,7 @@ type inputs struct {
 const (
 	// maxUsed is how many values may be used in a request, elements of lists and
 	// members of objects counted one by one: what stands in a fragment counts each time.
-	maxUsed = 500_000
+	maxUsed = 1_000_000
 	// maxUses is how often all of the variables may be used beside that: once is what
 	// they are for, and a plan looks at some of them several times.
 	maxUses = 16

@@ -154,3 +154,21 @@ func jsonJunction(name string, operand value.Value, depth int) (jsonTest, error)
 	}
 	return allOf(subs...), nil
 }
+
+// conditionsIn counts the conditions in one on JSON, or on elements of a list.
+func conditionsIn(v value.Value) int {
+	n := 1
+	for name, operand := range v.Members() {
+		switch name {
+		case "_eq", "_ne", "_in", "_nin": // what is compared with
+			n++
+		case "_and", "_or":
+			for _, o := range elementsOf(operand) {
+				n += conditionsIn(o)
+			}
+		default:
+			n += conditionsIn(operand)
+		}
+	}
+	return n
+}
