@@ -70,10 +70,9 @@ func (p *passage) read(r *reading, own known, at int) known {
 	}
 	got, ok := p.kept.get(r.Bytes())
 	if !ok {
-		ctx, cancel := context.WithTimeout(context.Background(), passTime)
-		t := telling{passage: p, reading: r, ctx: ctx}
+		t := telling{passage: p, reading: r, cancel: func() {}}
 		err := t.tell()
-		cancel()
+		t.cancel()
 		if r.err != nil || err != nil {
 			r.err = cmp.Or(r.err, err)
 			return own
@@ -92,7 +91,8 @@ func (p *passage) read(r *reading, own known, at int) known {
 type telling struct {
 	*passage
 	*reading
-	ctx     context.Context // ends when all crossings together took too long
+	ctx     context.Context // of all crossings, from the first on: opening modules may take longer
+	cancel  func()
 	docs    [2][]shown
 	events  []event
 	crossed bool // something came to here
@@ -203,6 +203,9 @@ func (t *telling) cross(to, turn int) error {
 	}
 	if err := s.modules.Ready(); err != nil {
 		return err
+	}
+	if t.ctx == nil {
+		t.ctx, t.cancel = context.WithTimeout(context.Background(), passTime)
 	}
 	t.crossed = t.crossed || to == atHere
 	var last known
