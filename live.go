@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -22,6 +23,8 @@ import (
 // or stays in by a few look-ups, however many others there are.
 type hub struct {
 	store *store.Store
+	turns chan struct{} // one token per whole result that is being made, at most maxTurns
+	held  atomic.Int64  // bytes of results, and of events that wait for their readers
 
 	mu      sync.Mutex // guards what follows, and what is kept of live queries
 	told    *store.Tx  // the snapshot up to which they have been told; nil without any
@@ -35,14 +38,16 @@ type hub struct {
 
 // live is one live query that is being followed.
 type live struct {
-	result *query.Live // guarded by the hub's mu if it is kept document by document
-	seen   uint64      // the last look at a document that concerned it, as the next two guarded by the hub's mu
-	step   uint64      // the last step that did
-	member bool        // of the hub
+	result  *query.Live // guarded by the hub's mu if it is kept document by document
+	seen    uint64      // the last look at a document that concerned it, as the next two guarded by the hub's mu
+	step    uint64      // the last step that did
+	member  bool        // of the hub
+	size    int64       // of the result, as it is counted; guarded as that is
+	telling int64       // what the reader is told right now, as it is counted; the reader's
 
 	mu    sync.Mutex // guards what waits for the reader
 	wake  chan struct{}
-	patch []byte // operations with their brackets
+	patch []byte // operations with their brackets; counted
 	seq   uint64 // up to which the patch tells
 	dirty bool   // the result is to be made anew
 	stale bool   // the reader needs the whole result: too much has changed meanwhile
@@ -52,6 +57,51 @@ type live struct {
 // maxPatch is how much of changes waits for a reader before it is told the whole result
 // instead.
 const maxPatch = 1 << 20
+
+// maxTurns bounds how many results are made as a whole at once: each takes much memory,
+// and others want to write meanwhile.
+const maxTurns = 4
+
+// maxHeld bounds what all live queries of a database hold together: a machine has room
+// for that beside everything else.
+const maxHeld = 256 << 20
+
+// eventCopies is how often an event is in memory while it is sent: as it was made, and
+// in the message of whoever sends it.
+const eventCopies = 3
+
+// turn waits until a result may be made; whoever makes it gives the turn back.
+func (h *hub) turn(ctx context.Context) error {
+	select {
+	case h.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// reserve counts n bytes in, unless that is too much.
+func (h *hub) reserve(n int64) error {
+	if n > 0 && h.held.Add(n) > maxHeld {
+		h.held.Add(-n)
+		return fault.Unavailable.Errorf("live queries hold %d MiB together, which leaves no room for this one: add a limit or a filter, or retry later", maxHeld>>20)
+	}
+	return nil
+}
+
+func (h *hub) release(n int64) { h.held.Add(-n) }
+
+// resize counts the result as it is now.
+func (h *hub) resize(l *live) error {
+	now := l.result.Held()
+	if now <= l.size {
+		h.release(l.size - now)
+	} else if err := h.reserve(now - l.size); err != nil {
+		return err
+	}
+	l.size = now
+	return nil
+}
 
 // signal tells the reader to look.
 func (l *live) signal() {
@@ -63,11 +113,24 @@ func (l *live) signal() {
 
 // join loads a result and follows it from there.
 func (h *hub) join(ctx context.Context, l *live) (data []byte, seq uint64, err error) {
+	if err := h.turn(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer func() { <-h.turns }()
 	tx, err := h.store.Begin(ident.Key{}, true)
 	if err != nil {
 		return nil, 0, err
 	}
 	if data, err = l.result.Load(ctx, tx); err != nil {
+		tx.Discard()
+		return nil, 0, err
+	}
+	first := int64(len(data)) * eventCopies
+	if err = h.reserve(first); err == nil {
+		l.telling = first
+		err = h.resize(l)
+	}
+	if err != nil {
 		tx.Discard()
 		return nil, 0, err
 	}
@@ -266,16 +329,21 @@ func (h *hub) publish(l *live) {
 		l.signal()
 		return
 	}
+	if err := h.resize(l); err != nil && l.err == nil {
+		l.err = err
+		l.signal()
+	}
 	patch := l.result.TakePatch()
 	if patch == nil || l.stale {
 		return
 	}
+	h.release(int64(len(l.patch)))
 	if l.patch == nil {
 		l.patch = patch
 	} else {
 		l.patch = append(append(l.patch[:len(l.patch)-1], ','), patch[1:]...)
 	}
-	if l.seq = h.told.Seq(); len(l.patch) > maxPatch {
+	if l.seq = h.told.Seq(); len(l.patch) > maxPatch || h.reserve(int64(len(l.patch))) != nil {
 		l.patch, l.stale = nil, true
 	}
 	l.signal()
@@ -297,6 +365,10 @@ func (h *hub) part(l *live) {
 	h.mu.Lock()
 	h.leave(l)
 	ended, idle := h.ended, h.count == 0
+	l.mu.Lock()
+	h.release(l.size + l.telling + int64(len(l.patch)))
+	l.size, l.telling, l.patch = 0, 0, nil
+	l.mu.Unlock()
 	h.mu.Unlock()
 	if idle && ended != nil {
 		<-ended
@@ -496,6 +568,8 @@ func (s *subscriber) tellLive(ctx context.Context, revision *uint64, yield func(
 		if !yield(e, nil) {
 			return errEnough
 		}
+		h.release(l.telling)
+		l.telling = 0
 		if e, err = s.nextLive(ctx, l); err != nil {
 			return err
 		}
@@ -538,6 +612,7 @@ func (s *subscriber) nextLive(ctx context.Context, l *live) (Event, error) {
 		patch, at, dirty, stale, err := l.patch, l.seq, l.dirty, l.stale, l.err
 		l.patch, l.dirty = nil, false
 		l.mu.Unlock()
+		l.telling += int64(len(patch)) // as it was counted
 		switch {
 		case err != nil:
 			return Event{}, err
@@ -558,11 +633,20 @@ func (s *subscriber) nextLive(ctx context.Context, l *live) (Event, error) {
 // anew makes a result that is not kept document by document again. It takes no more
 // than about half of the time: the changes of the other half come together.
 func (s *subscriber) anew(ctx context.Context, l *live) (patch []byte, seq uint64, err error) {
+	h := &s.db.hub
+	if err := h.turn(ctx); err != nil {
+		return nil, 0, err
+	}
 	begun := time.Now()
-	if err := s.db.store.View(ctx, func(tx *store.Tx) error {
+	err = s.db.store.View(ctx, func(tx *store.Tx) error {
 		seq = tx.Seq()
 		return l.result.Anew(ctx, tx)
-	}); err != nil {
+	})
+	if err == nil {
+		err = h.resize(l)
+	}
+	<-h.turns
+	if err != nil {
 		return nil, 0, err
 	}
 	if patch = l.result.TakePatch(); patch != nil {

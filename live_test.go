@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/fault"
 )
 
 // failer is a test, or one case of a property.
@@ -457,6 +459,31 @@ func TestSlowReaderOfALiveQueryIsToldTheWholeAgain(t *testing.T) {
 			t.Errorf("%d events, of them %d whole results; want the two whole results", w.events, w.whole)
 		}
 	})
+}
+
+// Readers that take their time hold what they are told: together no more than there is
+// room for.
+func TestLiveQueriesTogetherAreBounded(t *testing.T) {
+	t.Parallel()
+	db := node(t, songs)
+	for i := range 70 {
+		run(t, db, fmt.Sprintf(`mutation { create_Song(input: {title: "%d%s"}) { title } }`, i, strings.Repeat("x", 200<<10)))
+	}
+	for _, request := range []string{`query @live { Song { title } }`, `query @live { Song { title singer { name } } }`} {
+		var refused error
+		var stops []func()
+		for len(stops) < 10 && refused == nil {
+			next, stop := iter.Pull2(db.Subscribe(t.Context(), pando.Request{Query: request}, pando.SubscribeOptions{}))
+			stops = append(stops, stop)
+			_, refused, _ = next()
+		}
+		if !errors.Is(refused, fault.Unavailable) || len(stops) < 4 {
+			t.Errorf("%s: the %dth ended with %v", request, len(stops), refused)
+		}
+		for _, stop := range stops {
+			stop()
+		}
+	}
 }
 
 func TestLiveQueryFollowsAChangeOfTheSchema(t *testing.T) {

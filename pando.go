@@ -189,7 +189,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		return nil, err
 	}
 	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
-	sh.hub.store = s
+	sh.hub.store, sh.hub.turns = s, make(chan struct{}, maxTurns)
 	if !o.ReadOnly {
 		sh.startBuilding(o.Logger)
 	}

@@ -307,6 +307,7 @@ type Live struct {
 	lists []*kept
 	last  []byte // the result, if it is made anew
 	ops   []byte // of the patch, with commas between
+	told  int    // how much of a whole result has been made
 }
 
 // Live returns a result that is not loaded yet.
@@ -337,6 +338,15 @@ func (l *Live) TakePatch() []byte {
 	return patch
 }
 
+// Held returns how many bytes the result takes while it is followed.
+func (l *Live) Held() (n int64) {
+	n = int64(cap(l.last))
+	for _, k := range l.lists {
+		n += k.size
+	}
+	return n
+}
+
 // Pending returns how many bytes of changes wait to be taken.
 func (l *Live) Pending() int { return len(l.ops) }
 
@@ -356,7 +366,7 @@ func (l *Live) op(name, key string, at int, v []byte) {
 // Load runs the query and returns the whole result. What was known before, and the
 // changes that were not taken, are forgotten.
 func (l *Live) Load(ctx context.Context, tx *store.Tx) ([]byte, error) {
-	l.ops = nil
+	l.ops, l.told = nil, 0
 	if !l.Kept() {
 		var err error
 		if l.last, err = l.anew(ctx, tx); err != nil {
@@ -410,6 +420,7 @@ type kept struct {
 	out  *Live
 	root *root
 	rows []*keptRow // in order
+	size int64      // of these
 	byID map[dag.DocID]*keptRow
 	more bool // there may be documents behind the last row
 }
@@ -467,6 +478,9 @@ func (k *kept) load(ctx context.Context, tx *store.Tx) ([]*keptRow, error) {
 		if err == nil {
 			err = x.reserve(rowSize(n) + int64(len(n.json)))
 		}
+		if k.out.told += len(n.json); err == nil && k.out.told > maxLiveResult {
+			err = errLiveResult()
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -480,8 +494,9 @@ func rowSize(n *keptRow) int64 { return int64(len(n.key)) + 160 }
 
 // take makes rows the ones that are known.
 func (k *kept) take(rows []*keptRow) {
-	k.rows, k.byID = rows, make(map[dag.DocID]*keptRow, len(rows))
+	k.rows, k.byID, k.size = rows, make(map[dag.DocID]*keptRow, len(rows)), 0
 	for _, n := range rows {
+		k.size += rowSize(n)
 		n.json = nil
 		k.byID[n.id] = n
 	}
@@ -520,7 +535,7 @@ func (k *kept) change(ctx context.Context, tx *store.Tx, d store.Doc) error {
 		count -= k.remove(old)
 	}
 	if now != nil && !(k.more && (len(k.rows) == 0 || now.compare(k.rows[len(k.rows)-1]) > 0)) {
-		if int64(len(k.rows)+1)*rowSize(now) > x.most {
+		if k.size+rowSize(now) > x.most {
 			return fault.TooLarge.Errorf("the live query holds more than %d MiB: add a limit or a filter", x.most>>20)
 		}
 		added, err := k.insert(x, now, count)
@@ -554,6 +569,7 @@ func (k *kept) remove(old *keptRow) int {
 	shown := len(k.shown(k.rows))
 	k.rows = slices.Delete(k.rows, at, at+1)
 	delete(k.byID, old.id)
+	k.size -= rowSize(old)
 	if at -= k.offset; at >= shown || shown == 0 {
 		return 0
 	}
@@ -567,6 +583,7 @@ func (k *kept) insert(x *run, now *keptRow, count int) (int, error) {
 	at, _ := slices.BinarySearchFunc(k.rows, now, (*keptRow).compare)
 	k.rows = slices.Insert(k.rows, at, now)
 	k.byID[now.id] = now
+	k.size += rowSize(now)
 	at -= k.offset
 	if at < 0 { // one from before the offset moves in
 		if len(k.rows) <= k.offset {
@@ -619,6 +636,7 @@ func (k *kept) settle(x *run, count int) error {
 	if k.most > 0 && len(k.rows) > 2*k.most { // in proportion, so that it is rare
 		for _, n := range k.rows[k.most:] {
 			delete(k.byID, n.id)
+			k.size -= rowSize(n)
 		}
 		clear(k.rows[k.most:])
 		k.rows, k.more = k.rows[:k.most], true
@@ -630,6 +648,7 @@ func (k *kept) settle(x *run, count int) error {
 // The reader sees the first count of the rows that are shown.
 func (k *kept) refill(ctx context.Context, tx *store.Tx, count int) error {
 	old := slices.Clone(k.shown(k.rows)[:count])
+	k.out.told = 0
 	rows, err := k.load(ctx, tx)
 	if err != nil {
 		return err
@@ -665,15 +684,20 @@ func (l *Live) anew(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// maxLiveResult bounds a result that is held to be compared with the next.
+// maxLiveResult bounds a result: it is told as one event, and one that is made anew is
+// held to be compared with the next.
 const maxLiveResult = 16 << 20
+
+func errLiveResult() error {
+	return fault.TooLarge.Errorf("the result of the live query has more than %d MiB: add a limit or a filter", maxLiveResult>>20)
+}
 
 // resultBuffer holds a result, and ends a run that makes too much of it.
 type resultBuffer struct{ bytes.Buffer }
 
 func (b *resultBuffer) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > maxLiveResult {
-		return 0, fault.TooLarge.Errorf("the result of the live query has more than %d MiB: add a limit or a filter", maxLiveResult>>20)
+		return 0, errLiveResult()
 	}
 	return b.Buffer.Write(p)
 }
