@@ -1,9 +1,11 @@
 package query
 
 import (
+	"bytes"
 	"io"
 	"iter"
 
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -32,6 +34,19 @@ func (w *writer) flush() error {
 	_, err := w.to.Write(w.buf)
 	w.buf = w.buf[:0]
 	return err
+}
+
+// capped collects what is held until it is complete.
+type capped struct {
+	*bytes.Buffer
+	most int64
+}
+
+func (c capped) Write(p []byte) (int, error) {
+	if int64(c.Len()+len(p)) > c.most {
+		return 0, fault.TooLarge.Errorf("more than %d bytes have to be held at once: select less, or add a limit", c.most)
+	}
+	return c.Buffer.Write(p)
 }
 
 // column writes one member of an object.

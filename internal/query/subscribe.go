@@ -88,7 +88,7 @@ func (p *Plan) Subscribed() *schema.Collection { return p.told.coll.Collection }
 // are those of the transaction.
 func (p *Plan) Event(ctx context.Context, tx *store.Tx, d store.Doc, b *bytes.Buffer) (bool, error) {
 	s := p.told
-	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: b}}
+	x := &run{ctx: ctx, tx: tx, most: p.held, out: &writer{to: capped{b, p.held}}}
 	r := &row{Doc: d}
 	matches := s.cond.truth == always || s.cond.truth == depends && s.cond.holds(x, r)
 	if x.err != nil {

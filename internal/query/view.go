@@ -348,7 +348,7 @@ func (p *viewPlan) rows(x *run) iter.Seq2[viewRow, error] {
 // inner begins a run of the query of a view inside of another. What it writes goes
 // to text; what it holds is held by both.
 func (x *run) inner(text *bytes.Buffer) *run {
-	return &run{ctx: x.ctx, tx: x.tx, out: &writer{to: text}, held: x.held, most: x.most, stats: x.stats}
+	return &run{ctx: x.ctx, tx: x.tx, out: &writer{to: capped{text, x.most}}, held: x.held, most: x.most, stats: x.stats}
 }
 
 // account takes over what an inner run has read and holds since it went on.
