@@ -421,6 +421,7 @@ type kept struct {
 	root *root
 	rows []*keptRow // in order
 	size int64      // of these
+	told []toldStep // of the change that is being told
 	byID map[dag.DocID]*keptRow
 	more bool // there may be documents behind the last row
 }
@@ -512,7 +513,56 @@ func (k *kept) shown(rows []*keptRow) []*keptRow {
 	return rows[lo:hi]
 }
 
+// toldStep is an operation on the rows that the reader sees.
+type toldStep struct {
+	name string
+	at   int
+	sum  uint64 // of the row that comes or goes
+}
+
+func (k *kept) op(name string, at int, n *keptRow) {
+	k.told = append(k.told, toldStep{name, at, n.sum})
+	v := n.json
+	if name == "remove" {
+		v = nil
+	}
+	k.out.op(name, k.key, at, v)
+}
+
+// idle reports whether what was told of a change leaves all as it looked: a row went,
+// and one came, and those between them look the same.
+func (k *kept) idle() bool {
+	if len(k.told) != 2 || k.told[0].sum != k.told[1].sum {
+		return false
+	}
+	a, b := k.told[0], k.told[1]
+	lo, hi := min(a.at, b.at), max(a.at, b.at)
+	switch {
+	case a.name == "remove" && b.name == "add":
+		hi++
+	case a.name != "add" || b.name != "remove":
+		return false
+	}
+	for _, n := range k.shown(k.rows)[lo:hi] {
+		if n.sum != a.sum {
+			return false
+		}
+	}
+	return true
+}
+
+// change tells of a document as it is now, if the reader sees a difference.
 func (k *kept) change(ctx context.Context, tx *store.Tx, d store.Doc) error {
+	before := len(k.out.ops)
+	k.told = k.told[:0]
+	err := k.apply(ctx, tx, d)
+	if err == nil && k.idle() {
+		k.out.ops = k.out.ops[:before]
+	}
+	return err
+}
+
+func (k *kept) apply(ctx context.Context, tx *store.Tx, d store.Doc) error {
 	x := k.run(ctx, tx)
 	r := &row{Doc: d}
 	old := k.byID[d.ID]
@@ -555,7 +605,7 @@ func (k *kept) replace(old, now *keptRow) error {
 	if old.sum != now.sum {
 		at, _ := slices.BinarySearchFunc(k.rows, old, (*keptRow).compare)
 		if at -= k.offset; at >= 0 && at < len(k.shown(k.rows)) {
-			k.out.op("replace", k.key, at, now.json)
+			k.op("replace", at, now)
 		}
 		old.sum = now.sum
 	}
@@ -567,13 +617,14 @@ func (k *kept) replace(old, now *keptRow) error {
 func (k *kept) remove(old *keptRow) int {
 	at, _ := slices.BinarySearchFunc(k.rows, old, (*keptRow).compare)
 	shown := len(k.shown(k.rows))
+	gone := k.rows[max(at, min(k.offset, len(k.rows)-1))]
 	k.rows = slices.Delete(k.rows, at, at+1)
 	delete(k.byID, old.id)
 	k.size -= rowSize(old)
 	if at -= k.offset; at >= shown || shown == 0 {
 		return 0
 	}
-	k.out.op("remove", k.key, max(at, 0), nil)
+	k.op("remove", max(at, 0), gone)
 	return 1
 }
 
@@ -594,13 +645,13 @@ func (k *kept) insert(x *run, now *keptRow, count int) (int, error) {
 		if err := k.fetch(x, first); err != nil {
 			return 0, err
 		}
-		k.out.op("add", k.key, 0, first.json)
+		k.op("add", 0, first)
 		first.json, now.json = nil, nil
 		return 1, nil
 	}
 	added := 0
 	if at <= count && (k.limit == 0 || at < k.limit) {
-		k.out.op("add", k.key, at, now.json)
+		k.op("add", at, now)
 		added = 1
 	}
 	now.json = nil
@@ -623,14 +674,14 @@ func (k *kept) fetch(x *run, n *keptRow) error {
 func (k *kept) settle(x *run, count int) error {
 	shown := k.shown(k.rows)
 	for ; count > len(shown); count-- {
-		k.out.op("remove", k.key, count-1, nil)
+		k.op("remove", count-1, k.rows[k.offset+count-1])
 	}
 	for ; count < len(shown); count++ {
 		n := shown[count]
 		if err := k.fetch(x, n); err != nil {
 			return err
 		}
-		k.out.op("add", k.key, count, n.json)
+		k.op("add", count, n)
 		n.json = nil
 	}
 	if k.most > 0 && len(k.rows) > 2*k.most { // in proportion, so that it is rare
@@ -657,11 +708,11 @@ func (k *kept) refill(ctx context.Context, tx *store.Tx, count int) error {
 	for _, s := range align(ids(old), ids(shown)) {
 		switch {
 		case s.remove:
-			k.out.op("remove", k.key, s.at, nil)
+			k.op("remove", s.at, old[s.at])
 		case s.from < 0:
-			k.out.op("add", k.key, s.at, shown[s.at].json)
+			k.op("add", s.at, shown[s.at])
 		case old[s.from].sum != shown[s.at].sum:
-			k.out.op("replace", k.key, s.at, shown[s.at].json)
+			k.op("replace", s.at, shown[s.at])
 		}
 	}
 	k.take(rows)
