@@ -66,8 +66,18 @@ func unparsed(text string, err error, tokens int) error {
 			g = why
 		}
 	}
+	switch g.Message {
+	case emptyList + "}":
+		g.Message = "there is nothing between { and }: name at least one field, such as _docID, or leave the braces out"
+	case emptyList + ")":
+		g.Message = "there is nothing between ( and ): give an argument, or leave the parentheses out"
+	}
 	return refused(Parse, gqlerror.List{g})
 }
+
+// emptyList begins what the parser says of something in brackets that is empty,
+// whatever it is.
+const emptyList = "expected at least one definition, found "
 
 // validate checks a document against the schema. Only what looks like the mistake
 // of a person gets suggestions.
