@@ -146,6 +146,9 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // readAllBody reads a body that is used whole.
 func readAllBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody { // nobody has to wait for what is refused
+		return nil, bodyError(&http.MaxBytesError{Limit: maxBody})
+	}
 	// A writer that is no connection, in tests, has no deadlines.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	defer http.NewResponseController(w).SetReadDeadline(time.Time{})

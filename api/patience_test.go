@@ -326,3 +326,15 @@ func TestTransactionThatPanickedIsDiscardedWhenUnused(t *testing.T) {
 		}
 	})
 }
+
+func TestBodyThatIsTooLargeIsNotWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		c := w.dial()
+		defer c.Close()
+		begun := time.Now()
+		fmt.Fprintf(c, "POST /api/v0/graphql HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", maxBody+1)
+		if status, body, err := c.answer(); status != http.StatusRequestEntityTooLarge || time.Since(begun) > time.Second {
+			t.Errorf("after %v: %d %s %v, want 413 at once", time.Since(begun), status, body, err)
+		}
+	})
+}
