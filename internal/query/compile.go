@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -62,16 +63,15 @@ func (c *compiler) roots(op *ast.OperationDefinition) ([]root, error) {
 	return roots, nil
 }
 
-// at gives an error without a place that of a field.
+// at puts a field in front of the path of an error, and gives one without a place
+// that of the field. Errors pass through it once for each field on their way up.
 func at(f *selected, err error) error {
 	var es Errors
 	if errors.As(err, &es) {
 		if es[0].Locations == nil {
 			es[0].Locations = locate(f.Position)
 		}
-		if es[0].Path == nil {
-			es[0].Path = []any{f.key}
-		}
+		es[0].Path = slices.Insert(es[0].Path, 0, any(f.key))
 		return es
 	}
 	return at(f, wrong(f.Position, err))
