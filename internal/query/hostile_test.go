@@ -59,6 +59,10 @@ func hostile() map[string]string {
 	}
 }
 
+// patience is far above what any request takes, also on a slow machine that looks
+// for races; what grows with a power of its size takes longer still.
+const patience = time.Minute
+
 // No request may cost more than a limit allows, whatever it looks like.
 func TestHostileRequestsAreBounded(t *testing.T) {
 	d := open(t)
@@ -69,7 +73,7 @@ func TestHostileRequestsAreBounded(t *testing.T) {
 			start := time.Now()
 			out, err := d.exec(Request{Query: text})
 			took := time.Since(start)
-			if took > 5*time.Second { // far above what any takes; a hang or a power law is not
+			if took > patience {
 				t.Errorf("took %v", took)
 			}
 			size := len(out)
@@ -105,7 +109,7 @@ func TestReusedValuesAreBounded(t *testing.T) {
 	} {
 		start := time.Now()
 		_, err := Compile(d.generated(), req)
-		if took := time.Since(start); took > 5*time.Second || !errors.Is(err, fault.TooLarge) {
+		if took := time.Since(start); took > patience || !errors.Is(err, fault.TooLarge) {
 			t.Errorf("%s: %v after %v, want a limit", name, err, took)
 		}
 	}
@@ -133,7 +137,7 @@ func TestManyConditionsOnOneField(t *testing.T) {
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s: got %s, %v, want %s", c.junction, got, err, c.want)
 		}
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > patience {
 			t.Errorf("%s took %v", c.junction, took)
 		}
 	}
