@@ -194,6 +194,9 @@ func (in *imports) enter(rec *record) error {
 	i := len(in.records)
 	if names.Old != nil {
 		rec.old = *names.Old
+		if _, twice := in.byOld[rec.old]; twice {
+			return fault.Invalid.Errorf("another document of the file has its _docID: a relation to it would be to either")
+		}
 		in.byOld[rec.old] = i
 	}
 	if names.New != nil {

@@ -229,6 +229,7 @@ func TestBackupThatIsWrong(t *testing.T) {
 		{`{"Author": [{"name": "Bob"}]`, "cut off", pando.ErrInvalid},
 		{`{"Author": [{"name": "Bob"}, {"name" "Cy"}]}`, "malformed JSON", pando.ErrInvalid},
 		{`{"Author": [{"name": "Bob"}]} {}`, "after the end", pando.ErrInvalid},
+		{`{"Author": [{"_docID": "a", "name": "Bob"}, {"_docID": "a", "name": "Cy"}]}`, "Author, document 2: another document of the file has its _docID", pando.ErrInvalid},
 		{`{"Author": [{"name": "Bob"}, 7]}`, "Author, document 2: it must be a JSON object", pando.ErrInvalid},
 		{`{"Author": [{"name": "Bob"}, {"name": "Cy", "_docID": 7}]}`, "document 2: _docID", pando.ErrInvalid},
 		{`{"Author": [{"name": "Bob"}], "Pen": []}`, `collection "Pen" does not exist`, pando.ErrNotFound},
