@@ -76,11 +76,16 @@ func (a *answerStream) begin() {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// send allows as much time as the answer would have if it were sent at once.
+// send allows as much time as the answer would have if it were sent at once, and no
+// more for one piece than for a small answer: who stops reading gives way to others.
 func (a *answerStream) send(p []byte) (int, error) {
 	a.sent += len(p)
+	end := a.start.Add(min(patience(a.sent), txLifetime))
+	if stalled := time.Now().Add(patience(len(p))); stalled.Before(end) {
+		end = stalled
+	}
 	// A recorder of a test has no deadline.
-	_ = a.control.SetWriteDeadline(a.start.Add(min(patience(a.sent), txLifetime)))
+	_ = a.control.SetWriteDeadline(end)
 	return a.w.Write(p)
 }
 

@@ -58,15 +58,17 @@ func (c *compiler) commits(name string, f *selected) (column, error) {
 		return v
 	}
 	doc, cid, order := arg("docID"), arg("cid"), arg("order")
-	n.field = arg("fieldName").Text()
+	field := arg("fieldName")
+	n.field = field.Text()
 	n.depth = int(max(arg("depth").Int(), 0))
 	n.limit, n.offset = windowOf(arg("limit"), arg("offset"))
 	if err != nil {
 		return column{}, err
 	}
+	n.none = !field.IsNull() && n.field == "" // no field has that name
 	if !doc.IsNull() {
 		id, err := dag.ParseDocID(doc.Text())
-		n.doc, n.none = &id, err != nil
+		n.doc, n.none = &id, n.none || err != nil
 	}
 	if !cid.IsNull() {
 		id, err := dag.ParseCID(cid.Text())
@@ -276,7 +278,7 @@ func (n *commits) touches(a store.Applied) bool {
 		return true
 	}
 	for _, d := range a.Deltas {
-		if fieldName(a.Collection, d.Field) == n.field {
+		if fieldName(a.Collection, d.Field) == n.field || idName(a.Collection, d.Field) == n.field {
 			return true
 		}
 	}
@@ -531,6 +533,18 @@ func deltaMember(w *writer, name string, c *schema.Collection, d crdt.Delta) {
 		}
 		w.value(v)
 	}
+}
+
+// idName returns the name that a relation has as a docID, "" for any other field.
+func idName(c *schema.Collection, id crdt.FieldID) string {
+	if c == nil {
+		return ""
+	}
+	f, ok := c.FieldByID(id)
+	if !ok {
+		return ""
+	}
+	return f.IDName()
 }
 
 // fieldName returns the name of a field of a commit; a field that the local schema
