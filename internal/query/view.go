@@ -139,6 +139,9 @@ func (c *compiler) viewRoot(text string) (*selected, error) {
 	if err != nil {
 		return nil, err
 	}
+	if whole := viewText(text) == text; !whole && len(d.ast.Fragments) > 0 {
+		return nil, notAView(text, "braces are closed that it did not open: write what would stand between them")
+	}
 	if op.Operation != ast.Query || len(op.VariableDefinitions) > 0 {
 		return nil, notAView(text, "it must be a query without variables")
 	}
