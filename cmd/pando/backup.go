@@ -145,11 +145,7 @@ func (c *command) importBackup(ctx context.Context, file string, skip bool) erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "imported %s", plural(done.Documents, "document"))
-	if done.Skipped > 0 {
-		fmt.Fprintf(c.out, ", skipped %s that existed", grouped(done.Skipped))
-	}
-	fmt.Fprintf(c.out, "  (%s)\n", took(time.Since(begun)))
+	c.imported(done.Documents, done.Skipped, time.Since(begun))
 	return nil
 }
 

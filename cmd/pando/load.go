@@ -49,12 +49,16 @@ func (c *command) load(cmd *cobra.Command, collection, file string, skip bool) e
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "imported %s", plural(done.Documents, "document"))
-	if done.Skipped > 0 {
-		fmt.Fprintf(c.out, ", skipped %s that existed", grouped(done.Skipped))
-	}
-	fmt.Fprintf(c.out, "  (%s)\n", took(time.Since(begun)))
+	c.imported(done.Documents, done.Skipped, time.Since(begun))
 	return nil
+}
+
+func (c *command) imported(documents, skipped int, d time.Duration) {
+	fmt.Fprintf(c.out, "imported %s", plural(documents, "document"))
+	if skipped > 0 {
+		fmt.Fprintf(c.out, ", skipped %s that existed", grouped(skipped))
+	}
+	fmt.Fprintf(c.out, "  (%s)\n", took(d))
 }
 
 func (c *command) exportCommand() *cobra.Command {
