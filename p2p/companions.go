@@ -1,0 +1,336 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// companion is what the node keeps of a connected peer.
+type companion struct {
+	id      peer.ID
+	turn    chan struct{} // held by the session that this node runs with the peer
+	fetches chan struct{} // held by streams that this node fetches over
+	next    alarm         // when to run a session
+	stop    context.CancelFunc
+
+	since time.Time // when it arrived
+
+	// Guarded by Node.mu.
+	good     bool // a session went well since then
+	asking   int  // sessions of the peer that it proved something in
+	running  bool // a session of this node
+	joining  bool // and somebody waits for it
+	failures int
+	last     *report // of the last session over all collections
+	lastErr  error
+	skew     time.Duration
+	clashes  map[string]bool // names of collections that are other ones at the peer
+}
+
+const (
+	// steadyAfter is how long a connection has to last to count as one, if no session
+	// went well before.
+	steadyAfter = 30 * time.Second
+	// deferLongest is for how long sessions of a peer keep this node from its own.
+	deferLongest = 30 * time.Second
+)
+
+// connTag marks connections to the connection manager, which closes others first
+// when there are too many.
+const connTag = "pando"
+
+// memberValue is what a connection with a member is worth to it; what gossip gives
+// to its neighbours is less.
+const memberValue = 100
+
+// proved notes that a connected peer is a member of a collection.
+func (n *Node) proved(p peer.ID, c claim) error {
+	n.host.ConnManager().TagPeer(p, connTag, memberValue)
+	return n.admission.proved(p, c)
+}
+
+var connectionEvents = []any{
+	new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
+}
+
+// watchConnections follows who is connected.
+func (n *Node) watchConnections(ctx context.Context, events event.Subscription) {
+	defer events.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events.Out():
+			if !ok {
+				return
+			}
+			switch e := e.(type) {
+			case event.EvtPeerIdentificationCompleted:
+				n.arrived(e.Peer)
+			case event.EvtPeerProtocolsUpdated:
+				n.arrived(e.Peer)
+			case event.EvtPeerConnectednessChanged:
+				if e.Connectedness == network.NotConnected {
+					n.left(e.Peer)
+				}
+			}
+		}
+	}
+}
+
+// arrived begins to accompany a peer that speaks the protocol.
+func (n *Node) arrived(p peer.ID) {
+	if ok, err := n.host.Peerstore().SupportsProtocols(p, protocolSync); err != nil || len(ok) == 0 {
+		return
+	}
+	if n.isBanned(p) {
+		n.host.Network().ClosePeer(p)
+		return
+	}
+	n.mu.Lock()
+	c := n.companions[p]
+	if c != nil || n.closed || n.host.Network().Connectedness(p) != network.Connected {
+		n.mu.Unlock()
+		return
+	}
+	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: newAlarm(), since: time.Now()}
+	ctx, stop := context.WithCancel(n.ctx)
+	c.stop = stop
+	n.companions[p] = c
+	n.tasks.Go(func() { n.accompany(ctx, c) })
+	n.mu.Unlock()
+	n.log.Debug("peer connected", "peer", p)
+	// One session is enough for both: the peer with the smaller ID opens it.
+	if n.host.ID() < p {
+		c.next.set(0)
+	} else {
+		c.next.set(courtesyDelay)
+	}
+}
+
+func (n *Node) left(p peer.ID) {
+	n.mu.Lock()
+	c := n.companions[p]
+	if c == nil || n.host.Network().Connectedness(p) == network.Connected {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.companions, p)
+	n.dialAgain(p, c.good || time.Since(c.since) >= steadyAfter)
+	n.mu.Unlock()
+	c.stop()
+	n.admission.forget(p)
+	n.host.ConnManager().UntagPeer(p, connTag)
+	n.log.Debug("peer disconnected", "peer", p)
+	n.dial.set(0)
+}
+
+// companion returns what is kept of a connected peer.
+func (n *Node) companion(p peer.ID) (*companion, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.companions[p]; c != nil {
+		return c, nil
+	}
+	return nil, fault.Unavailable.Errorf("peer %s is not connected", p)
+}
+
+// connected returns the companions of now.
+func (n *Node) connected() []*companion {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []*companion
+	for _, c := range n.companions {
+		all = append(all, c)
+	}
+	// In a fixed order, so that choices at random are the only randomness.
+	slices.SortFunc(all, func(a, b *companion) int { return cmpID(a.id, b.id) })
+	return all
+}
+
+func cmpID(a, b peer.ID) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// accompany runs sessions with a peer whenever one is due.
+func (n *Node) accompany(ctx context.Context, c *companion) {
+	var deferred time.Time
+	for c.next.wait(ctx) {
+		if !n.serves(c.id) {
+			deferred = time.Time{}
+		} else if now := time.Now(); deferred.IsZero() || now.Sub(deferred) < deferLongest {
+			if deferred.IsZero() {
+				deferred = now
+			}
+			c.next.set(jitter(spreadDelay, 0.5)) // it does the same at this moment
+			continue
+		}
+		_, err := n.sync(ctx, c.id, errand{})
+		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
+			c.next.set(jitter(max(busy.After, busyFor), 0.5))
+			continue
+		}
+		n.mu.Lock()
+		c.lastErr = err
+		if err == nil {
+			c.failures = 0
+		} else {
+			c.failures++
+		}
+		failures := c.failures
+		n.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			n.log.Debug("sync failed", "peer", c.id, "error", err)
+			c.next.set(backoff(failures))
+		}
+	}
+}
+
+// spread makes the other peers be asked soon: what came by a session was not
+// announced, and they may lack it.
+func (n *Node) spread(except peer.ID) {
+	for _, c := range n.connected() {
+		if c.id != except {
+			c.next.set(jitter(spreadDelay, 0.5))
+		}
+	}
+}
+
+// keepEntropyDown compares roots with a peer at random, for ever: whatever else
+// went wrong, copies come together by this.
+func (n *Node) keepEntropyDown(ctx context.Context) {
+	for wait(ctx, jitter(antiEntropyEvery, antiEntropyJitter)) {
+		if all := n.connected(); len(all) > 0 {
+			all[rand.IntN(len(all))].next.set(0)
+		}
+	}
+}
+
+// wait returns true after d, and false when ctx ends before.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// learn keeps what a session told.
+func (n *Node) learn(p peer.ID, r *report, e errand) {
+	n.mu.Lock()
+	if c := n.companions[p]; c != nil {
+		c.good = c.good || len(r.Collections) > 0
+		if e.only == nil {
+			c.last = r
+		}
+		if r.Clock > 0 {
+			c.skew = time.Until(time.UnixMilli(int64(r.Clock))) + r.RTT/2
+		}
+	}
+	known := n.known[p]
+	n.mu.Unlock()
+	if len(r.Collections) == 0 {
+		return
+	}
+	addrs := n.host.Peerstore().Addrs(p)
+	slices.SortFunc(addrs, ma.Multiaddr.Compare) // or another part of many is remembered each time
+	addrs = addrs[:min(len(addrs), maxAddrs)]
+	moved := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !slices.ContainsFunc(known.addrs, a.Equal) })
+	if moved || time.Since(known.seen) > time.Hour {
+		n.remember(peer.AddrInfo{ID: p, Addrs: addrs}, false) // a peer not remembered is found again as it was found now
+	}
+}
+
+// punish cuts off a peer that broke the protocol, for some time. What it does
+// must not cost the others.
+func (n *Node) punish(p peer.ID, why error) {
+	n.count.Breaches.Add(1)
+	n.mu.Lock()
+	n.banned[p] = time.Now().Add(quarantine)
+	n.mu.Unlock()
+	n.log.Warn("peer breaks the protocol: it is cut off for a while", "peer", p, "for", quarantine, "error", why)
+	n.host.Network().ClosePeer(p) // the streams are reset already, and the peer refused from now on
+}
+
+func (n *Node) isBanned(p peer.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	until, ok := n.banned[p]
+	if ok && time.Now().After(until) {
+		delete(n.banned, p)
+		return false
+	}
+	return ok
+}
+
+const sweepEvery = time.Minute
+
+// sweep drops what was kept of peers that are gone.
+func (n *Node) sweep(ctx context.Context) {
+	for wait(ctx, sweepEvery) {
+		n.sweepOnce(time.Now())
+	}
+}
+
+func (n *Node) sweepOnce(now time.Time) {
+	n.noting.Lock()
+	defer n.noting.Unlock()
+	here := func(p peer.ID) bool { return n.host.Network().Connectedness(p) == network.Connected }
+	known := map[peer.ID]bool{}
+	var gone []peer.ID
+	n.mu.Lock()
+	maps.DeleteFunc(n.banned, func(_ peer.ID, until time.Time) bool { return now.After(until) })
+	for _, p := range n.host.Network().Peers() {
+		known[p] = true
+	}
+	for p, k := range n.known {
+		if !k.trusted && !known[p] && now.Sub(k.seen) > forgetAfter {
+			gone = append(gone, p)
+		} else {
+			known[p] = true
+		}
+	}
+	for p := range n.replicators {
+		known[p] = true
+	}
+	n.mu.Unlock()
+	for _, p := range gone {
+		n.unlearn(p) // what stays behind is dropped after the next start
+	}
+	n.admission.keepOnly(here)
+	n.cursors.keepOnly(known)
+}
+
+func (n *Node) pardon(p peer.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.banned, p)
+}
+
+// wantMissing is told of documents that could not be completed from a peer.
+func (n *Node) wantMissing(p peer.ID, id dag.CollectionID, missing map[dag.DocID][]dag.CID) {
+	if len(missing) > 0 {
+		n.count.WantOverflows.Add(uint64(n.wants.add(id, missing, p)))
+	}
+}
