@@ -92,7 +92,7 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 
 // arrived begins to accompany a peer that speaks the protocol.
 func (n *Node) arrived(p peer.ID) {
-	if ok, err := n.host.Peerstore().SupportsProtocols(p, protocolSync); err != nil || len(ok) == 0 {
+	if ok, err := n.host.Peerstore().SupportsProtocols(p, syncProtocols...); err != nil || len(ok) == 0 {
 		return
 	}
 	if n.isBanned(p) {

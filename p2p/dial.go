@@ -66,7 +66,7 @@ func (n *Node) speaks(ctx context.Context, p peer.ID) (bool, error) {
 	patience := time.NewTimer(introductions)
 	defer patience.Stop()
 	for {
-		protos, err := n.host.Peerstore().SupportsProtocols(p, protocolSync)
+		protos, err := n.host.Peerstore().SupportsProtocols(p, syncProtocols...)
 		if err != nil || len(protos) > 0 {
 			return err == nil, err
 		}

@@ -35,7 +35,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 	if !ok || !known {
 		return total, fault.Denied.Errorf("fetch from %s: it has not proved to share collection %s", p, id)
 	}
-	s, err := n.open(ctx, p, protocolFetch)
+	s, err := n.open(ctx, p, fetchProtocols)
 	if err != nil {
 		return total, err
 	}

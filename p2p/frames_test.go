@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -49,8 +50,21 @@ func fill[T ~[8]byte | ~[16]byte | ~[32]byte | ~[4]byte](b byte) (out T) {
 	return out
 }
 
-// specimens has one message of every type, and every shape a part of one can have.
-func specimens() map[string]message {
+// specimens has one message of every type that a version of the protocol added, and
+// every shape a part of one can have.
+func specimens(version uint64) map[string]message {
+	switch version {
+	case 1:
+		return specimensOf1()
+	case 2:
+		return specimensOf2()
+	}
+	return nil
+}
+
+func specimensOf2() map[string]message { return nil }
+
+func specimensOf1() map[string]message {
 	doc := fill[dag.DocID](0xd0)
 	var children [16]short
 	children[0], children[15] = fill[short](1), fill[short](2)
@@ -58,11 +72,12 @@ func specimens() map[string]message {
 	wide[3].leaf, wide[9].children = fill[short](3), &children
 	return map[string]message{
 		"hello": &hello{
+			Version: 1,
 			Nonce:   fill[nonce](1),
 			Entries: []entry{{fill[proof](4), someEntryCard()}},
 			Offers:  []offer{{fill[dag.CollectionID](7), fill[secret](8), [][]byte{{1, 2}, {3}}}},
 		},
-		"hello of a stranger": &hello{Entries: []entry{}},
+		"hello of a stranger": &hello{Version: 1, Entries: []entry{}},
 		"offer":               &offers{[]offer{{fill[dag.CollectionID](7), fill[secret](8), [][]byte{{1, 2}}}}},
 		"schema":              &schemaVersions{1, [][]byte{{1}, {2, 3}}},
 		"log":                 &getLog{2, 1 << 40},
@@ -106,33 +121,43 @@ func TestACardIsReadByWhoKnowsTheSecret(t *testing.T) {
 }
 
 func TestMessagesArriveAsTheyWereSent(t *testing.T) {
-	for name, m := range specimens() {
-		body := m.append(nil)
-		got, err := decode(body)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		} else if !reflect.DeepEqual(got, m) {
-			t.Errorf("%s: got %+v, want %+v", name, got, m)
+	for version := uint64(1); version <= protocolVersion; version++ {
+		for name, m := range specimens(version) {
+			body := m.append(nil)
+			got, err := decode(version, body)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else if !reflect.DeepEqual(got, m) {
+				t.Errorf("%s: got %+v, want %+v", name, got, m)
+			}
+			if why := new(refuse); version > 1 {
+				if _, err := decode(version-1, body); !errors.As(err, &why) || why.Code != refusedVersion {
+					t.Errorf("%s: a peer of the version before answers %v, want a refusal", name, err)
+				}
+			}
 		}
 	}
 }
 
 // The bytes of every message are a promise to the other implementations.
 func TestGoldenMessages(t *testing.T) {
-	for name, m := range specimens() {
-		golden(t, "message/"+strings.ReplaceAll(name, " ", "-"), func() []byte {
-			w, s := scripted(nil)
-			if err := w.send(m); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			return s.out.Bytes()
-		}())
+	for version := uint64(1); version <= protocolVersion; version++ {
+		for name, m := range specimens(version) {
+			golden(t, version, "message/"+strings.ReplaceAll(name, " ", "-"), func() []byte {
+				w, s := scripted(nil)
+				w.version = version
+				if err := w.send(m); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				return s.out.Bytes()
+			}())
+		}
 	}
 }
 
-func golden(t *testing.T, name string, got []byte) {
+func golden(t *testing.T, version uint64, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", "v1", name)
+	path := filepath.Join("testdata", fmt.Sprintf("v%d", version), name)
 	want, err := os.ReadFile(path)
 	if *rewrite && errors.Is(err, os.ErrNotExist) {
 		// An existing file is never rewritten: changed bytes need a new version.
@@ -192,10 +217,10 @@ func TestFramesOutsideTheirLimitsAreABreach(t *testing.T) {
 func TestANewerVersionIsRefusedWithAReason(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"a type of message":  {0x82, 0x18, 0x63, 0x01},
-		"a HELLO":            {0x83, 0x00, 0x02, 0x80},
-		"a HELLO of our own": append([]byte{0x85, 0x00, 0x02}, (&hello{}).append(nil)[3:]...),
+		"a HELLO":            {0x83, 0x00, 0x03, 0x80},
+		"a HELLO of our own": append([]byte{0x85, 0x00, 0x03}, (&hello{}).append(nil)[3:]...),
 	} {
-		_, err := decode(body)
+		_, err := decode(protocolVersion, body)
 		why := new(refuse)
 		if !errors.As(err, &why) || why.Code != refusedVersion || !strings.Contains(err.Error(), "update the older") {
 			t.Errorf("%s: got %v, want a refusal that says what to do", name, err)
@@ -222,11 +247,11 @@ func TestAnnouncedBytesAreNotAllocated(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, m := range specimens() {
+	for _, m := range specimensOf1() {
 		f.Add(m.append(nil))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		m, err := decode(body)
+		m, err := decode(protocolVersion, body)
 		if err != nil {
 			return
 		}
@@ -267,7 +292,7 @@ func TestTicketsSurviveTheirTextForm(t *testing.T) {
 	if got.Peer != want.Peer || !reflect.DeepEqual(got.Collections, want.Collections) || len(got.Addrs) != 2 || !got.Addrs[0].Equal(want.Addrs[0]) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	golden(t, "ticket", []byte(want.String()))
+	golden(t, 1, "ticket", []byte(want.String()))
 }
 
 func TestDamagedTicketsSayWhatToDo(t *testing.T) {

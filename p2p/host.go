@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"slices"
+	"strconv"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
@@ -37,12 +39,27 @@ import (
 	"github.com/pandodb/pando/internal/ident"
 )
 
-// The protocols of Pando. The number changes when a peer that knows only the old
-// one could not take part.
+// The protocols of Pando in their newest version, and all versions that this node
+// speaks, the newest first: two peers use the newest that both know. A version adds
+// types of messages; what one has means the same in all later ones.
 const (
-	protocolSync  protocol.ID = "/pando/sync/1"
-	protocolFetch protocol.ID = "/pando/fetch/1"
+	protocolSync  protocol.ID = "/pando/sync/2"
+	protocolFetch protocol.ID = "/pando/fetch/2"
 )
+
+var (
+	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/1"}
+	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/1"}
+)
+
+// versionOf is the number that a protocol ends with, the newest if it has none.
+func versionOf(id protocol.ID) uint64 {
+	v, err := strconv.ParseUint(path.Base(string(id)), 10, 8)
+	if err != nil {
+		return protocolVersion
+	}
+	return v
+}
 
 // DefaultListen is where a node listens that was not told otherwise: nobody but
 // the same machine gets in.
@@ -266,14 +283,17 @@ func resources() (network.ResourceManager, error) {
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{},
 	}
-	for id, most := range map[protocol.ID][2]int{
-		protocolSync:  {2 * sessionsPerPeer, 2 * maxSessions},
-		protocolFetch: {2 * fetchesPerPeer, 2 * maxFetches},
-	} {
+	bound := func(id protocol.ID, most [2]int) {
 		partial.ProtocolPeer[id] = rcmgr.ResourceLimits{
 			Streams: rcmgr.LimitVal(2 * most[0]), StreamsInbound: rcmgr.LimitVal(most[0]), StreamsOutbound: rcmgr.LimitVal(most[0])}
 		partial.Protocol[id] = rcmgr.ResourceLimits{
 			Streams: rcmgr.LimitVal(2 * most[1]), StreamsInbound: rcmgr.LimitVal(most[1]), StreamsOutbound: rcmgr.LimitVal(most[1])}
+	}
+	for _, id := range syncProtocols {
+		bound(id, [2]int{2 * sessionsPerPeer, 2 * maxSessions})
+	}
+	for _, id := range fetchProtocols {
+		bound(id, [2]int{2 * fetchesPerPeer, 2 * maxFetches})
 	}
 	limiter := rcmgr.NewFixedLimiter(partial.Build(scaling.AutoScale()))
 	return rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled(),

@@ -13,9 +13,9 @@ import (
 	"github.com/pandodb/pando/internal/radix"
 )
 
-// protocolVersion is the version a HELLO names. It changes when a peer that
-// knows only the old one could not take part.
-const protocolVersion = 1
+// protocolVersion is the newest version of the protocol. HELLO names the one that
+// both sides agreed on when the stream was opened.
+const protocolVersion = 2
 
 // Types of messages: the first item of each.
 const (
@@ -37,23 +37,24 @@ const (
 
 var messages = [...]struct {
 	name  string
-	items int // of the array, the type included
+	since uint64 // the first version that has it
+	items int    // of the array, the type included
 	read  func(*cbor.Reader) message
 }{
-	msgHello:  {"HELLO", 5, readHello},
-	msgOffer:  {"OFFER", 2, readOffer},
-	msgSchema: {"SCHEMA", 3, readSchema},
-	msgLog:    {"LOG", 3, readLog},
-	msgFull:   {"FULL", 3, readFull},
-	msgNodes:  {"NODES", 4, readNodes},
-	msgTree:   {"TREE", 2, readTree},
-	msgPush:   {"PUSH", 2, readPush},
-	msgBlocks: {"BLOCKS", 4, readBlocks},
-	msgEnd:    {"END", 2, readEnd},
-	msgAck:    {"ACK", 4, readAck},
-	msgFetch:  {"FETCH", 4, readFetch},
-	msgHeads:  {"HEADS", 2, readHeads},
-	msgRefuse: {"REFUSE", 4, readRefuse},
+	msgHello:  {"HELLO", 1, 5, readHello},
+	msgOffer:  {"OFFER", 1, 2, readOffer},
+	msgSchema: {"SCHEMA", 1, 3, readSchema},
+	msgLog:    {"LOG", 1, 3, readLog},
+	msgFull:   {"FULL", 1, 3, readFull},
+	msgNodes:  {"NODES", 1, 4, readNodes},
+	msgTree:   {"TREE", 1, 2, readTree},
+	msgPush:   {"PUSH", 1, 2, readPush},
+	msgBlocks: {"BLOCKS", 1, 4, readBlocks},
+	msgEnd:    {"END", 1, 2, readEnd},
+	msgAck:    {"ACK", 1, 4, readAck},
+	msgFetch:  {"FETCH", 1, 4, readFetch},
+	msgHeads:  {"HEADS", 1, 2, readHeads},
+	msgRefuse: {"REFUSE", 1, 4, readRefuse},
 }
 
 func begin(b []byte, kind int) []byte {
@@ -73,6 +74,7 @@ type (
 
 // hello opens a session, from both sides, and each further round of it.
 type hello struct {
+	Version uint64
 	Nonce   nonce
 	Entries []entry
 	Offers  []offer
@@ -142,7 +144,7 @@ type offer struct {
 
 func (h *hello) append(b []byte) []byte {
 	b = begin(b, msgHello)
-	b = cbor.AppendUint(b, protocolVersion)
+	b = cbor.AppendUint(b, h.Version)
 	b = cbor.AppendBytes(b, h.Nonce[:])
 	b = cbor.AppendArray(b, len(h.Entries))
 	for _, e := range h.Entries {
@@ -153,7 +155,7 @@ func (h *hello) append(b []byte) []byte {
 
 func readHello(r *cbor.Reader) message {
 	h := new(hello)
-	r.Uint() // the version, which decode has looked at
+	h.Version = r.Uint() // which decode has looked at
 	exactly(r, "a nonce", h.Nonce[:])
 	n := list(r, "collections", maxCollections)
 	h.Entries = make([]entry, 0, n)

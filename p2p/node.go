@@ -186,8 +186,12 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	n.spawn(func(ctx context.Context) { n.watchConnections(ctx, events) })
 	n.newcomers = &network.NotifyBundle{ConnectedF: n.supersede}
 	n.host.Network().Notify(n.newcomers)
-	n.host.SetStreamHandler(protocolSync, n.handleSync)
-	n.host.SetStreamHandler(protocolFetch, n.handleFetch)
+	for _, id := range syncProtocols {
+		n.host.SetStreamHandler(id, n.handleSync)
+	}
+	for _, id := range fetchProtocols {
+		n.host.SetStreamHandler(id, n.handleFetch)
+	}
 	if err := n.startGossip(); err != nil {
 		return err
 	}
@@ -230,8 +234,9 @@ func (n *Node) Close() error {
 	if n.newcomers != nil {
 		n.host.Network().StopNotify(n.newcomers)
 	}
-	n.host.RemoveStreamHandler(protocolSync)
-	n.host.RemoveStreamHandler(protocolFetch)
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols) {
+		n.host.RemoveStreamHandler(id)
+	}
 	n.stop(fault.Closed.Errorf("the node is closed"))
 	n.tasks.Wait()
 	var err error

@@ -107,7 +107,7 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 		n.running(c, true, e.joining)
 		defer n.running(c, false, false)
 	}
-	s, err := n.open(ctx, p, protocolSync)
+	s, err := n.open(ctx, p, syncProtocols)
 	if err != nil {
 		return report{}, err
 	}
@@ -138,12 +138,12 @@ func (n *Node) running(c *companion, running, joining bool) {
 	c.running, c.joining = running, joining
 }
 
-// open opens a stream to a peer for one protocol.
-func (n *Node) open(ctx context.Context, p peer.ID, proto protocol.ID) (network.Stream, error) {
+// open opens a stream to a peer, for the newest version of a protocol that it speaks.
+func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (network.Stream, error) {
 	// A session uses the connection there is. To dial is the dialer's task.
-	s, err := n.host.NewStream(network.WithNoDial(ctx, "pando session"), p, proto)
+	s, err := n.host.NewStream(network.WithNoDial(ctx, "pando session"), p, versions...)
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("open %s to %s: %w", proto, p, err)
+		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, err)
 	}
 	return s, nil
 }

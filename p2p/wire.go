@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/protocol"
+
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -26,6 +28,7 @@ type stream interface {
 // read while another writes.
 type wire struct {
 	s             stream
+	version       uint64 // of the protocol, on which both sides agreed
 	r             *bufio.Reader
 	out           []byte        // of the frame being written
 	patient       time.Duration // how long a read may take
@@ -40,7 +43,11 @@ type wire struct {
 type traffic struct{ received, sent, roundTrips atomic.Uint64 }
 
 func newWire(s stream, t *traffic) *wire {
-	return &wire{s: s, r: bufio.NewReaderSize(s, 4<<10), patient: frameTimeout, traffic: t}
+	w := &wire{s: s, version: protocolVersion, r: bufio.NewReaderSize(s, 4<<10), patient: frameTimeout, traffic: t}
+	if named, ok := s.(interface{ Protocol() protocol.ID }); ok {
+		w.version = versionOf(named.Protocol())
+	}
+	return w
 }
 
 // newAsking returns a wire over a stream that this side opened.
@@ -60,6 +67,9 @@ func (w *wire) send(m message) error {
 	// The length stands before the body: leave room for the longest and fill it in.
 	const room = binary.MaxVarintLen32
 	w.out = append(w.out[:0], make([]byte, room)...)
+	if h, ok := m.(*hello); ok {
+		h.Version = w.version
+	}
 	w.out = m.append(w.out)
 	size := len(w.out) - room
 	if size > maxFrame {
@@ -93,7 +103,7 @@ func (w *wire) receive() (message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := decode(body)
+	m, err := decode(w.version, body)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +184,9 @@ func breach(format string, args ...any) error {
 	return &breachError{fault.Invalid.Errorf("protocol: "+format, args...)}
 }
 
-// decode reads one message strictly: canonical, complete, within its limits.
-func decode(body []byte) (message, error) {
+// decode reads one message of a version of the protocol strictly: canonical,
+// complete, within its limits.
+func decode(version uint64, body []byte) (message, error) {
 	r := cbor.NewReader(body)
 	items := r.Array()
 	kind := r.Uint()
@@ -183,13 +194,13 @@ func decode(body []byte) (message, error) {
 		return nil, breach("%w", r.Err())
 	}
 	// What a newer version may contain is no breach: it is refused, and says why.
-	if kind >= uint64(len(messages)) || messages[kind].read == nil {
+	if kind >= uint64(len(messages)) || messages[kind].read == nil || messages[kind].since > version {
 		return nil, &refuse{Code: refusedVersion, Text: fmt.Sprintf("a message of type %d is not known here: update the older of both nodes", kind)}
 	}
 	if kind == msgHello {
 		peek := *r
-		if v := peek.Uint(); peek.Err() == nil && v != protocolVersion {
-			return nil, &refuse{Code: refusedVersion, Text: fmt.Sprintf("a peer of version %d of the protocol meets one of version %d: update the older of both nodes", v, protocolVersion)}
+		if v := peek.Uint(); peek.Err() == nil && v != version {
+			return nil, &refuse{Code: refusedVersion, Text: fmt.Sprintf("a peer of version %d of the protocol meets one of version %d: update the older of both nodes", v, version)}
 		}
 	}
 	t := messages[kind]
