@@ -25,6 +25,7 @@ const (
 	labelBlank  = "pando/blank/1"  // what fills a HELLO up
 	labelTopic  = "pando/topic/1"  // name of the gossip topic
 	labelGossip = "pando/gossip/1" // key that seals gossip
+	labelNonce  = "pando/nonce/1"  // nonce of what is sealed
 )
 
 // keyring is an immutable snapshot of the secrets: older and newer ones live in

@@ -302,6 +302,7 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 				useless = 0
 			}
 			if useless > maxUseless {
+				n.blame(from, blameUseless, "it repeats what is known")
 				return total, fault.Unavailable.Errorf("%d commits in a row brought nothing new: the peer repeats itself", useless)
 			}
 		default:

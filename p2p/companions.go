@@ -266,6 +266,7 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 // must not cost the others.
 func (n *Node) punish(p peer.ID, why error) {
 	n.count.Breaches.Add(1)
+	n.blame(p, blameBreach, "it breaks the protocol")
 	n.mu.Lock()
 	n.banned[p] = time.Now().Add(quarantine)
 	n.mu.Unlock()
@@ -319,6 +320,7 @@ func (n *Node) sweepOnce(now time.Time) {
 		n.unlearn(p) // what stays behind is dropped after the next start
 	}
 	n.admission.keepOnly(here)
+	n.scores.sweep(now)
 	n.cursors.keepOnly(known)
 }
 

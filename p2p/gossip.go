@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -49,6 +48,7 @@ type topic struct {
 	name   string
 	handle *pubsub.Topic
 	seal   cipher.AEAD
+	nonces secret // what nonces are made with
 }
 
 // The shape of the mesh: each message reaches a node about D times. Nodes that
@@ -62,13 +62,14 @@ func gossipParams() pubsub.GossipSubParams {
 	return p
 }
 
-// What peers are scored by: messages that are invalid for everybody. Distance in
-// the network and number of peers behind one address are no fault.
-func scoreParams() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+// What peers are scored by: messages that are invalid for everybody, and what they
+// are blamed for elsewhere. Distance in the network and number of peers behind one
+// address are no fault.
+func scoreParams(s *scores) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	return &pubsub.PeerScoreParams{
-			SkipAtomicValidation:   true,
-			Topics:                 map[string]*pubsub.TopicScoreParams{},
-			AppSpecificScore:       func(peer.ID) float64 { return 0 },
+			SkipAtomicValidation: true,
+			Topics:               map[string]*pubsub.TopicScoreParams{},
+			AppSpecificScore:     func(p peer.ID) float64 { return -s.blame(p, time.Now()) }, AppSpecificWeight: 1,
 			BehaviourPenaltyWeight: -10, BehaviourPenaltyThreshold: 6, BehaviourPenaltyDecay: pubsub.ScoreParameterDecay(10 * time.Minute),
 			DecayInterval: time.Second, DecayToZero: 0.01, RetainScore: quarantine,
 		}, &pubsub.PeerScoreThresholds{
@@ -88,10 +89,11 @@ func topicScore() *pubsub.TopicScoreParams {
 }
 
 func (n *Node) startGossip() error {
-	score, thresholds := scoreParams()
+	score, thresholds := scoreParams(n.scores)
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithPeerScore(score, thresholds),
+		pubsub.WithPeerScoreInspect(n.scores.inspect, inspectEvery),
 		// Both: with StrictNoSign alone the messages still name an author, and
 		// other implementations drop them silently.
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
@@ -143,12 +145,16 @@ func (g *gossip) follow() {
 	}
 }
 
-func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error) {
+func newTopic(id dag.CollectionID, s secret, name string) (*topic, error) {
 	seal, err := chacha20poly1305.NewX(gossipKey(s, id))
+	return &topic{id: id, name: name, seal: seal, nonces: s}, err
+}
+
+func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error) {
+	t, err := newTopic(id, s, name)
 	if err != nil {
 		return nil, err
 	}
-	t := &topic{id: id, name: name, seal: seal}
 	validate := func(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 		return g.hear(t, from, m.Data)
 	}
@@ -225,8 +231,10 @@ func (t *topic) sealed(n int, items []byte) []byte {
 	b := cbor.AppendUint(cbor.AppendArray(nil, 3), 1)
 	b = cbor.AppendBytes(b, t.id[:])
 	b = append(cbor.AppendArray(b, n), items...)
+	// The nonce follows from the key and what is said: two nodes that announce the same
+	// make one message, and no nonce is ever used for two texts.
 	nonce := make([]byte, t.seal.NonceSize(), t.seal.NonceSize()+len(b)+t.seal.Overhead())
-	rand.Read(nonce)
+	copy(nonce, keyed(t.nonces, labelNonce, []byte(t.name), []byte{0}, b))
 	return t.seal.Seal(nonce, nonce, b, []byte(t.name))
 }
 

@@ -54,6 +54,7 @@ type Counters struct {
 	Announced, Heard                  uint64 // commits, by gossip
 	Mismatches                        uint64 // quiet copies that stayed different after a session
 	InvalidCommits, Breaches, Refused uint64
+	Blamed                            uint64 // how often a peer was found to lie, or to be of no use
 	Overflows                         uint64 // documents dropped from the inbox, to be found again by comparing
 	Undelivered                       uint64 // announcements lost in a queue, likewise
 	WantOverflows                     uint64
@@ -63,7 +64,8 @@ type Counters struct {
 
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
-	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants atomic.Uint64
+	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
+	Blamed atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -79,6 +81,7 @@ type Node struct {
 	wants     *wants
 	later     *later
 	gossip    *gossip
+	scores    *scores
 	traffic   traffic
 	count     counters
 
@@ -114,7 +117,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	n := &Node{
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
-		serving:     map[peer.ID]streams{},
+		serving: map[peer.ID]streams{}, scores: newScores(),
 		replicators: map[peer.ID]*replicator{}, later: newLater(), dial: newAlarm(), grew: make(chan struct{}, 1),
 	}
 	if n.log == nil {
@@ -322,7 +325,7 @@ func (n *Node) Counters() Counters {
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
-		ExpiredWants: c.ExpiredWants.Load(),
+		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	return all

@@ -592,6 +592,7 @@ func (s *session) unresolved() error {
 		s.n.count.Mismatches.Add(1)
 		s.n.log.Warn("two quiet copies of a collection stay different: check both databases",
 			"peer", s.peer, "collection", p.id, "here", p.mine.Count, "there", p.theirs.Count)
+		s.n.blame(s.peer, blameMismatch, "its copy stays different although all was exchanged")
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ type PeerStatus struct {
 	Trusted     bool // named by the operator, for every collection
 	RTT         time.Duration
 	Collections []PeerCollection // by name
+	Score       float64          // 0 is good; below, gossip trusts it less: -400 and it is not listened to
 	Problem     string           // of the last session; "" if it went well
 	Hint        string           // what to do, if something is to be done
 }
@@ -83,7 +84,7 @@ func (n *Node) Peers() []PeerStatus {
 	var all []PeerStatus
 	for p := range ids {
 		k, c := n.known[p], n.companions[p]
-		s := PeerStatus{ID: p.String(), Connected: c != nil, Trusted: k.trusted}
+		s := PeerStatus{ID: p.String(), Connected: c != nil, Trusted: k.trusted, Score: n.scores.of(p, time.Now())}
 		addrs := k.addrs
 		if r := n.replicators[p]; r != nil {
 			s.Trusted = s.Trusted || len(r.collections) == 0
