@@ -322,6 +322,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	n.admission.keepOnly(here)
 	n.scores.sweep(now)
 	n.cursors.keepOnly(known)
+	n.traffic.ledger.keepOnly(known)
 }
 
 func (n *Node) pardon(p peer.ID) {

@@ -41,6 +41,7 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 	}
 	n.count.Fetches.Add(1)
 	w := newAsking(s, &n.traffic)
+	w.about(id)
 	defer context.AfterFunc(ctx, w.abort)()
 	defer n.keepAlive(ctx, s.Conn(), w)()
 	defer func() { total.Bytes = w.bytes() }()
@@ -175,6 +176,7 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 		if err := place.proved(); err != nil {
 			return err
 		}
+		w.about(c.id)
 		if err := n.answerFetch(ctx, w, c.id, ask); err != nil {
 			return err
 		}

@@ -38,6 +38,7 @@ type gossip struct {
 	n      *Node
 	pubsub *pubsub.PubSub
 	inbox  *inbox
+	losses *losses
 
 	mu     sync.Mutex                    // guards topics
 	topics map[dag.CollectionID][]*topic // one for each secret, in their order
@@ -90,6 +91,7 @@ func topicScore() *pubsub.TopicScoreParams {
 
 func (n *Node) startGossip() error {
 	score, thresholds := scoreParams(n.scores)
+	carried := &losses{n: n}
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithPeerScore(score, thresholds),
@@ -106,13 +108,13 @@ func (n *Node) startGossip() error {
 		pubsub.WithMaxMessageSize(maxGossip),
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
-		pubsub.WithRawTracer(&losses{n: n}),
+		pubsub.WithRawTracer(carried),
 		pubsub.WithLogger(slog.New(asides{n.log.Handler()}).With("part", "gossip")),
 	)
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), topics: map[dag.CollectionID][]*topic{}}
+	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), losses: carried, topics: map[dag.CollectionID][]*topic{}}
 	n.gossip.follow()
 	return nil
 }
@@ -172,6 +174,7 @@ func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error
 	if _, err = t.handle.Relay(); err != nil {
 		return nil, err
 	}
+	g.losses.names.Store(name, id)
 	return t, nil
 }
 
@@ -474,16 +477,38 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 
 // losses hears from the library what it carried, and what it dropped in silence:
 // each loss is made up for by comparing roots.
-type losses struct{ n *Node }
+type losses struct {
+	n     *Node
+	names sync.Map // collection by the name of its topic
+}
 
 func (l *losses) lost(p peer.ID) {
 	l.n.count.Undelivered.Add(1)
 	l.n.repair(p)
 }
 
-func (l *losses) RecvRPC(r *pubsub.RPC) { l.n.count.GossipReceived.Add(uint64(proto.Size(&r.RPC))) }
-func (l *losses) SendRPC(r *pubsub.RPC, _ peer.ID) {
-	l.n.count.GossipSent.Add(uint64(proto.Size(&r.RPC)))
+func (l *losses) RecvRPC(r *pubsub.RPC) {
+	size := proto.Size(&r.RPC)
+	l.n.count.GossipReceived.Add(uint64(size))
+	l.book(&r.RPC, r.From(), size, (*tally).got)
+}
+
+func (l *losses) SendRPC(r *pubsub.RPC, to peer.ID) {
+	size := proto.Size(&r.RPC)
+	l.n.count.GossipSent.Add(uint64(size))
+	l.book(&r.RPC, to, size, (*tally).gave)
+}
+
+// book counts the messages of an exchange for their collections, and the rest for none.
+func (l *losses) book(r *pb.RPC, p peer.ID, size int, count func(*tally, int)) {
+	for _, m := range r.GetPublish() {
+		if id, ok := l.names.Load(m.GetTopic()); ok {
+			message := proto.Size(m)
+			count(l.n.traffic.ledger.of(p, id.(dag.CollectionID)), message)
+			size -= message
+		}
+	}
+	count(l.n.traffic.ledger.of(p, dag.CollectionID{}), max(size, 0))
 }
 
 func (l *losses) DropRPC(_ *pubsub.RPC, p peer.ID) { l.lost(p) }

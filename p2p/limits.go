@@ -144,6 +144,10 @@ const (
 	maxAddrBytes  = 512 // one of them: DNS names are at most 255
 	maxName       = 256 // bytes of a collection's name
 
+	// maxTallies bounds the pairs of a peer and a collection whose bytes are counted: 128
+	// peers with 64 collections each, at 300 bytes.
+	maxTallies = 1 << 13
+
 	maxTicketCollections = 64
 	maxTicket            = 32 << 10 // characters
 )

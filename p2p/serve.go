@@ -284,6 +284,7 @@ func (s *service) collection(index uint64) (dag.CollectionID, card, error) {
 		return dag.CollectionID{}, card{}, breach("collection %d of %d", index, len(s.mine.ids))
 	}
 	id := s.mine.ids[index]
+	s.w.about(id)
 	return id, s.mine.cards[id], nil
 }
 
@@ -291,6 +292,7 @@ func (s *service) collection(index uint64) (dag.CollectionID, card, error) {
 // may have and lacks.
 func (s *service) greet(theirs *hello) error {
 	since := time.Now()
+	s.w.about(dag.CollectionID{})
 	ps := s.n.admission.with(s.peer)
 	var claims []claim
 	common := map[dag.CollectionID][]secret{}

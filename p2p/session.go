@@ -202,6 +202,7 @@ func (s *session) greet() (again bool, err error) {
 	if s.mine, err = s.n.opening(s.ctx, s.peer, ps); err != nil {
 		return false, err
 	}
+	s.w.about(dag.CollectionID{})
 	start := time.Now()
 	if err := s.w.send(&s.mine.hello); err != nil {
 		return false, err
@@ -325,6 +326,7 @@ func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Ti
 // mend brings two copies of a collection together, by the means that fit what is
 // known. Whatever it leaves open, the next round compares again.
 func (s *session) mend(p pair) error {
+	s.w.about(p.id)
 	try := s.tried[p.id]
 	s.tried[p.id]++
 	own := s.n.cursors.get(s.peer, p.id)

@@ -8,9 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 )
 
@@ -36,18 +39,34 @@ type wire struct {
 	traffic       *traffic
 	asks          bool        // this side opened the stream: what it reads are answers
 	asked         atomic.Bool // it sent something since it last read
+	peer          peer.ID     // "" of a stream that is none of libp2p
+	book          atomic.Pointer[tally]
 }
 
 // traffic counts the bytes of many wires, and how often the side that asks had to
 // wait for an answer.
-type traffic struct{ received, sent, roundTrips atomic.Uint64 }
+type traffic struct {
+	received, sent, roundTrips atomic.Uint64
+	ledger                     ledger
+}
 
 func newWire(s stream, t *traffic) *wire {
 	w := &wire{s: s, version: protocolVersion, r: bufio.NewReaderSize(s, 4<<10), patient: frameTimeout, traffic: t}
 	if named, ok := s.(interface{ Protocol() protocol.ID }); ok {
 		w.version = versionOf(named.Protocol())
 	}
+	if over, ok := s.(interface{ Conn() network.Conn }); ok {
+		w.peer = over.Conn().RemotePeer()
+	}
+	w.about(dag.CollectionID{})
 	return w
+}
+
+// about says for which collection the next frames are, the zero one for none.
+func (w *wire) about(id dag.CollectionID) {
+	if w.peer != "" {
+		w.book.Store(w.traffic.ledger.of(w.peer, id))
+	}
 }
 
 // newAsking returns a wire over a stream that this side opened.
@@ -87,6 +106,7 @@ func (w *wire) send(m message) error {
 	}
 	w.written.Add(int64(len(frame)))
 	w.traffic.sent.Add(uint64(len(frame)))
+	w.book.Load().gave(len(frame))
 	if cap(w.out) > keepBuffer {
 		w.out = nil
 	}
@@ -143,6 +163,7 @@ func (w *wire) frame() ([]byte, error) {
 	n := int64(size) + int64(uvarintLen(size))
 	w.read.Add(n)
 	w.traffic.received.Add(uint64(n))
+	w.book.Load().got(int(n))
 	return body, nil
 }
 
