@@ -73,7 +73,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	fmt.Fprintln(b.table, "MEASURED\tFIGURE\tRANGE\tAIM")
 	steps := []func(context.Context) error{b.embedded}
 	if !b.local {
-		steps = append(steps, b.nodes)
+		steps = append(steps, b.nodes, b.live)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
