@@ -349,7 +349,8 @@ func (n *Node) repair(p peer.ID) {
 }
 
 // announce publishes the commits that are made here, as the feed tells of them.
-// Those of others are passed on by gossip itself.
+// Those of others are passed on by gossip itself. What is made after a pause goes
+// at once; then commits are collected, so that a burst makes few messages.
 func (n *Node) announce(ctx context.Context) {
 	made := make(chan announcement, maxGossipped)
 	var feed sync.WaitGroup
@@ -358,6 +359,7 @@ func (n *Node) announce(ctx context.Context) {
 		n.readFeed(ctx, n.replica.Changes, made)
 	})
 	defer feed.Wait()
+	var last time.Time // when something was published
 	for {
 		first, ok := <-made
 		if !ok {
@@ -365,7 +367,7 @@ func (n *Node) announce(ctx context.Context) {
 		}
 		batch := []announcement{first}
 		size := first.size()
-		full := time.NewTimer(collectFor)
+		full := time.NewTimer(collectFor - time.Since(last))
 	collect:
 		for size < collectBytes && len(batch) < maxGossipped {
 			select {
@@ -381,6 +383,7 @@ func (n *Node) announce(ctx context.Context) {
 		}
 		full.Stop()
 		n.publish(ctx, batch)
+		last = time.Now()
 	}
 }
 
