@@ -36,6 +36,9 @@ func (n *Node) startAfresh(p peer.ID) {
 
 // connect returns when the peer is connected and known to speak Pando's protocol.
 func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
+	if err := n.gate.refuses(p.ID); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
 	if err := n.host.Connect(ctx, p); err != nil {
 		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
 	}
@@ -110,7 +113,7 @@ func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for p, k := range n.known {
-		if n.companions[p] != nil || len(k.addrs) == 0 {
+		if n.companions[p] != nil || len(k.addrs) == 0 || n.gate.shut(p, k.trusted || n.replicators[p] != nil) {
 			continue
 		}
 		a := n.dialing[p]
@@ -202,6 +205,7 @@ const crossing = time.Second
 // another: it does so only if it has none, as after a loss of power. Otherwise its
 // end would be noticed only by silence.
 func (n *Node) supersede(all network.Network, fresh network.Conn) {
+	n.meet(fresh)
 	if fresh.Stat().Direction != network.DirInbound {
 		return
 	}

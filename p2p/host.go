@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 
+	corecm "github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -77,7 +78,7 @@ const (
 // constructor takes in every transport there is, among them WebRTC: a third of the
 // program, most of which an idle node would keep in memory. There is no relay, no
 // DHT, no hole punching, no metrics registry.
-func newHost(key ident.Key, listen []string) (*ownHost, error) {
+func newHost(key ident.Key, listen []string, gater corecm.ConnectionGater) (*ownHost, error) {
 	addrs, err := listenAddrs(listen)
 	if err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func newHost(key ident.Key, listen []string) (*ownHost, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity of the peer: %w", err)
 	}
-	p, err := newParts(seed)
+	p, err := newParts(seed, gater)
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
@@ -141,7 +142,7 @@ type parts struct {
 	limits network.ResourceManager
 }
 
-func newParts(seed []byte) (p parts, err error) {
+func newParts(seed []byte, gater corecm.ConnectionGater) (p parts, err error) {
 	defer func() {
 		if err != nil {
 			p.close()
@@ -170,27 +171,27 @@ func newParts(seed []byte) (p parts, err error) {
 	}
 	p.bus = eventbus.NewBus()
 	p.swarm, err = swarm.NewSwarm(id, known, p.bus,
-		swarm.WithResourceManager(p.limits), swarm.WithDialTimeout(dialTimeout))
+		swarm.WithConnectionGater(gater), swarm.WithResourceManager(p.limits), swarm.WithDialTimeout(dialTimeout))
 	if err != nil {
 		return p, err
 	}
 	if p.quic, err = newQUIC(seed, p.limits); err != nil {
 		return p, err
 	}
-	return p, p.addTransports(private)
+	return p, p.addTransports(private, gater)
 }
 
-func (p *parts) addTransports(private crypto.PrivKey) error {
+func (p *parts) addTransports(private crypto.PrivKey, gater corecm.ConnectionGater) error {
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
 	secure, err := noise.New(noise.ID, private, muxers)
 	if err != nil {
 		return err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, p.limits, nil)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, p.limits, gater)
 	if err != nil {
 		return err
 	}
-	quic, err := libp2pquic.NewTransport(private, p.quic, nil, nil, p.limits)
+	quic, err := libp2pquic.NewTransport(private, p.quic, nil, gater, p.limits)
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,10 @@ const (
 	fetchesPerPeer  = 4
 	maxSessions     = 32
 	maxFetches      = 64
+	// maxAtDoor is how many peers may be connected that have proved nothing: a member does
+	// within a second, so that whoever wants to keep others out has to connect more often
+	// than this many times a second.
+	maxAtDoor = 32
 	// maxStrangers is how many streams there may be besides, of peers that have proved
 	// nothing yet. The newest takes the place of the oldest.
 	maxStrangers = 16
@@ -140,9 +144,11 @@ const (
 	// the longest unseen goes first, and each after forgetAfter.
 	maxKnownPeers = 1024
 	forgetAfter   = 30 * 24 * time.Hour
-	maxAddrs      = 16  // addresses remembered of one peer, and carried in a ticket
-	maxAddrBytes  = 512 // one of them: DNS names are at most 255
-	maxName       = 256 // bytes of a collection's name
+	// maxListed bounds the peers that the operator allowed and denied: people write them.
+	maxListed    = 1 << 14
+	maxAddrs     = 16  // addresses remembered of one peer, and carried in a ticket
+	maxAddrBytes = 512 // one of them: DNS names are at most 255
+	maxName      = 256 // bytes of a collection's name
 
 	// maxTallies bounds the pairs of a peer and a collection whose bytes are counted: 128
 	// peers with 64 collections each, at 300 bytes.

@@ -33,6 +33,13 @@ type Config struct {
 	// Peers are multiaddrs, with /p2p/…, of peers to stay connected with. They are
 	// trusted: they may sync every collection.
 	Peers []string
+	// Closed keeps strangers out: without a list of those allowed, a peer has to prove a
+	// secret within 10 s; with one, nobody else may connect at all, but peers that the
+	// operator named.
+	Closed bool
+	// Allow are peers, by peer id or did:key, that are allowed for as long as this node
+	// runs, beside those of Node.Allow. It makes the node a closed one.
+	Allow []string
 	// MDNS announces this node in the local network, and looks for others there.
 	MDNS bool
 	// Host is used instead of a new one, for networks that are not the system's.
@@ -59,13 +66,16 @@ type Counters struct {
 	Undelivered                       uint64 // announcements lost in a queue, likewise
 	WantOverflows                     uint64
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
+	Gated                             uint64 // connections refused to peers that are denied, or not allowed
+	Pruned                            uint64 // strangers sent away
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
 }
 
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
-	Blamed atomic.Uint64
+	Blamed,
+	Gated, Pruned atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -86,6 +96,8 @@ type Node struct {
 	count     counters
 
 	newcomers network.Notifiee
+	gate      *gate
+	door      *door
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -130,6 +142,10 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.gate, err = newGate(c, n.named); err != nil {
+		return nil, err
+	}
+	n.door = newDoor()
 	var own *ownHost
 	if n.host == nil {
 		listen := c.Listen
@@ -139,7 +155,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		if c.Key.IsZero() {
 			c.Key = db.Identity()
 		}
-		if own, err = newHost(c.Key, listen); err != nil {
+		if own, err = newHost(c.Key, listen, n.gate); err != nil {
 			return nil, err
 		}
 		n.host, n.ownsHost = own, true
@@ -158,6 +174,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return err
 	}
 	if n.admission.blank, err = ownSecret(n.host); err != nil {
+		return err
+	}
+	if err := n.gate.load(n.notes); err != nil {
 		return err
 	}
 	if n.cursors, err = newCursors(n.notes); err != nil {
@@ -187,7 +206,8 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return fmt.Errorf("watch connections: %w", err)
 	}
 	n.spawn(func(ctx context.Context) { n.watchConnections(ctx, events) })
-	n.newcomers = &network.NotifyBundle{ConnectedF: n.supersede}
+	n.newcomers = &network.NotifyBundle{ConnectedF: n.supersede,
+		DisconnectedF: func(_ network.Network, c network.Conn) { n.parted(c.RemotePeer()) }}
 	n.host.Network().Notify(n.newcomers)
 	for _, id := range syncProtocols {
 		n.host.SetStreamHandler(id, n.handleSync)
@@ -204,8 +224,12 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		}
 	}
 	for _, p := range n.host.Network().Peers() { // of a host that was there before
+		for _, c := range n.host.Network().ConnsToPeer(p) {
+			n.meet(c)
+		}
 		n.arrived(p)
 	}
+	n.spawn(n.keepDoor)
 	n.spawn(n.keepConnected)
 	n.spawn(n.keepEntropyDown)
 	n.spawn(n.watchSchema)
@@ -326,6 +350,7 @@ func (n *Node) Counters() Counters {
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
+		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	return all

@@ -25,6 +25,7 @@ const (
 	noteEpoch      = "p2p/epoch"       // of this node's feed when the cursors were written
 	noteWant       = "p2p/want/"       // ‖ collection ‖ docID: see wants.go
 	noteReplicator = "p2p/replicator/" // ‖ peer: see replicator.go
+	noteAccess     = "p2p/access/"     // ‖ peer: whether it is allowed; else it is denied
 )
 
 func (n notes) put(m map[string][]byte) error {

@@ -233,7 +233,7 @@ func TestANodeListensWhenItIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHost(key, []string{addr})
+	h, err := newHost(key, []string{addr}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

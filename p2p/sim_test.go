@@ -45,6 +45,8 @@ type member struct {
 	db   *pando.DB
 	host host.Host
 	node *Node
+
+	config Config // of the node, beside host and peers
 }
 
 const mbit = 1_000_000
@@ -164,7 +166,8 @@ func (m *member) start(trusted ...*member) *Node {
 	for _, p := range trusted {
 		peers = append(peers, p.addr())
 	}
-	c := Config{Host: m.up(), Peers: peers}
+	c := m.config
+	c.Host, c.Peers = m.up(), peers
 	if os.Getenv("PANDO_LOG") != "" {
 		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", m.i)
 	}
