@@ -17,6 +17,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
@@ -119,8 +120,9 @@ type Node struct {
 	banned      map[peer.ID]time.Time
 	replicators map[peer.ID]*replicator
 	serving     map[peer.ID]streams
-	served      streams // of all peers, without strangers
-	strangers   []*seat // the oldest first
+	served      streams                    // of all peers, without strangers
+	strangers   []*seat                    // the oldest first
+	scopes      map[dag.CollectionID]Scope // of the collections that are not kept whole
 }
 
 // Start makes the database a peer. It returns when the node listens; it does not
@@ -186,6 +188,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return err
 	}
 	if n.known, err = n.notes.peers(); err != nil {
+		return err
+	}
+	if n.scopes, err = n.notes.scopes(); err != nil {
 		return err
 	}
 	for p, k := range n.known {

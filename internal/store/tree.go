@@ -85,18 +85,29 @@ func elements(snap reader, n short, lo, hi dag.DocID) iter.Seq2[radix.Element, e
 				yield(el, err)
 				return
 			}
-			// The docID is part of the hash, so that two documents whose
-			// heads are swapped do not look alike.
-			buf = append(buf[:0], el.Key[:]...)
-			for _, h := range d.Heads() {
-				buf = append(buf, h.Commit[:]...)
-			}
-			el.Sum = sha256.Sum256(buf)
+			buf, el.Sum = headSum(buf, el.Key, d)
 			if !yield(el, nil) {
 				return
 			}
 		}
 	}
+}
+
+// headSum is what stands for a document in a tree: a hash of its docID and its heads.
+// The docID is part of it, so that two documents whose heads are swapped do not look
+// alike.
+func headSum(buf []byte, id dag.DocID, d crdt.Document) ([]byte, [32]byte) {
+	buf = append(buf[:0], id[:]...)
+	for _, h := range d.Heads() {
+		buf = append(buf, h.Commit[:]...)
+	}
+	return buf, sha256.Sum256(buf)
+}
+
+// Element returns the document as it stands in the tree over its collection.
+func (d Doc) Element() radix.Element {
+	_, sum := headSum(make([]byte, 0, 128), d.ID, d.State)
+	return radix.Element{Key: d.ID, Sum: sum}
 }
 
 // Summary describes what a node holds of a collection. Two nodes with equal roots
