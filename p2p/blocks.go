@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -286,8 +287,10 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 			return total, nil
 		case *blocks:
 			m, held = gather(m, arrivals)
+			begun := time.Now()
 			got, err := n.merge(ctx, id, m.Envelopes, from)
 			total.add(got)
+			n.came(got.Commits, w.way(), from, begun)
 			total.Nameless += n.postpone(sharing{from, id}, m.Envelopes, got.Future)
 			total.Documents += m.Documents
 			if err != nil {
@@ -349,6 +352,7 @@ func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byt
 	n.count.Merged.Add(uint64(m.Applied))
 	if bad := new(pando.InvalidCommit); errors.As(err, &bad) {
 		n.count.InvalidCommits.Add(1)
+		n.mark(bad.CID, Refused, "", from)
 		return m, &breachError{err}
 	}
 	return m, err

@@ -329,6 +329,11 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		return pubsub.ValidationReject
 	}
 	for _, a := range all {
+		way := ByGossip
+		if a.envelope == nil {
+			way = ByHeader
+		}
+		g.n.mark(a.commit.CID, Heard, way, from)
 		if dag.Future(a.commit.HLC, time.Now()) {
 			return pubsub.ValidationIgnore // neither applied nor passed on early
 		}
@@ -390,6 +395,7 @@ func (n *Node) announce(ctx context.Context) {
 // announcement is a commit to be told of.
 type announcement struct {
 	collection dag.CollectionID
+	commit     dag.CID
 	envelope   []byte
 }
 
@@ -435,13 +441,14 @@ func (n *Node) tell(ctx context.Context, c pando.Change, made chan<- announcemen
 	if c.Origin != "" {
 		return true
 	}
+	n.mark(c.Commit, Synced, "", "")
 	envelope, err := n.replica.Block(ctx, c.Commit)
 	if err != nil {
 		n.log.Debug("a change was not announced", "commit", c.Commit, "error", err)
 		return true
 	}
 	select {
-	case made <- announcement{c.Collection, envelope}:
+	case made <- announcement{c.Collection, c.Commit, envelope}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -453,15 +460,15 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 	for len(batch) > 0 {
 		id := batch[0].collection
 		var items []byte
-		count := 0
+		var said []dag.CID
 		for len(batch) > 0 && batch[0].collection == id {
 			next, err := appendTold(items, batch[0].envelope)
-			batch = batch[1:]
 			if err == nil {
-				items, count = next, count+1
+				items, said = next, append(said, batch[0].commit)
 			}
+			batch = batch[1:]
 		}
-		if count == 0 {
+		if len(said) == 0 {
 			continue
 		}
 		topics := n.gossip.voices(id)
@@ -469,10 +476,11 @@ func (n *Node) publish(ctx context.Context, batch []announcement) {
 			n.spread("")
 		}
 		for i, t := range topics {
-			if err := t.handle.Publish(ctx, t.sealed(count, items)); err != nil {
+			if err := t.handle.Publish(ctx, t.sealed(len(said), items)); err != nil {
 				n.log.Debug("announcement failed", "error", err)
 			} else if i == 0 {
-				n.count.Announced.Add(uint64(count))
+				n.count.Announced.Add(uint64(len(said)))
+				n.markAt(time.Now(), said, Announced, "", "")
 			}
 		}
 	}

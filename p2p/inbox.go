@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -216,8 +217,10 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 		for i, t := range part[:run] {
 			commits[i] = t.commit // whose signature was verified on arrival
 		}
+		begun := time.Now()
 		m, err := n.replica.MergeCommits(ctx, id, commits, origin.String())
 		n.count.Merged.Add(uint64(m.Applied))
+		n.came(m.Commits, ByGossip, origin, begun)
 		for doc, cids := range m.Missing {
 			missing[doc] = append(missing[doc], cids...)
 		}
@@ -225,6 +228,7 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 			// Invalid by its parents, which those who passed it on need not have: nobody
 			// but its author is to blame.
 			n.count.InvalidCommits.Add(1)
+			n.mark(bad.CID, Refused, ByGossip, origin)
 			run = bad.Index + 1
 		} else if err != nil {
 			if ctx.Err() == nil {

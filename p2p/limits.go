@@ -150,6 +150,9 @@ const (
 	maxAddrBytes = 512 // one of them: DNS names are at most 255
 	maxName      = 256 // bytes of a collection's name
 
+	// maxMarks bounds what is remembered of the ways of changes, live ones and copied ones
+	// each: some ten thousand events, a megabyte.
+	maxMarks = 1 << 13
 	// maxTallies bounds the pairs of a peer and a collection whose bytes are counted: 128
 	// peers with 64 collections each, at 300 bytes.
 	maxTallies = 1 << 13

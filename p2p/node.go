@@ -94,6 +94,7 @@ type Node struct {
 	gossip    *gossip
 	scores    *scores
 	traffic   traffic
+	traces    traces
 	count     counters
 
 	newcomers network.Notifiee

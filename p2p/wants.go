@@ -353,8 +353,9 @@ func (n *Node) nextPeer(id dag.CollectionID, after peer.ID) (peer.ID, bool) {
 // is here.
 func (n *Node) fetchCommits(ctx context.Context, p peer.ID, id dag.CollectionID, commits map[dag.DocID][]dag.CID) error {
 	var docs []dag.DocID
-	for doc := range commits {
+	for doc, cids := range commits {
 		docs = append(docs, doc)
+		n.markAt(time.Now(), cids, Asked, "", p)
 	}
 	slices.SortFunc(docs, dag.DocID.Compare)
 	for some := range slices.Chunk(docs, maxItems) {

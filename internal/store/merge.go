@@ -17,8 +17,9 @@ import (
 
 // Merged says what became of a pack of commits.
 type Merged struct {
-	Applied int // now part of their documents
-	Known   int // were already
+	Applied int       // now part of their documents
+	Commits []dag.CID // those, in their order
+	Known   int       // were already
 	// Missing lists, per document, the commits to fetch before the rest of the
 	// pack can apply.
 	Missing map[dag.DocID][]dag.CID
@@ -95,6 +96,7 @@ func (s *Store) mergeOpened(ctx context.Context, coll dag.CollectionID, cs []rec
 // add adds what became of the commits that follow.
 func (m *Merged) add(part Merged) {
 	m.Applied, m.Known = m.Applied+part.Applied, m.Known+part.Known
+	m.Commits = append(m.Commits, part.Commits...)
 	m.Future = append(m.Future, part.Future...)
 	if m.Missing == nil {
 		m.Missing = part.Missing
@@ -263,6 +265,7 @@ func (m *merging) take(c received) error {
 		return err
 	}
 	m.Applied++
+	m.Commits = append(m.Commits, cm.CID)
 	m.changed(cm.Doc, d, next)
 	return nil
 }

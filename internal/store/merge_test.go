@@ -78,6 +78,7 @@ func TestMergeOfWhateverArrives(t *testing.T) {
 				if len(lacks) == 0 {
 					applied[c.CID] = true
 					want.Applied++
+					want.Commits = append(want.Commits, c.CID)
 					continue
 				}
 				waiting[c.CID] = true
@@ -88,7 +89,7 @@ func TestMergeOfWhateverArrives(t *testing.T) {
 				}
 			}
 			got := n.merge("Page", envelopes(pack...))
-			if got.Applied != want.Applied || got.Known != want.Known || !maps.EqualFunc(got.Missing, want.Missing, slices.Equal) {
+			if got.Applied != want.Applied || got.Known != want.Known || !slices.Equal(got.Commits, want.Commits) || !maps.EqualFunc(got.Missing, want.Missing, slices.Equal) {
 				t.Fatalf("merge of %d gives %+v, want %+v", len(pack), got, want)
 			}
 		}
