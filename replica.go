@@ -27,6 +27,10 @@ type (
 	Block = store.Block
 	// Want asks for the commits of a document that the asker lacks.
 	Want = store.Want
+	// Point is a place in the history of a document.
+	Point = store.Point
+	// Lacking is what an asker lacks of a document.
+	Lacking = store.Lacking
 	// Merged says what became of a pack of commits.
 	Merged = store.Merged
 	// InvalidCommit is the error of a commit that no node may apply; whoever sent
@@ -107,6 +111,23 @@ func (r *Replica) Pack(ctx context.Context, coll CollectionID, wants []Want) ite
 			}
 		}
 	})
+}
+
+// Lacking finds what an asker lacks of one document, to be read piece by piece with
+// PackOf, which costs what it yields: the database need not be held open while a
+// piece is on its way.
+func (r *Replica) Lacking(ctx context.Context, coll CollectionID, w Want) (l Lacking, err error) {
+	err = r.db.store.View(ctx, func(tx *store.Tx) error {
+		l, err = tx.Lacking(coll, w)
+		return err
+	})
+	return l, err
+}
+
+// PackOf yields what was found to be lacking of a document, after a point, parents
+// first.
+func (r *Replica) PackOf(ctx context.Context, l Lacking, after Point) iter.Seq2[Block, error] {
+	return r.blocks(ctx, func(tx *store.Tx, yield func(Block, error) bool) { tx.PackOf(l, after)(yield) })
 }
 
 // Full yields every commit of a collection, documents in docID order after the

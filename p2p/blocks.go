@@ -66,17 +66,13 @@ func (s *sender) end(mark uint64) error {
 // copied is a commit read from the database.
 type copied struct {
 	doc      dag.DocID
+	at       pando.Point
 	envelope []byte
 }
 
-const (
-	// pageBytes is how much is read at once: it is held for as long as a member takes
-	// to read it, and there may be a hundred.
-	pageBytes = 1 << 20
-	// maxPageBytes is how far pages grow for one document, since each begins with a
-	// look at all of its history that is left.
-	maxPageBytes = 4 << 20
-)
+// pageBytes is how much is read at once: it is held for as long as a member takes
+// to read it, and there may be a hundred.
+const pageBytes = 1 << 20
 
 // page reads commits until limit bytes are reached; more tells whether there was more.
 func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more bool, err error) {
@@ -88,7 +84,7 @@ func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more b
 		if size >= limit {
 			return out, true, nil
 		}
-		out = append(out, copied{b.Doc, slices.Clone(b.Envelope)})
+		out = append(out, copied{b.Doc, pando.Point{Height: b.Height, CID: b.CID}, slices.Clone(b.Envelope)})
 		size += len(b.Envelope)
 	}
 	return out, false, nil
@@ -96,48 +92,27 @@ func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more b
 
 // sendDocument sends what w asks for of one document.
 func (n *Node) sendDocument(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want) error {
-	for size := pageBytes; ; size = min(2*size, maxPageBytes) {
-		part, more, err := page(n.replica.Pack(ctx, id, []pando.Want{w}), size)
+	for {
+		l, err := n.replica.Lacking(ctx, id, w)
 		if err != nil {
 			return err
 		}
-		for _, c := range part {
-			if err := s.add(c.envelope); err != nil {
+		for more := true; more; {
+			var part []copied
+			if part, more, err = page(n.replica.PackOf(ctx, l, w.After), pageBytes); err != nil {
 				return err
 			}
+			for _, c := range part {
+				if err := s.add(c.envelope); err != nil {
+					return err
+				}
+				w.After = c.at
+			}
 		}
-		if !more {
+		if !l.Cut {
 			return nil
 		}
-		// The receiver now has these too: the next page starts above them.
-		if w.Have, err = frontier(part, w.Have); err != nil {
-			return err
-		}
 	}
-}
-
-// frontier returns the commits without children among those sent and before.
-func frontier(part []copied, before []dag.CID) ([]dag.CID, error) {
-	open := map[dag.CID]bool{}
-	for _, c := range before {
-		open[c] = true
-	}
-	for _, c := range part {
-		commit, err := dag.Open(c.envelope)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range commit.Parents {
-			delete(open, p)
-		}
-		open[commit.CID] = true
-	}
-	var out []dag.CID
-	for c := range open {
-		out = append(out, c)
-	}
-	slices.SortFunc(out, dag.CID.Compare)
-	return out, nil
 }
 
 // sendFull sends every commit of a collection, documents in the order of their IDs.

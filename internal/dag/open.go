@@ -83,6 +83,30 @@ func OpenHeader(header, sig []byte) (*Commit, error) {
 	return c, nil
 }
 
+// Parents returns the parents of a commit that was opened before, without looking at
+// the rest of it.
+func Parents(envelope []byte) ([]CID, error) {
+	r := cbor.NewReader(envelope)
+	r.Array()
+	header := r.Bytes()
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("commit: envelope: %w", err)
+	}
+	r = cbor.NewReader(header)
+	r.Array()
+	r.Uint() // format
+	r.Uint() // kind
+	if r.Peek() == cbor.Array {
+		return nil, r.Err() // a root has none
+	}
+	r.Bytes() // docID
+	parents := readLinks(r, "parents", MaxParents)
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("commit: header: %w", err)
+	}
+	return parents, nil
+}
+
 // readHeader fills in what the header says, names the commit and checks it.
 func (c *Commit) readHeader() error {
 	r := cbor.NewReader(c.header)

@@ -267,3 +267,62 @@ func BenchmarkSummaryAfterOneChange(b *testing.B) {
 		}
 	}
 }
+
+// A long history of which the asker has the beginning: what the list costs before
+// the first page, and what 256 commits cost wherever they are.
+func BenchmarkPageOfAHistory(b *testing.B) {
+	for _, commits := range []int{10_000, 100_000} {
+		n := benchNode(b, kv.NewMemFS())
+		id := n.fillUsers(b, 1)[0]
+		n.lengthen(b, id, commits)
+		coll := n.coll("User").ID
+		page := func(w Want, most int) (last Block) {
+			n.view(func(tx *Tx) error {
+				l, err := tx.Lacking(coll, w)
+				if err != nil {
+					return err
+				}
+				for e, err := range tx.PackOf(l, w.After) {
+					if err != nil {
+						return err
+					}
+					if last = e; most == 1 {
+						break
+					}
+					most--
+				}
+				return nil
+			})
+			return last
+		}
+		w := Want{Doc: id, Have: []dag.CID{page(Want{Doc: id}, 100).CID}}
+		b.Run(fmt.Sprintf("first of %d", commits), func(b *testing.B) {
+			for b.Loop() {
+				page(w, 256)
+			}
+		})
+		for _, at := range []int{1000, commits / 2} {
+			w := w
+			w.After.Height = uint64(at)
+			b.Run(fmt.Sprintf("of %d after %d", commits, at), func(b *testing.B) {
+				for b.Loop() {
+					page(w, 256)
+				}
+			})
+		}
+	}
+}
+
+// lengthen gives a document a history of so many commits.
+func (n *node) lengthen(b *testing.B, id dag.DocID, commits int) {
+	for i := 1; i < commits; i += 1000 {
+		n.update(func(tx *Tx) error {
+			for k := i; k < min(i+1000, commits); k++ {
+				if _, err := updateIn(tx, "User", id, "age", k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}

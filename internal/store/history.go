@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 	"slices"
 
@@ -25,7 +26,7 @@ func (tx *Tx) load(at place) (*dag.Commit, stored, error) {
 		return nil, stored{}, err
 	}
 	if !ok {
-		return nil, stored{}, fault.Corrupt.Errorf("commit %s is indexed but missing: run pando fsck", at.cid)
+		return nil, stored{}, errIndexed(at.cid)
 	}
 	return openStored(at, v)
 }
@@ -134,7 +135,10 @@ func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 }
 
 // compare orders places as their keys.
-func (p place) compare(q place) int { return bytes.Compare(p.key(), q.key()) }
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.coll, q.coll), bytes.Compare(p.doc[:], q.doc[:]),
+		cmp.Compare(p.height, q.height), bytes.Compare(p.cid[:], q.cid[:]))
+}
 
 // merged yields the stored commits of a range and the transaction's own, in the
 // order of their keys.

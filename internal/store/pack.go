@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"container/heap"
 	"encoding/binary"
 	"iter"
 	"math"
@@ -18,12 +17,15 @@ type Want struct {
 	Want    []dag.CID // the heads to reach; empty: all that this node has
 	Have    []dag.CID // the asker's heads
 	Locator []uint64  // ids of older ancestors that the asker has, see Locator
+	After   Point     // only what comes after this point of the history
+	Below   uint64    // only what is lower than this; 0: to the top
 }
 
 // Block is a commit as it travels.
 type Block struct {
 	CID      dag.CID
 	Doc      dag.DocID
+	Height   uint64
 	Envelope []byte // valid until the next step
 }
 
@@ -32,31 +34,19 @@ type Block struct {
 // commits yielded, not the length of the history.
 func (tx *Tx) Pack(coll dag.CollectionID, w Want) iter.Seq2[Block, error] {
 	return func(yield func(Block, error) bool) {
-		n, ok := tx.set.short(coll)
-		if !ok {
-			yield(Block{}, fault.NotFound.Errorf("pack: collection %s is unknown", coll))
-			return
-		}
-		if len(w.Want) == 0 && len(w.Have) == 0 && len(w.Locator) == 0 {
-			lo, hi := documentRange(n, w.Doc)
-			tx.blocks(lo, hi, yield)
-			return
-		}
-		places, err := tx.lacking(n, w)
-		if err != nil {
-			yield(Block{}, err)
-			return
-		}
-		for _, at := range places {
-			v, ok, err := tx.kv.Get(at.key())
-			if err == nil && !ok {
-				err = fault.Corrupt.Errorf("commit %s is indexed but missing: run pando fsck", at.cid)
+		for {
+			l, err := tx.Lacking(coll, w)
+			if err != nil {
+				yield(Block{}, err)
+				return
 			}
-			var st stored
-			if err == nil {
-				st, err = parseStored(at.cid, v)
+			for b, err := range tx.PackOf(l, w.After) {
+				if !yield(b, err) || err != nil {
+					return
+				}
+				w.After = Point{b.Height, b.CID}
 			}
-			if !yield(Block{at.cid, at.doc, st.envelope}, err) || err != nil {
+			if !l.Cut {
 				return
 			}
 		}
@@ -91,105 +81,10 @@ func (tx *Tx) blocks(lo, hi []byte, yield func(Block, error) bool) {
 		if err == nil {
 			st, err = parseStored(at.cid, e.Value)
 		}
-		if !yield(Block{at.cid, at.doc, st.envelope}, err) || err != nil {
+		if !yield(Block{at.cid, at.doc, at.height, st.envelope}, err) || err != nil {
 			return
 		}
 	}
-}
-
-// frontier is a heap of commits, the highest first, so that a commit is met only
-// after all its descendants, and a walk ends as soon as all that is left is known
-// to the asker.
-type frontier struct {
-	list   []place
-	known  map[dag.CID]bool // by commit in the heap or met: whether the asker has it
-	wanted int              // commits in the heap that the asker lacks
-}
-
-func (f *frontier) Len() int           { return len(f.list) }
-func (f *frontier) Less(i, j int) bool { return f.list[i].compare(f.list[j]) > 0 }
-func (f *frontier) Swap(i, j int)      { f.list[i], f.list[j] = f.list[j], f.list[i] }
-func (f *frontier) Push(x any)         { f.list = append(f.list, x.(place)) }
-func (f *frontier) Pop() any {
-	x := f.list[len(f.list)-1]
-	f.list = f.list[:len(f.list)-1]
-	return x
-}
-
-func (f *frontier) add(at place, known bool) {
-	was, met := f.known[at.cid]
-	switch {
-	case !met:
-		f.known[at.cid] = known
-		heap.Push(f, at)
-		if !known {
-			f.wanted++
-		}
-	case known && !was: // still in the heap: its descendants are higher
-		f.known[at.cid] = true
-		f.wanted--
-	}
-}
-
-// lacking returns the commits to send, in the order of their keys.
-func (tx *Tx) lacking(n short, w Want) ([]place, error) {
-	f := &frontier{known: map[dag.CID]bool{}}
-	want := w.Want
-	if len(want) == 0 {
-		d, _, err := tx.document(n, w.Doc)
-		if err != nil {
-			return nil, err
-		}
-		for _, h := range d.Heads() {
-			want = append(want, h.Commit)
-		}
-	}
-	have := slices.Clone(w.Have)
-	for _, id := range w.Locator {
-		cid, ok, err := tx.located(n, w.Doc, id)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			have = append(have, cid)
-		}
-	}
-	for i, list := range [][]dag.CID{have, want} {
-		for _, c := range list {
-			at, ok, err := tx.where(c)
-			if err != nil {
-				return nil, err
-			}
-			if ok && at.doc == w.Doc && at.coll == n {
-				f.add(at, i == 0)
-			}
-		}
-	}
-	var send []place
-	for f.wanted > 0 {
-		at := heap.Pop(f).(place)
-		known := f.known[at.cid]
-		if !known {
-			f.wanted--
-			send = append(send, at)
-		}
-		cm, _, err := tx.load(at)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range cm.Parents {
-			up, ok, err := tx.where(p)
-			if err != nil {
-				return nil, err
-			}
-			if !ok {
-				return nil, fault.Corrupt.Errorf("parent %s of commit %s is missing: run pando fsck --rebuild", p, at.cid)
-			}
-			f.add(up, known)
-		}
-	}
-	slices.Reverse(send)
-	return send, nil
 }
 
 // located finds the commit of a document whose CID starts with those 8 bytes.

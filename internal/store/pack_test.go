@@ -100,6 +100,74 @@ func TestPackIsTheDifference(t *testing.T) {
 	})
 }
 
+// What is read in pieces is what is read at once, wherever it is cut and gone on
+// with, and whatever part of the history is asked for.
+func TestPiecesMakeAPack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := newNode(t, "ada")
+		all := graph(t, n)
+		n.merge("Page", envelopes(all...))
+		w := Want{Doc: rapid.SampledFrom(all).Draw(t, "document").Doc}
+		draw := func(what string) (ids []dag.CID) {
+			for _, c := range rapid.SliceOfN(rapid.SampledFrom(all), 0, 3).Draw(t, what) {
+				ids = append(ids, c.CID)
+			}
+			return ids
+		}
+		w.Want, w.Have = draw("want"), draw("have")
+		id := n.coll("Page").ID
+		var whole []Block
+		n.view(func(tx *Tx) error {
+			for b, err := range tx.Pack(id, w) {
+				if err != nil {
+					return err
+				}
+				whole = append(whole, b)
+			}
+			return nil
+		})
+		part := w
+		part.After.Height, part.Below = rapid.Uint64Range(0, 12).Draw(t, "after"), rapid.Uint64Range(0, 12).Draw(t, "below")
+		part.After.CID[0] = rapid.Byte().Draw(t, "after its")
+		var got, want []dag.CID
+		for _, b := range whole {
+			if (Point{b.Height, b.CID}).Compare(part.After) > 0 && (part.Below == 0 || b.Height < part.Below) {
+				want = append(want, b.CID)
+			}
+		}
+		most, size := rapid.IntRange(1, 5).Draw(t, "listed"), rapid.IntRange(1, 4).Draw(t, "piece")
+		n.view(func(tx *Tx) error {
+			for more := true; more; {
+				l, err := tx.lacking(id, part, most)
+				if err != nil {
+					return err
+				}
+				for again := true; again; { // each piece as if in a transaction of its own
+					left := size
+					again = false
+					for b, err := range tx.PackOf(l, part.After) {
+						if err != nil {
+							return err
+						}
+						if left--; left < 0 {
+							again = true
+							break
+						}
+						got = append(got, b.CID)
+						part.After = Point{b.Height, b.CID}
+					}
+				}
+				more = l.Cut
+			}
+			return nil
+		})
+		if !slices.Equal(got, want) {
+			t.Fatalf("pieces have %v, want %v", got, want)
+		}
+	})
+}
+
 // A locator names commits at distance 1, 2, 4 … below the top, so that somebody who
 // has an old part of a long history sends back little more than what is new.
 func TestLocatorFindsWhatIsShared(t *testing.T) {
