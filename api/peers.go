@@ -154,6 +154,7 @@ var operations = []operation{
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,
+	opAccess, opChangeAccess,
 }
 
 // network returns the node on the network, or says that there is none.

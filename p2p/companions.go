@@ -144,7 +144,7 @@ func (n *Node) companion(p peer.ID) (*companion, error) {
 	if c := n.companions[p]; c != nil {
 		return c, nil
 	}
-	return nil, fault.Unavailable.Errorf("peer %s is not connected", p)
+	return nil, fault.Unavailable.Errorf("peer %s is not connected: it is gone, or does not let this node in", p)
 }
 
 // connected returns the companions of now.

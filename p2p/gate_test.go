@@ -1,12 +1,15 @@
 package p2p
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -116,6 +119,58 @@ func TestAClosedNodeSendsStrangersAway(t *testing.T) {
 		}
 		if c := a.node.Counters(); c.Pruned != 1 {
 			t.Errorf("%d strangers sent away, want 1", c.Pruned)
+		}
+	})
+}
+
+// What is announced is sealed. A closed node does not even send it to who waits at
+// the door, nor hears what that says.
+func TestNothingIsAnnouncedToStrangersAtAClosedDoor(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b, x := w.member(0), w.member(1), w.member(2)
+		a.config.Closed = true
+		id := addSchema(t, a.db, schemaText)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		x.up()
+		ps, err := pubsub.NewGossipSub(ctx, x.host, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := a.node.admission.secret(id)
+		overheard, err := ps.Join(topicName(s, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, err := overheard.Subscribe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Cancel()
+		if !knock(t, x, a, 4*time.Second) {
+			t.Fatal("the stranger is not at the door")
+		}
+		for i := range 3 {
+			createUsers(t, a.db, fmt.Sprint("confidential", i), 1)
+			overheard.Publish(ctx, []byte{byte(i)})
+			time.Sleep(time.Second)
+		}
+		converge(t, time.Second, a, b)
+		if got := a.node.Counters().InvalidCommits; got > 0 {
+			t.Errorf("%d announcements of a stranger were listened to", got)
+		}
+		hearing, end := context.WithTimeout(ctx, time.Second)
+		defer end()
+		for {
+			m, err := sub.Next(hearing)
+			if err != nil {
+				return // nothing more
+			}
+			if m.ReceivedFrom != x.id() {
+				t.Errorf("a stranger heard %d bytes", len(m.Data))
+			}
 		}
 	})
 }

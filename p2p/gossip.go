@@ -91,10 +91,12 @@ func topicScore() *pubsub.TopicScoreParams {
 
 func (n *Node) startGossip() error {
 	score, thresholds := scoreParams(n.scores)
+	score.AppSpecificScore = n.standing
 	carried := &losses{n: n}
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithPeerScore(score, thresholds),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !n.locked(p) }),
 		pubsub.WithPeerScoreInspect(n.scores.inspect, inspectEvery),
 		// Both: with StrictNoSign alone the messages still name an author, and
 		// other implementations drop them silently.

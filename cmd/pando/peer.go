@@ -30,7 +30,8 @@ started with, by --peers, is trusted again after the next start.`,
 		Example: "  pando peer forget 12D3KooW…",
 		Args:    exactly("PEERID"), RunE: c.peerForget,
 	}
-	return group("peer", "See the node on the network, and connect to others", info, list, connect, forget)
+	all := append([]*cobra.Command{info, list, connect, forget}, c.accessCommands()...)
+	return group("peer", "See the node on the network, and connect to others", all...)
 }
 
 func (c *command) peerInfo(cmd *cobra.Command, _ []string) error {

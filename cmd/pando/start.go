@@ -29,6 +29,8 @@ type startFlags struct {
 	noP2P   bool
 	hosts   []string
 	backups string
+	closed  bool
+	allow   []string
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -52,6 +54,9 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.noP2P, "no-p2p", false, "run without a network")
 	f.StringSliceVar(&s.hosts, "allowed-hosts", nil, "names by which HTTP requests may call the node, besides localhost and IP addresses")
 	f.StringVar(&s.backups, "backup-dir", "", "directory where HTTP clients may have backup files written and read")
+	f.BoolVar(&s.closed, "closed", false, "let no strangers in: peers have to prove a join secret, or to be allowed if any are")
+	f.StringSliceVar(&s.allow, "allow", nil, "peers that may connect, by peer id or did:key, beside those of peer allow; others may not")
+	settings(f, "closed", "allow")
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
@@ -83,7 +88,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	addrs := "off"
 	if !s.noP2P {
 		if node, err = p2p.Start(ctx, db, p2p.Config{
-			Listen: s.p2paddr, Peers: s.peers, Logger: log,
+			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow,
 			MDNS: !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
 		}); err != nil {
 			return err
