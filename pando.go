@@ -166,7 +166,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	self := o.Identity
 	data := filepath.Join(dir, dataDir)
 	if dir == "" {
-		so.FS, data = kv.NewMemFS(), dataDir
+		so.FS, data = kv.FilesIn(ctx), dataDir
 		if self.IsZero() {
 			var err error
 			if self, err = newIdentity(o.Rand); err != nil {

@@ -62,7 +62,8 @@ func (n *Node) proved(p peer.ID, c claim) error {
 }
 
 var connectionEvents = []any{
-	new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
+	new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerIdentificationFailed),
+	new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
 }
 
 // watchConnections follows who is connected.
@@ -79,6 +80,8 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
 				n.arrived(e.Peer)
+			case event.EvtPeerIdentificationFailed:
+				n.unintroduced(e.Peer)
 			case event.EvtPeerProtocolsUpdated:
 				n.arrived(e.Peer)
 			case event.EvtPeerConnectednessChanged:
@@ -87,6 +90,22 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 				}
 			}
 		}
+	}
+}
+
+// unintroduced ends the connection with a peer that could not say what it speaks, as
+// when it was cut meanwhile: the library does not ask again, so nothing would ever
+// come of it, and as long as it stands nobody dials. On a host that others use too,
+// only of peers that this node dials.
+func (n *Node) unintroduced(p peer.ID) {
+	n.arrived(p) // it may be known from before
+	n.mu.Lock()
+	_, dialed := n.known[p]
+	useless := n.companions[p] == nil && (dialed || n.replicators[p] != nil || n.ownsHost)
+	n.mu.Unlock()
+	if useless {
+		n.log.Debug("peer did not introduce itself", "peer", p)
+		n.host.Network().ClosePeer(p)
 	}
 }
 

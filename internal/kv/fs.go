@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"math/rand/v2"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -40,3 +41,20 @@ func (c *CrashFS) Crash(seed uint64) *CrashFS {
 
 // Disk returns the file system of the machine.
 func Disk() FS { return vfs.Default }
+
+type filesKey struct{}
+
+// On returns a context in which a database in memory is opened on these files. It is
+// how tests of whole nodes get a disk that fails, which nobody else has a use for.
+func On(ctx context.Context, files FS) context.Context {
+	return context.WithValue(ctx, filesKey{}, files)
+}
+
+// FilesIn returns the files that a database in memory is opened on: empty ones, unless
+// the context has others.
+func FilesIn(ctx context.Context) FS {
+	if files, ok := ctx.Value(filesKey{}).(FS); ok {
+		return files
+	}
+	return NewMemFS()
+}

@@ -1,0 +1,70 @@
+package p2p
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What histories found, each as a story of its own.
+
+// model runs fn with some machines of which each trusts the first.
+func model(t *testing.T, machines int, fn func(t *testing.T, n *modelNet, ms []*machine)) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("the race detector and virtual time do not go together")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := newModelNet(rand.New(rand.NewPCG(1, 1)), 20*time.Millisecond)
+		var ms []*machine
+		for i := range machines {
+			ms = append(ms, newMachine(t, n, i))
+			ms[i].boot()
+		}
+		defer func() {
+			n.heal()
+			for _, m := range ms {
+				m.shut()
+			}
+		}()
+		fn(t, n, ms)
+	})
+}
+
+// equalRoots waits until all machines hold the same.
+func equalRoots(t *testing.T, within time.Duration, ms ...*machine) time.Duration {
+	t.Helper()
+	return eventually(t, within, func() (bool, string) {
+		var lines []string
+		for _, m := range ms {
+			sums, err := m.db.Replica().Summaries(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := ""
+			for _, s := range sums {
+				line += fmt.Sprintf("%s %d %x ", s.Name, s.Documents, s.Root[:8])
+			}
+			lines = append(lines, line)
+		}
+		return same(lines), fmt.Sprint(lines)
+	})
+}
+
+// A connection that is cut while both sides introduce themselves, and outlives the
+// cut, is of no use to anybody: it has to be made again.
+func TestAConnectionWithoutIntroductionIsMadeAgain(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		addSchema(t, ms[0].db, schemaText)
+		createUsers(t, ms[0].db, "a", 1)
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		eventually(t, time.Second, func() (bool, string) { return len(ms[0].host.Network().Conns()) > 0, "no connection" })
+		n.cut(0, 1, true)
+		time.Sleep(modelNotices/2 - time.Second)
+		n.cut(0, 1, false)
+		t.Logf("equal after %v", equalRoots(t, time.Minute, ms...))
+	})
+}
