@@ -155,6 +155,7 @@ var operations = []operation{
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,
 	opAccess, opChangeAccess,
+	opDoctor,
 }
 
 // network returns the node on the network, or says that there is none.
