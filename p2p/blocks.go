@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,8 +21,15 @@ import (
 // sender writes commits in frames of a good size.
 type sender struct {
 	w       *wire
+	ctx     context.Context
+	lanes   *lanes // nil: its packs go at once
 	pack    pack
 	commits uint64
+}
+
+// sender returns one whose packs wait for turns in the lane of ctx.
+func (n *Node) sender(ctx context.Context, w *wire) *sender {
+	return &sender{w: w, ctx: ctx, lanes: n.sending}
 }
 
 func (s *sender) add(envelope []byte) error {
@@ -44,6 +52,13 @@ func (s *sender) completed(doc dag.DocID) {
 func (s *sender) flush() error {
 	if s.pack.commits == 0 {
 		return nil
+	}
+	if s.lanes != nil {
+		t, err := s.lanes.enter(s.ctx, laneOf(s.ctx))
+		if err != nil {
+			return err
+		}
+		defer t.atMost(longestTurn).leave()
 	}
 	if err := s.w.send(&s.pack); err != nil {
 		return err
@@ -223,11 +238,19 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 	var total intake
 	arrivals := make(chan arrival, maxUnapplied/maxFrame-2)
 	stop := make(chan struct{})
+	var held atomic.Int64 // bytes read and not merged
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(arrivals)
 		for {
+			if !n.mayRead(ctx, &held, stop) {
+				return
+			}
 			m, err := w.receive()
+			if b, ok := m.(*blocks); ok {
+				held.Add(int64(b.size()))
+				n.unapplied.add(b.size())
+			}
 			select {
 			case arrivals <- arrival{m, err}:
 			case <-stop:
@@ -245,11 +268,12 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 			w.s.CloseRead() // or the reader would wait for the peer, who may yet be told why
 		}
 		reader.Wait()
+		n.unapplied.add(int(-held.Load()))
 	}()
 
 	useless := 0
 	for a, ok := <-arrivals; ok; {
-		var held *arrival
+		var next *arrival
 		if a.err == io.EOF {
 			return total, fault.Unavailable.Errorf("the peer closed the stream between commits")
 		}
@@ -261,9 +285,11 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 			total.Mark, done = m.Mark, true
 			return total, nil
 		case *blocks:
-			m, held = gather(m, arrivals)
+			m, next = gather(m, arrivals)
 			begun := time.Now()
 			got, err := n.merge(ctx, id, m.Envelopes, from)
+			held.Add(int64(-m.size()))
+			n.unapplied.add(-m.size())
 			total.add(got)
 			n.came(got.Commits, w.way(), from, begun)
 			total.Nameless += n.postpone(sharing{from, id}, m.Envelopes, got.Future)
@@ -286,13 +312,32 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 		default:
 			return total, breach("%T among commits", m)
 		}
-		if held != nil {
-			a = *held
+		if next != nil {
+			a = *next
 		} else {
 			a, ok = <-arrivals
 		}
 	}
 	return total, fault.Unavailable.Errorf("the stream ended between commits")
+}
+
+// mayRead waits until there is room for one more frame, and reports false if nobody
+// wants it any more. A stream that holds nothing may always read.
+func (n *Node) mayRead(ctx context.Context, held *atomic.Int64, stop <-chan struct{}) bool {
+	for held.Load() > 0 {
+		freed := n.unapplied.full()
+		if freed == nil {
+			break
+		}
+		select {
+		case <-freed:
+		case <-stop:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // gather adds to m the blocks that have arrived meanwhile, so that a slow disk
@@ -323,7 +368,12 @@ func gather(m *blocks, arrivals <-chan arrival) (*blocks, *arrival) {
 // merge hands commits to the database. A commit that is invalid for everybody is
 // a breach of its sender, who had to check it before passing it on.
 func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byte, from peer.ID) (pando.Merged, error) {
+	t, err := n.merging.enter(ctx, laneOf(ctx))
+	if err != nil {
+		return pando.Merged{}, err
+	}
 	m, err := n.replica.Merge(ctx, id, envelopes, from.String())
+	t.leave()
 	n.count.Merged.Add(uint64(m.Applied))
 	if bad := new(pando.InvalidCommit); errors.As(err, &bad) {
 		n.count.InvalidCommits.Add(1)

@@ -183,6 +183,10 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 	}
 }
 
+// liveItems is up to how many documents a request is taken to be about what was just
+// announced.
+const liveItems = 16
+
 func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, ask *fetch) error {
 	docs := make([][]dag.DocID, len(ask.Items))
 	for i, it := range ask.Items {
@@ -196,7 +200,10 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 			return err
 		}
 	}
-	out := &sender{w: w}
+	if len(ask.Items) <= liveItems {
+		ctx = inLane(ctx, live)
+	}
+	out := n.sender(ctx, w)
 	before := w.written.Load()
 	for i, it := range ask.Items {
 		for _, doc := range docs[i] {

@@ -218,7 +218,12 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 			commits[i] = t.commit // whose signature was verified on arrival
 		}
 		begun := time.Now()
+		t, err := n.merging.enter(ctx, live)
+		if err != nil {
+			return missing
+		}
 		m, err := n.replica.MergeCommits(ctx, id, commits, origin.String())
+		t.leave()
 		n.count.Merged.Add(uint64(m.Applied))
 		n.came(m.Commits, ByGossip, origin, begun)
 		for doc, cids := range m.Missing {
@@ -262,7 +267,7 @@ func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs 
 	}
 	started := n.spawn(func(ctx context.Context) {
 		defer func() { <-slots }()
-		err := n.fetchCommits(ctx, p, id, docs)
+		err := n.fetchCommits(inLane(ctx, live), p, id, docs)
 		if err == nil {
 			return
 		}

@@ -13,6 +13,9 @@ const (
 	// maxUnapplied bounds what a receiver has read of a stream and not merged yet. The
 	// stream's own window holds the sender back from there.
 	maxUnapplied = 4 << 20
+	// maxUnappliedAll bounds the same of all streams together: while it is passed, each
+	// stream may read one frame at a time.
+	maxUnappliedAll = 32 << 20
 	// mergeCommits is how many commits share one transaction when they have arrived already.
 	mergeCommits = 1024
 

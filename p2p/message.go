@@ -344,6 +344,14 @@ func (m *blocks) append(b []byte) []byte {
 	return p.append(b)
 }
 
+// size is what the commits take.
+func (m *blocks) size() (n int) {
+	for _, e := range m.Envelopes {
+		n += len(e)
+	}
+	return n
+}
+
 // pack is a blocks message on its way out: the commits are encoded already, so
 // that each is copied once.
 type pack struct {

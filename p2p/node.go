@@ -90,6 +90,9 @@ type Node struct {
 	admission *admission
 	cursors   *cursors
 	wants     *wants
+	sending   *lanes // packs on their way to peers
+	merging   *lanes // packs of peers
+	unapplied unapplied
 	later     *later
 	gossip    *gossip
 	scores    *scores
@@ -132,6 +135,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	n := &Node{
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
+		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(),
 		replicators: map[peer.ID]*replicator{}, later: newLater(), dial: newAlarm(), grew: make(chan struct{}, 1),
 	}

@@ -374,7 +374,7 @@ func (s *service) log(m *getLog) error {
 	if err != nil {
 		return err
 	}
-	out := &sender{w: s.w}
+	out := s.n.sender(s.ctx, s.w)
 	if err := s.n.sendLog(s.ctx, out, s.peer, id, m.After, mine.Seq); err != nil {
 		return err
 	}
@@ -390,8 +390,9 @@ func (s *service) full(m *getFull) error {
 	if m.After != nil {
 		after = *m.After
 	}
-	out := &sender{w: s.w}
-	if err := s.n.sendFull(s.ctx, out, id, after); err != nil {
+	ctx := inLane(s.ctx, backfill)
+	out := s.n.sender(ctx, s.w)
+	if err := s.n.sendFull(ctx, out, id, after); err != nil {
 		return err
 	}
 	return out.end(0)

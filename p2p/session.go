@@ -115,6 +115,9 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	w := newAsking(s, &n.traffic)
 	defer context.AfterFunc(ctx, w.abort)()
 	defer n.keepAlive(ctx, s.Conn(), w)()
+	if e.joining || e.probe {
+		ctx = inLane(ctx, interactive)
+	}
 	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}
 	err = x.run()
 	x.report.Bytes += w.bytes()
@@ -334,8 +337,10 @@ func (s *session) mend(p pair) error {
 	case s.n.later.any(sharing{s.peer, p.id}):
 		return s.compareTrees(p) // which can leave out what is postponed
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
+		defer s.yields()()
 		return s.pullFull(p, own)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
+		defer s.yields()()
 		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
 	case try > 0:
 		return s.compareTrees(p)
@@ -356,6 +361,16 @@ func (s *session) mend(p pair) error {
 		})
 	}
 	return nil
+}
+
+// yields lets everything else go first, unless somebody waits, until the function
+// that it returns is called.
+func (s *session) yields() func() {
+	before := s.ctx
+	if laneOf(before) != interactive {
+		s.ctx = inLane(before, backfill)
+	}
+	return func() { s.ctx = before }
 }
 
 func (s *session) pullLog(p pair, own cursor) error {
@@ -424,7 +439,7 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	if err := s.w.send(&push{p.index}); err != nil {
 		return err
 	}
-	out := &sender{w: s.w}
+	out := s.n.sender(s.ctx, s.w)
 	err := fill(out)
 	if err == nil {
 		err = out.end(mark)
