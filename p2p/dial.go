@@ -44,7 +44,11 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 	}
 	ok, err := n.speaks(ctx, p.ID)
 	if err == nil && !ok {
-		err = fault.Unavailable.Errorf("it does not speak %s", protocolSync)
+		why := n.foreign(p.ID)
+		if why == "" {
+			why = "it did not say what it speaks: try again"
+		}
+		err = fault.Unavailable.Errorf("%s", why)
 	}
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", p.ID, err)

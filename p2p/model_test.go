@@ -75,7 +75,7 @@ type history struct {
 	docs  []modelDoc
 	acked map[dag.CID]string     // acknowledged commits, and where
 	read  map[*machine]uint64    // of the feed of each
-	adds  map[string]*counterSum      // by docID, to its counter
+	adds  map[string]*counterSum // by docID, to its counter
 	down  map[*machine]time.Time // when it comes back
 	tight map[*machine]bool      // its disk was full
 	trust map[*machine][]*machine

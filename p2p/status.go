@@ -97,6 +97,8 @@ func (n *Node) Peers() []PeerStatus {
 			if c.lastErr != nil {
 				s.Problem = c.lastErr.Error()
 			}
+		} else {
+			s.Problem = n.foreign(p)
 		}
 		for _, a := range addrs {
 			if text := a.String(); !slices.Contains(s.Addrs, text) {
