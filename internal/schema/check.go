@@ -53,6 +53,11 @@ func (c *Collection) check() error {
 	if err := c.checkPolicy(); err != nil {
 		return err
 	}
+	if n := c.Shards; n != 0 {
+		if _, err := shards(c.Name, int64(n)); err != nil {
+			return err
+		}
+	}
 	if err := c.checkLens(); err != nil {
 		return err
 	}

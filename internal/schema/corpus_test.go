@@ -82,7 +82,11 @@ func describe(cs []*schema.Collection) string {
 	}
 	var b strings.Builder
 	for _, c := range cs {
-		b.WriteString(c.Name + mode(c) + "\n")
+		b.WriteString(c.Name + mode(c))
+		if c.Shards > 0 {
+			fmt.Fprintf(&b, " in %d shards", c.Shards)
+		}
+		b.WriteString("\n")
 		for i := range c.Fields {
 			b.WriteString("  " + describeField(&c.Fields[i]) + "\n")
 		}

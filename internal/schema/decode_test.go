@@ -39,6 +39,7 @@ var specimens = []struct{ name, sdl string }{
 	{"relations", `type Book @docID(mode: KEYED, fields: ["title", "author"]) { title: String  author: Author  shelf: Shelf @relation(name: "place") }
 		type Author @docID(mode: OWNED) { books: [Book]  mentor: Author }
 		type Shelf { book: Book @primary @relation(name: "place")  seen: Book }`},
+	{"shards", "type Event @sync(shards: 16) { at: DateTime }"},
 }
 
 // A collection keeps its ID for ever: peers and databases know it by nothing else.

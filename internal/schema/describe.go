@@ -21,6 +21,7 @@ type description struct {
 	Fields           []fieldDescription
 	Indexes          []Index
 	Policy           *policyDescription
+	Shards           int `json:",omitempty"`
 	IsActive         bool
 	IsMaterialized   bool
 	IsBranchable     bool
@@ -73,7 +74,7 @@ func (c *Collection) MarshalJSON() ([]byte, error) {
 		Name: c.Name, VersionID: c.Version.String(), CollectionID: c.ID.String(),
 		Mode: modeNames[c.Mode], Sources: []source{}, Indexes: []Index{}, VectorEmbeddings: []struct{}{},
 		Fields:   []fieldDescription{docIDDescription},
-		IsActive: !c.inactive, IsMaterialized: true,
+		IsActive: !c.inactive, IsMaterialized: true, Shards: c.Shards,
 	}
 	if !c.isFirst() {
 		d.Sources = append(d.Sources, source{c.Previous.String(), c.transform()})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/value"
 )
 
@@ -62,6 +63,7 @@ var directives = map[string]directive{
 	"policy":       {onType, false, map[string]argKind{"id": argString, "resource": argString}},
 	"materialized": {onType, true, map[string]argKind{"if": argBool}},
 	"branchable":   {onType, true, map[string]argKind{"if": argBool}},
+	"sync":         {onType, false, map[string]argKind{"shards": argInt}},
 	"docID":        {onType, false, map[string]argKind{"mode": argEnum, "fields": argStrings}},
 }
 
@@ -366,6 +368,35 @@ func (d *draft) setPolicy() error {
 	}
 	d.Policy = &Policy{id.Raw, resource.Raw}
 	return atPos(dir.Position, d.checkPolicy())
+}
+
+// setShards reads @sync: in how many topics changes are told.
+func (d *draft) setShards() error {
+	dir := d.def.Directives.ForName("sync")
+	if dir == nil {
+		return nil
+	}
+	v := argument(dir, "shards")
+	if v == nil {
+		return errorAt(dir.Position, "@sync on %s: give shards: in how many topics its changes are told", d.Name)
+	}
+	n, err := strconv.ParseInt(v.Raw, 10, 32)
+	if err != nil {
+		n = -1 // too many digits
+	}
+	d.Shards, err = shards(d.Name, n)
+	return atPos(v.Position, err)
+}
+
+// shards returns how many topics n stands for: 0 for one.
+func shards(name string, n int64) (int, error) {
+	if n < 1 || n > MaxShards || n&(n-1) != 0 {
+		return 0, fault.Invalid.Errorf("shards of %s: take a power of two from 1 to %d", name, MaxShards)
+	}
+	if n == 1 {
+		return 0, nil
+	}
+	return int(n), nil
 }
 
 // checkUnsupported refuses what this version cannot honour: taking it and doing

@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"crypto/sha256"
+	"math/bits"
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
@@ -30,6 +31,11 @@ import (
 //	Rule    = [ op: uint, from: [*Cell], to: [*Cell], argument: null / text / any ]
 //	Cell    = [ number: uint, kind: uint ]
 //
+// A version whose changes are told in more than one topic has format 3, which is
+// format 2 and one item behind:
+//
+//	Version = [ format: 3, …, lens, shards: uint ]     ; their logarithm, 1 to 8
+//
 // The argument is the separator of a split or a merge, and the value of a default.
 // Number and rule of a virtual field are 0. Defaults are encoded as commits encode
 // values of the type.
@@ -38,6 +44,8 @@ const (
 	versionItems  = 7
 	formatRules   = 2
 	rulesItems    = 9
+	formatShards  = 3
+	shardsItems   = 10
 	fieldItems    = 8
 	ruleItems     = 4
 	digestDomain  = "pando/1 schema\n" // what a digest is of, so that no other hash can pass for one
@@ -89,10 +97,14 @@ func digest(encoded []byte) dag.Digest {
 }
 
 func (c *Collection) appendTo(b []byte) []byte {
-	extended := c.Policy != nil || len(c.Rules) > 0 || c.Lens != ""
-	if extended {
+	extended := true
+	switch {
+	case c.Shards > 0:
+		b = cbor.AppendUint(cbor.AppendArray(b, shardsItems), formatShards)
+	case c.Policy != nil || len(c.Rules) > 0 || c.Lens != "":
 		b = cbor.AppendUint(cbor.AppendArray(b, rulesItems), formatRules)
-	} else {
+	default:
+		extended = false
 		b = cbor.AppendUint(cbor.AppendArray(b, versionItems), formatVersion)
 	}
 	b = cbor.AppendText(b, c.Name)
@@ -124,7 +136,10 @@ func (c *Collection) appendTo(b []byte) []byte {
 	for i := range c.Rules {
 		b = c.Rules[i].appendTo(b)
 	}
-	return appendOptional(b, c.Lens)
+	if b = appendOptional(b, c.Lens); c.Shards > 0 {
+		b = cbor.AppendUint(b, uint64(bits.TrailingZeros(uint(c.Shards))))
+	}
+	return b
 }
 
 func (r *Rule) appendTo(b []byte) []byte {
@@ -167,7 +182,8 @@ func appendOptional(b []byte, s string) []byte {
 
 func readCollection(r *cbor.Reader) *Collection {
 	c := &Collection{}
-	extended := readFormat(r)
+	format := readFormat(r)
+	extended := format != formatVersion
 	c.Name = r.Text()
 	c.Mode = dag.Mode(readUint(r, uint64(dag.ModeUnique), "mode"))
 	for range readCount(r, MaxKeys, "key fields") {
@@ -200,20 +216,24 @@ func readCollection(r *cbor.Reader) *Collection {
 	if !r.Null() {
 		c.Lens = r.Text()
 	}
+	if format == formatShards {
+		c.Shards = 1 << readUint(r, uint64(bits.TrailingZeros(MaxShards)), "logarithm of shards")
+	}
 	return c
 }
 
-// readFormat reports whether the version has rules, or could have.
-func readFormat(r *cbor.Reader) (extended bool) {
+// readFormat reads what a version begins with.
+func readFormat(r *cbor.Reader) (format uint64) {
 	n, v := r.Array(), r.Uint()
+	items := map[uint64]int{formatVersion: versionItems, formatRules: rulesItems, formatShards: shardsItems}
 	switch {
 	case r.Err() != nil:
-	case v != formatVersion && v != formatRules:
-		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads formats %d and %d, a newer one may read it", v, formatVersion, formatRules))
-	case v == formatVersion && n != versionItems, v == formatRules && n != rulesItems:
+	case items[v] == 0:
+		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads formats %d to %d, a newer one may read it", v, formatVersion, formatShards))
+	case n != items[v]:
 		r.Fail(fault.Invalid.Errorf("a schema version of format %d has %d items", v, n))
 	}
-	return v == formatRules
+	return v
 }
 
 func readRule(r *cbor.Reader) Rule {

@@ -398,6 +398,9 @@ func (s *submission) finish(d *draft) error {
 	if err := d.setPolicy(); err != nil {
 		return err
 	}
+	if err := d.setShards(); err != nil {
+		return err
+	}
 	if err := checkUnsupported(d); err != nil {
 		return err
 	}

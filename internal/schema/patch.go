@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -143,7 +144,7 @@ type revision struct {
 }
 
 func (r *revision) unchanged() bool {
-	if len(r.Rules) > 0 || len(r.Fields) != len(r.prev.Fields) {
+	if len(r.Rules) > 0 || len(r.Fields) != len(r.prev.Fields) || r.Shards != r.prev.Shards {
 		return false
 	}
 	for i := range r.Fields {
@@ -169,7 +170,7 @@ func (d *desk) drafts() ([]*revision, error) {
 		case m == nil:
 			return nil, fault.Invalid.Errorf("collections cannot be deleted. Name: %s", name)
 		}
-		next := &Collection{Name: name, ID: prev.ID, Previous: prev.Version, Mode: prev.Mode, Keys: prev.Keys, Policy: prev.Policy}
+		next := &Collection{Name: name, ID: prev.ID, Previous: prev.Version, Mode: prev.Mode, Keys: prev.Keys, Policy: prev.Policy, Shards: prev.Shards}
 		r := &revision{
 			draft: &draft{Collection: next, def: &ast.Definition{}, ends: map[string]*end{}},
 			prev:  prev, was: map[string]*Field{}, kept: map[string]bool{},
@@ -233,8 +234,17 @@ func (d *desk) fields(s *submission, r *revision, doc any) error {
 		}
 	}
 	for member := range m {
-		if !slices.Contains([]string{"Name", "Root", "VersionID", "Fields"}, member) {
-			return fault.Invalid.Errorf("member %.140q means nothing: a schema has Name, Root, VersionID and Fields", member)
+		if !slices.Contains([]string{"Name", "Root", "VersionID", "Shards", "Fields"}, member) {
+			return fault.Invalid.Errorf("member %.140q means nothing: a schema has Name, Root, VersionID, Shards and Fields", member)
+		}
+	}
+	if given, ok := m["Shards"]; ok {
+		n, err := strconv.ParseInt(fmt.Sprint(given), 10, 32)
+		if err != nil {
+			n = -1 // no number, or far too great
+		}
+		if r.Shards, err = shards(r.Name, n); err != nil {
+			return err
 		}
 	}
 	list, ok := m["Fields"].([]any)
@@ -483,7 +493,10 @@ func (r *revision) hasRule(to Cell, op Op) bool {
 
 // patchable returns the collection in the shape that patches are written for.
 func (c *Collection) patchable() []byte {
-	s := c.schemaShape()
+	s := struct {
+		schemaShape
+		Shards int
+	}{c.schemaShape(), max(c.Shards, 1)}
 	for i := range c.Fields {
 		if f := &c.Fields[i]; f.IsVirtual() {
 			d := f.describe()[0]

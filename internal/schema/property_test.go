@@ -61,6 +61,7 @@ func drawSchema(t *rapid.T) drawn {
 	for i := range n {
 		head := fmt.Sprintf("type T%d", i)
 		head += rapid.SampledFrom([]string{"", "", "@docID(mode: OWNED)", "@docID(mode: UNIQUE)", `@docID(mode: KEYED, fields: ["key"])`}).Draw(t, "mode")
+		head += rapid.SampledFrom([]string{"", "", "", " @sync(shards: 2)", " @sync(shards: 64)"}).Draw(t, "shards")
 		fields := []string{"key: String"}
 		for j, c := range rapid.SliceOfN(rapid.SampledFrom(columns), 0, 6).Draw(t, "columns") {
 			fields = append(fields, fmt.Sprintf("f%d: %s", j, c))

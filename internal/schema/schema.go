@@ -23,6 +23,7 @@ type Collection struct {
 	Keys     []crdt.FieldID // ModeKeyed: the fields of the natural key, in order
 	Fields   []Field        // sorted by name
 	Policy   *Policy        // who may do what with the documents; nil: everybody everything
+	Shards   int            // topics in which changes are told, a power of two; 0: one
 	Rules    []Rule         // how the fields of the previous version show in these, and back
 	Lens     string         // the LensRule of modules that do it where no rule can; "" if none
 	// Indexes concern this node only: they are no part of Encode or the digest.
@@ -73,6 +74,7 @@ const (
 	MaxKeys     = 16
 	MaxName     = 128     // bytes of the name of a type, field, relation or index
 	MaxListSize = 1 << 16 // of a size constraint
+	MaxShards   = 256     // a node follows 1,000 topics in all
 	MaxEncoded  = 256 << 10
 )
 

@@ -29,6 +29,9 @@ func (c *Collection) SDL() string {
 	if p := c.Policy; p != nil {
 		b.WriteString(" @policy(id: " + quote(p.ID) + ", resource: " + quote(p.Resource) + ")")
 	}
+	if c.Shards > 0 {
+		fmt.Fprintf(&b, " @sync(shards: %d)", c.Shards)
+	}
 	for _, ix := range c.Indexes {
 		if !ix.Automatic {
 			b.WriteString(" " + ix.sdl())

@@ -176,6 +176,8 @@ func checkViewDirectives(def *ast.Definition) error {
 		switch dir.Name {
 		case "policy":
 			return errorAt(dir.Position, "materialized views do not support ACP. Collection: %s: remove @policy; what the view reads keeps its own", def.Name)
+		case "sync":
+			return errorAt(dir.Position, "@sync on %s: a view is computed on each node and does not travel: remove it", def.Name)
 		case "index", "docID", "branchable":
 			return errorAt(dir.Position, "@%s on %s: rows of a view have neither docIDs nor indexes: remove it", dir.Name, def.Name)
 		}
