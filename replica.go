@@ -3,6 +3,7 @@ package pando
 import (
 	"context"
 	"iter"
+	"math/bits"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -202,6 +203,16 @@ func (r *Replica) Schema(_ context.Context, coll CollectionID) ([][]byte, error)
 		versions[i] = c.Encode()
 	}
 	return versions, nil
+}
+
+// ShardBits returns by how many bits of docIDs the changes of a collection are told
+// apart: the most that any of its versions says.
+func (r *Replica) ShardBits(coll CollectionID) int {
+	most := 1
+	for _, c := range r.db.store.Schema().Versions(coll) {
+		most = max(most, c.Shards)
+	}
+	return bits.TrailingZeros(uint(most))
 }
 
 // AddSchema adds versions of collections that a peer sent, those before them

@@ -347,5 +347,14 @@ func topicName(s secret, id dag.CollectionID) string {
 	return "/pando/1/" + ticketText.EncodeToString(keyed(s, labelTopic, id[:])) + "/0"
 }
 
+// shardName is that of one of 2^bits topics. Who does not know the secret does not
+// see that they belong together.
+func shardName(s secret, id dag.CollectionID, bits, shard int) string {
+	if bits == 0 {
+		return topicName(s, id)
+	}
+	return "/pando/1/" + ticketText.EncodeToString(keyed(s, labelTopic, id[:], []byte{byte(bits), byte(shard)})) + "/0"
+}
+
 // gossipKey seals what is announced.
 func gossipKey(s secret, id dag.CollectionID) []byte { return keyed(s, labelGossip, id[:]) }

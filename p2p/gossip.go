@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -40,14 +41,16 @@ type gossip struct {
 	inbox  *inbox
 	losses *losses
 
-	mu     sync.Mutex                    // guards topics
-	topics map[dag.CollectionID][]*topic // one for each secret, in their order
+	mu       sync.Mutex // guards what follows
+	channels map[dag.CollectionID]channel
+	lacking  map[dag.CollectionID]bool // that there was no room for
 }
 
 type topic struct {
 	id     dag.CollectionID
 	name   string
 	handle *pubsub.Topic
+	mute   pubsub.RelayCancelFunc // ends taking part
 	seal   cipher.AEAD
 	nonces secret // what nonces are made with
 }
@@ -107,7 +110,7 @@ func (n *Node) startGossip() error {
 			return string(sum[:16]) // named again and again between peers
 		}),
 		pubsub.WithFloodPublish(true), // what is made here goes to all neighbours
-		pubsub.WithMaxMessageSize(maxGossip),
+		pubsub.WithMaxMessageSize(maxGossipFrame),
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithRawTracer(carried),
@@ -116,37 +119,9 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), losses: carried, topics: map[dag.CollectionID][]*topic{}}
+	n.gossip = &gossip{n: n, pubsub: ps, inbox: newInbox(), losses: carried, channels: map[dag.CollectionID]channel{}}
 	n.gossip.follow()
 	return nil
-}
-
-// follow joins the topics of the collections that exist, of all their secrets.
-func (g *gossip) follow() {
-	ring, _ := g.n.admission.keys()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, id := range ring.ids {
-		if len(g.topics[id]) == len(ring.secrets[id]) || !g.n.has(id) {
-			continue
-		}
-		var all []*topic
-		for _, s := range ring.secrets[id] {
-			name := topicName(s, id)
-			if i := slices.IndexFunc(g.topics[id], func(t *topic) bool { return t.name == name }); i >= 0 {
-				all = append(all, g.topics[id][i])
-				continue
-			}
-			t, err := g.join(id, s, name)
-			if err != nil {
-				// Comparing trees goes on without it.
-				g.n.log.Warn("live changes of a collection cannot be followed", "collection", id, "error", err)
-				continue
-			}
-			all = append(all, t)
-		}
-		g.topics[id] = all
-	}
 }
 
 func newTopic(id dag.CollectionID, s secret, name string) (*topic, error) {
@@ -165,45 +140,33 @@ func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error
 	if err := g.pubsub.RegisterTopicValidator(name, validate); err != nil {
 		return nil, err
 	}
-	if t.handle, err = g.pubsub.Join(name); err != nil {
-		return nil, err
-	}
-	if err := t.handle.SetScoreParams(topicScore()); err != nil {
-		return nil, err
-	}
-	// A relay takes part in the mesh like a subscriber. What arrives is taken in by
-	// the validator; a subscription would add a queue that drops, and a goroutine.
-	if _, err = t.handle.Relay(); err != nil {
-		return nil, err
-	}
 	g.losses.names.Store(name, id)
+	if t.handle, err = g.pubsub.Join(name); err == nil {
+		err = t.handle.SetScoreParams(topicScore())
+	}
+	if err == nil {
+		// A relay takes part in the mesh like a subscriber. What arrives is taken in by
+		// the validator; a subscription would add a queue that drops, and a goroutine.
+		t.mute, err = t.handle.Relay()
+	}
+	if err != nil {
+		g.leave(t)
+		return nil, err
+	}
 	return t, nil
 }
 
-// voices returns the topics to announce commits of a collection in: that of the
-// secret in use, and others with members that do not follow it, because they do
-// not know that secret yet.
-func (g *gossip) voices(id dag.CollectionID) []*topic {
-	g.mu.Lock()
-	all := g.topics[id]
-	g.mu.Unlock()
-	if len(all) < 2 {
-		return all
+// leave ends what join began, as far as it came. What fails there fails because the
+// node closes.
+func (g *gossip) leave(t *topic) {
+	if t.mute != nil {
+		t.mute()
 	}
-	reached := map[peer.ID]bool{}
-	var out []*topic
-	for _, t := range all {
-		needed := len(out) == 0
-		for _, p := range t.handle.ListPeers() {
-			if _, ok := g.n.admission.member(p, id); ok && !reached[p] {
-				reached[p], needed = true, true
-			}
-		}
-		if needed {
-			out = append(out, t)
-		}
+	if t.handle != nil {
+		t.handle.Close()
 	}
-	return out
+	g.pubsub.UnregisterTopicValidator(t.name)
+	g.losses.names.Delete(t.name)
 }
 
 // told is one commit in an announcement.
@@ -215,9 +178,9 @@ type told struct {
 // appendTold writes a commit for an announcement: the whole of it if it is small,
 // else its header and signature, by which a receiver knows what it is and that it
 // is genuine, and can ask for the rest.
-func appendTold(b, envelope []byte) ([]byte, error) {
+func appendTold(b, envelope []byte, inline int) ([]byte, error) {
 	b = cbor.AppendArray(b, 2)
-	if len(envelope) <= inlineBytes {
+	if len(envelope) <= inline {
 		return cbor.AppendBytes(cbor.AppendUint(b, 0), envelope), nil
 	}
 	r := cbor.NewReader(envelope)
@@ -312,6 +275,9 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 	if g.n.isBanned(from) {
 		return pubsub.ValidationIgnore
 	}
+	if len(data) > maxGossip {
+		return pubsub.ValidationReject
+	}
 	all, err := t.open(data)
 	if err == nil {
 		commits := make([]*dag.Commit, len(all))
@@ -398,7 +364,9 @@ func (n *Node) announce(ctx context.Context) {
 type announcement struct {
 	collection dag.CollectionID
 	commit     dag.CID
+	doc        dag.DocID
 	envelope   []byte
+	shard      int
 }
 
 func (a announcement) size() int { return min(len(a.envelope), inlineBytes) }
@@ -450,42 +418,65 @@ func (n *Node) tell(ctx context.Context, c pando.Change, made chan<- announcemen
 		return true
 	}
 	select {
-	case made <- announcement{c.Collection, c.Commit, envelope}:
+	case made <- announcement{collection: c.Collection, doc: c.Doc, commit: c.Commit, envelope: envelope}:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
+// publish announces commits, those of one topic together.
 func (n *Node) publish(ctx context.Context, batch []announcement) {
-	slices.SortStableFunc(batch, func(a, b announcement) int { return a.collection.Compare(b.collection) })
+	for i := range batch {
+		batch[i].shard = shardOf(batch[i].doc, n.replica.ShardBits(batch[i].collection))
+	}
+	slices.SortStableFunc(batch, func(a, b announcement) int {
+		return cmp.Or(a.collection.Compare(b.collection), a.shard-b.shard)
+	})
 	for len(batch) > 0 {
-		id := batch[0].collection
-		var items []byte
-		var said []dag.CID
-		for len(batch) > 0 && batch[0].collection == id {
-			next, err := appendTold(items, batch[0].envelope)
-			if err == nil {
-				items, said = next, append(said, batch[0].commit)
-			}
-			batch = batch[1:]
+		some := 1
+		for some < len(batch) && batch[some].collection == batch[0].collection && batch[some].shard == batch[0].shard {
+			some++
 		}
+		n.publishIn(ctx, batch[0].collection, batch[:some])
+		batch = batch[some:]
+	}
+}
+
+// publishIn announces commits of documents that share their topics.
+func (n *Node) publishIn(ctx context.Context, id dag.CollectionID, batch []announcement) {
+	voices, missed := n.gossip.voices(id, batch[0].doc)
+	for i, v := range voices {
+		said, items := v.say(batch)
 		if len(said) == 0 {
 			continue
 		}
-		topics := n.gossip.voices(id)
-		if len(topics) == 0 { // a collection of this second, or one that cannot be followed
-			n.spread("")
-		}
-		for i, t := range topics {
-			if err := t.handle.Publish(ctx, t.sealed(len(said), items)); err != nil {
-				n.log.Debug("announcement failed", "error", err)
-			} else if i == 0 {
-				n.count.Announced.Add(uint64(len(said)))
-				n.markAt(time.Now(), said, Announced, "", "")
-			}
+		if err := v.handle.Publish(ctx, v.sealed(len(said), items)); err != nil {
+			n.log.Debug("announcement failed", "error", err)
+		} else if i == 0 {
+			n.count.Announced.Add(uint64(len(said)))
+			n.markAt(time.Now(), said, Announced, "", "")
 		}
 	}
+	if len(voices) == 0 { // a collection of this second, or one that there is no room for
+		n.spread("")
+		return
+	}
+	for _, p := range missed {
+		if c, err := n.companion(p); err == nil {
+			c.next.set(jitter(spreadDelay, 0.5))
+		}
+	}
+}
+
+// say returns what is announced, and which commits it is.
+func (v voice) say(batch []announcement) (said []dag.CID, items []byte) {
+	for _, a := range batch {
+		if next, err := appendTold(items, a.envelope, v.inline); err == nil {
+			said, items = append(said, a.commit), next
+		}
+	}
+	return said, items
 }
 
 // losses hears from the library what it carried, and what it dropped in silence:

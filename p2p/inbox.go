@@ -248,6 +248,28 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 	return missing
 }
 
+// Whoever passes on a header has it before it has the rest, and may be fetching that
+// in this moment: it is asked a few times, a little later each time.
+const (
+	rescueTries = 4
+	rescueWait  = 40 * time.Millisecond // doubled each time
+)
+
+// fetchAnnounced fetches announced commits from a member, and returns what did not come.
+func (n *Node) fetchAnnounced(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID) map[dag.DocID][]dag.CID {
+	left := docs
+	for try := 0; ; try++ {
+		err := n.fetchCommits(ctx, p, id, left)
+		if left = n.leftOf(ctx, left); len(left) == 0 {
+			return nil
+		}
+		if err != nil || try+1 == rescueTries || !wait(ctx, jitter(rescueWait<<try, 0.25)) {
+			n.log.Debug("announced commits did not come", "peer", p, "documents", len(left), "error", err)
+			return left
+		}
+	}
+}
+
 // rescue fetches what an announcement refers to from whoever delivered it or, since
 // anybody can carry a sealed message, from a peer that proved to share the
 // collection. If that fails, it becomes a durable want.
@@ -267,18 +289,7 @@ func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs 
 	}
 	started := n.spawn(func(ctx context.Context) {
 		defer func() { <-slots }()
-		err := n.fetchCommits(inLane(ctx, live), p, id, docs)
-		if err == nil {
-			return
-		}
-		n.log.Debug("announced commits did not come", "peer", p, "error", err)
-		left := map[dag.DocID][]dag.CID{}
-		for doc, cids := range docs {
-			if cids, _ := n.lacking(ctx, cids); len(cids) > 0 {
-				left[doc] = cids
-			}
-		}
-		n.wantMissing(p, id, left)
+		n.wantMissing(p, id, n.fetchAnnounced(inLane(ctx, live), p, id, docs))
 	})
 	if !started {
 		<-slots

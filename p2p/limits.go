@@ -124,10 +124,17 @@ const (
 
 // What gossip may cost.
 const (
-	inlineBytes   = 4 << 10 // a larger commit is announced by its header alone
-	collectFor    = 10 * time.Millisecond
-	collectBytes  = 16 << 10
-	maxGossip     = 64 << 10
+	inlineBytes  = 4 << 10 // a larger commit is announced by its header alone
+	collectFor   = 10 * time.Millisecond
+	collectBytes = 16 << 10
+	maxGossip    = 64 << 10 // of one announcement
+	// maxGossipFrame is for what gossip says on one stream at once. The largest is the
+	// first, with the names of all topics: maxTopics of 80 bytes.
+	maxGossipFrame = 2 * maxGossip
+	// crowd is from how many neighbours in a topic on less is said in full: each of them
+	// gets it several times.
+	crowd         = 32
+	inlineCrowded = 1 << 10
 	validateQueue = 1024
 	// outboundQueue is how many messages wait for one peer. The library's 32 is passed
 	// by any burst; at 16 KiB a message this is 4 MiB for a peer that does not read.

@@ -70,6 +70,8 @@ type Counters struct {
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
+	Topics                            int    // that the node takes part in
+	Unfollowed                        int    // collections that lack topics: their changes come late, or twice
 }
 
 type counters struct {
@@ -96,9 +98,11 @@ type Node struct {
 	later     *later
 	gossip    *gossip
 	scores    *scores
-	traffic   traffic
-	traces    traces
-	count     counters
+	// topicSlots is shared by everything that takes part in topics.
+	topicSlots slots
+	traffic    traffic
+	traces     traces
+	count      counters
 
 	newcomers network.Notifiee
 	gate      *gate
@@ -363,6 +367,7 @@ func (n *Node) Counters() Counters {
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
+	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())
 	return all
 }
 

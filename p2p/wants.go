@@ -326,21 +326,27 @@ func (n *Node) lacking(ctx context.Context, commits []dag.CID) ([]dag.CID, error
 	return left, nil
 }
 
-// nextPeer returns the connected peer after another that proved to share the
-// collection.
-func (n *Node) nextPeer(id dag.CollectionID, after peer.ID) (peer.ID, bool) {
-	var sharing []peer.ID
+// sharers returns the connected peers that proved to share the collection, in order.
+func (n *Node) sharers(id dag.CollectionID) []peer.ID {
+	var all []peer.ID
 	n.mu.Lock()
 	for p := range n.companions {
 		if _, ok := n.admission.member(p, id); ok {
-			sharing = append(sharing, p)
+			all = append(all, p)
 		}
 	}
 	n.mu.Unlock()
+	slices.Sort(all)
+	return all
+}
+
+// nextPeer returns the connected peer after another that proved to share the
+// collection.
+func (n *Node) nextPeer(id dag.CollectionID, after peer.ID) (peer.ID, bool) {
+	sharing := n.sharers(id)
 	if len(sharing) == 0 {
 		return "", false
 	}
-	slices.Sort(sharing)
 	for _, p := range sharing {
 		if p > after {
 			return p, true
