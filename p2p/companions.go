@@ -287,10 +287,26 @@ func (n *Node) punish(p peer.ID, why error) {
 	n.count.Breaches.Add(1)
 	n.blame(p, blameBreach, "it breaks the protocol")
 	n.mu.Lock()
+	n.makeRoomForBanned()
 	n.banned[p] = time.Now().Add(quarantine)
 	n.mu.Unlock()
 	n.log.Warn("peer breaks the protocol: it is cut off for a while", "peer", p, "for", quarantine, "error", why)
 	n.host.Network().ClosePeer(p) // the streams are reset already, and the peer refused from now on
+}
+
+// makeRoomForBanned lets in again whose time would end first, if there are too many.
+// n.mu is held.
+func (n *Node) makeRoomForBanned() {
+	if len(n.banned) < maxBanned {
+		return
+	}
+	var first peer.ID
+	for p, until := range n.banned {
+		if first == "" || until.Before(n.banned[first]) {
+			first = p
+		}
+	}
+	delete(n.banned, first)
 }
 
 func (n *Node) isBanned(p peer.ID) bool {
@@ -340,6 +356,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	}
 	n.admission.keepOnly(here)
 	n.scores.sweep(now)
+	n.quotas.sweep(now)
 	n.cursors.keepOnly(known)
 	n.traffic.ledger.keepOnly(known)
 }

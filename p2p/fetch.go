@@ -176,8 +176,14 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 		if err := place.proved(); err != nil {
 			return err
 		}
+		if err := n.charge(place.peer, ask); err != nil {
+			return err
+		}
 		w.about(c.id)
-		if err := n.answerFetch(ctx, w, c.id, ask); err != nil {
+		before := w.written.Load()
+		err = n.answerFetch(ctx, w, c.id, ask)
+		n.chargeBytes(place.peer, w, before)
+		if err != nil {
 			return err
 		}
 	}

@@ -90,6 +90,31 @@ const (
 	maxStrangers = 16
 )
 
+// quotaOf is what each peer may make this node do: at once, and every second from
+// then on. What an honest peer needs, stays below by far.
+var quotaOf = [efforts]struct{ burst, rate float64 }{
+	// A copy of a million documents by their trees takes a million lookups of documents
+	// and 70,000 of nodes. What comes back each second keeps a core busy for a fifth.
+	lookups: {burst: 4 << 20, rate: 20_000},
+	// Of larger databases a peer gets half a gigabit a second.
+	reading: {burst: 8 << 30, rate: 64 << 20},
+	// A replicator that lost its cursor pushes again what is here already.
+	wasting: {burst: 256 << 20, rate: 1 << 20},
+}
+
+const (
+	// streamLookups is what it costs to open a stream, in lookups.
+	streamLookups = 16
+	// maxQuotas bounds the peers whose spending is remembered, beyond their connection.
+	maxQuotas = 4096
+	// insistent is how many refusals in a row show that nobody reads them: who does waits
+	// for as long as they say.
+	insistent = 64
+	// maxBanned bounds the peers that are cut off; the one whose time ends first is let
+	// in again.
+	maxBanned = 1 << 14
+)
+
 // How long things may take. All are about progress: a long transfer that moves is never cut.
 const (
 	dialTimeout  = 15 * time.Second

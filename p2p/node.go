@@ -69,6 +69,7 @@ type Counters struct {
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
+	Throttled                         uint64 // requests of peers that were above their quota
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
 	Topics                            int    // that the node takes part in
 	Unfollowed                        int    // collections that lack topics: their changes come late, or twice
@@ -78,7 +79,7 @@ type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed,
-	Gated, Pruned atomic.Uint64
+	Gated, Pruned, Throttled atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -107,6 +108,7 @@ type Node struct {
 	newcomers network.Notifiee
 	gate      *gate
 	door      *door
+	quotas    *quotas
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -156,7 +158,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if n.gate, err = newGate(c, n.named); err != nil {
 		return nil, err
 	}
-	n.door = newDoor()
+	n.door, n.quotas = newDoor(), newQuotas()
 	var own *ownHost
 	if n.host == nil {
 		listen := c.Listen
@@ -364,7 +366,7 @@ func (n *Node) Counters() Counters {
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
-		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(),
+		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())

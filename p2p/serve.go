@@ -35,6 +35,11 @@ func (n *Node) handle(s network.Stream, kind kindOfStream, serve func(context.Co
 	n.arrived(p) // identification may be under way still
 	w := newWire(s, &n.traffic)
 	defer context.AfterFunc(n.ctx, w.abort)()
+	if err := n.throttled(p); err != nil {
+		n.conclude(w, p, err)
+		return
+	}
+	n.quotas.spend(p, lookups, streamLookups, time.Now())
 	place := n.seat(p, kind, w)
 	if place == nil {
 		n.count.Refused.Add(1)
@@ -237,8 +242,13 @@ func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) error {
 		if err == io.EOF {
 			return nil
 		}
+		before := w.written.Load()
+		if err == nil {
+			err = n.charge(p, m)
+		}
 		if err == nil {
 			err = s.answer(m)
+			n.chargeBytes(p, w, before)
 		}
 		if err != nil {
 			return err
@@ -427,7 +437,9 @@ func (s *service) take(m *push) error {
 	if err != nil {
 		return err
 	}
+	before := s.w.read.Load()
 	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, id, nil)
+	s.n.chargeWaste(s.peer, s.w.read.Load()-before, got)
 	s.n.wantMissing(s.peer, id, got.Missing)
 	s.took = s.took || got.Applied > 0
 	if err != nil {

@@ -1,0 +1,138 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// Whoever asks for a copy of a million documents, by whatever way, is never told to
+// wait.
+func TestHonestPeersStayBelowTheirQuota(t *testing.T) {
+	const million = 1_000_000
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas()
+		ask := func(m message) {
+			q.spend("p", lookups, streamLookups+costOf(m), time.Now())
+			if w := q.wait("p", time.Now()); w > 0 {
+				t.Fatalf("%T: told to wait for %v", m, w)
+			}
+		}
+		q.spend("p", reading, million*1000, time.Now())
+		for range million / 16 / nodesPerFrame {
+			ask(&getNodes{Levels: 1, Prefixes: make([]radix.Prefix, nodesPerFrame)})
+		}
+		items := make([]item, maxItems)
+		for i := range items {
+			items[i].Doc = make([]byte, 8)
+		}
+		for range million / maxItems / 10 { // of prefixes, while walks are cut
+			ask(&fetch{Items: items})
+		}
+		for i := range items {
+			items[i].Doc = make([]byte, 32)
+		}
+		for range million / maxItems {
+			ask(&fetch{Items: items})
+		}
+	})
+}
+
+func TestQuotasAreGivenBackWithTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas()
+		of := quotaOf[lookups]
+		q.spend("p", lookups, int64(of.burst+10*of.rate), time.Now())
+		if w := q.wait("p", time.Now()); w != 10*time.Second {
+			t.Errorf("ten seconds too much: told to wait for %v", w)
+		}
+		if w := q.wait("other", time.Now()); w != 0 {
+			t.Errorf("another peer was told to wait for %v", w)
+		}
+		time.Sleep(10 * time.Second)
+		if w := q.wait("p", time.Now()); w != 0 {
+			t.Errorf("after ten seconds: told to wait for %v still", w)
+		}
+		for range insistent {
+			if q.insists("p") {
+				t.Fatal("a peer that is served was taken for one that does not read answers")
+			}
+		}
+		q.spend("p", lookups, int64(of.burst), time.Now())
+		for range insistent {
+			q.wait("p", time.Now())
+		}
+		if !q.insists("p") {
+			t.Errorf("%d refusals in a row went unnoticed", insistent)
+		}
+		time.Sleep(24 * time.Hour)
+		q.sweep(time.Now())
+		if len(q.spent) != 0 {
+			t.Errorf("%d peers are remembered a day later", len(q.spent))
+		}
+	})
+}
+
+// Whoever comes under many names washes off nothing of what one of them spent.
+func TestQuotasOfManyPeersAreBounded(t *testing.T) {
+	q := newQuotas()
+	now := time.Now()
+	q.spend("greedy", lookups, int64(quotaOf[lookups].burst*2), now)
+	for i := range 2 * maxQuotas {
+		q.spend(peer.ID(fmt.Sprint(i)), lookups, 1, now)
+	}
+	if len(q.spent) > maxQuotas {
+		t.Errorf("%d peers are remembered, want at most %d", len(q.spent), maxQuotas)
+	}
+	if q.wait("greedy", now) == 0 {
+		t.Error("what a peer spent was forgotten for those that spent nothing")
+	}
+}
+
+// A member that asks without end is told when to come again, and one that does not
+// read that loses its good name. Others do not notice.
+func TestWhoAsksWithoutEndIsToldToWait(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		x, a, b, id := attack(t, w, true)
+		wire := x.stream(t, a, &id)
+		// It has asked for most of its quota already.
+		a.node.quotas.spend(x.id(), lookups, int64(quotaOf[lookups].burst), time.Now())
+		all := make([]radix.Prefix, maxPrefixes)
+		asked, refused := 0, new(refuse)
+		for ; asked < 10; asked++ {
+			wire.send(&getNodes{Levels: 1, Prefixes: all})
+			for range maxPrefixes / nodesPerFrame {
+				if _, err := wire.receive(); errors.As(err, &refused) {
+					break
+				}
+			}
+			if refused.Code != 0 {
+				break
+			}
+		}
+		if refused.Code != refusedBusy || refused.After < time.Second {
+			t.Errorf("after %d questions: %+v, want busy for some seconds", asked, refused)
+		}
+		for range 2 * insistent {
+			wire := x.stream(t, a, nil)
+			wire.send(&hello{})
+			wire.receive()
+		}
+		if a.node.scores.blame(x.id(), time.Now()) == 0 {
+			t.Error("a peer that goes on asking has a good name still")
+		}
+		if a.node.Counters().Throttled < insistent {
+			t.Error("the refusals were not counted")
+		}
+		createUsers(t, b.db, "meanwhile", 3)
+		converge(t, time.Second, a, b)
+		time.Sleep(2 * time.Minute)
+		x.stream(t, a, &id) // it is served again
+	})
+}
