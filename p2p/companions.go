@@ -357,6 +357,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	n.admission.keepOnly(here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
+	n.followed.keepOnly(here)
 	n.cursors.keepOnly(known)
 	n.traffic.ledger.keepOnly(known)
 }

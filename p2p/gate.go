@@ -27,6 +27,7 @@ import (
 type gate struct {
 	closed bool
 	named  func(peer.ID) bool // by the operator, in other ways
+	banned func(peer.ID) bool // for a while, because it broke the protocol
 	notes  notes
 
 	mu       sync.Mutex       // guards what follows
@@ -36,8 +37,8 @@ type gate struct {
 	expected map[peer.ID]int // whom the operator is naming at this moment
 }
 
-func newGate(c Config, named func(peer.ID) bool) (*gate, error) {
-	g := &gate{closed: c.Closed || len(c.Allow) > 0, named: named, settings: map[peer.ID]bool{},
+func newGate(c Config, named, banned func(peer.ID) bool) (*gate, error) {
+	g := &gate{closed: c.Closed || len(c.Allow) > 0, named: named, banned: banned, settings: map[peer.ID]bool{},
 		allowed: map[peer.ID]bool{}, denied: map[peer.ID]bool{}, expected: map[peer.ID]int{}}
 	ids, err := parseIDs(c.Allow)
 	for _, p := range ids {
@@ -168,8 +169,8 @@ func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 
 func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
-func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g.refuses(p) == nil
+func (g *gate) InterceptSecured(d network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return g.refuses(p) == nil && (d == network.DirOutbound || !g.banned(p))
 }
 
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {

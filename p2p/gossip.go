@@ -99,6 +99,7 @@ func (n *Node) startGossip() error {
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithPeerScore(score, thresholds),
+		pubsub.WithSubscriptionFilter(n.followed),
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !n.locked(p) }),
 		pubsub.WithPeerScoreInspect(n.scores.inspect, inspectEvery),
 		// Both: with StrictNoSign alone the messages still name an author, and

@@ -40,6 +40,9 @@ const (
 	laterMost = 15 * time.Minute
 	// maxLater bounds the documents remembered, of all peers.
 	maxLater = 1 << 16
+	// maxLaterOf bounds those of one copy of a collection, so that one peer leaves room
+	// for others.
+	maxLaterOf = maxLater / 4
 )
 
 func newLater() *later { return &later{sharing: map[sharing]*postponed{}} }
@@ -85,7 +88,7 @@ func (l *later) postpone(s sharing, docs map[short]time.Time) {
 	p := l.change(s, now)
 	for doc, due := range docs {
 		if _, known := p.docs[doc]; !known {
-			if l.docs >= maxLater {
+			if l.docs >= maxLater || len(p.docs) >= maxLaterOf {
 				continue
 			}
 			l.docs++

@@ -175,6 +175,16 @@ const (
 	// maxWants bounds the documents known to be incomplete. Behind more, comparing
 	// trees finds them again; the overflow is counted.
 	maxWants = 1 << 16
+	// maxWantedOfPeer bounds the commits that are wanted because one peer told of their
+	// documents, so that a flood of orphans leaves room for what others tell.
+	maxWantedOfPeer = 1 << 13
+	// maxTopicsOfPeer bounds the topics that a peer may say it follows, twice what a node
+	// follows, and maxTopicName their names: the library keeps them for as long as the
+	// peer is connected.
+	maxTopicsOfPeer = 2048
+	maxTopicName    = 256
+	// maxClashes bounds the names that a peer is known to give to other collections.
+	maxClashes = 256
 	// maxKnownPeers bounds the peers remembered over restarts besides the trusted ones:
 	// the longest unseen goes first, and each after forgetAfter.
 	maxKnownPeers = 1024

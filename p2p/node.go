@@ -69,6 +69,7 @@ type Counters struct {
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
+	Oversubscribed                    uint64 // topics that peers follow beyond what is remembered
 	Throttled                         uint64 // requests of peers that were above their quota
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
 	Topics                            int    // that the node takes part in
@@ -79,7 +80,7 @@ type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed,
-	Gated, Pruned, Throttled atomic.Uint64
+	Gated, Pruned, Throttled, Oversubscribed atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -109,6 +110,7 @@ type Node struct {
 	gate      *gate
 	door      *door
 	quotas    *quotas
+	followed  *subscriptions
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -155,10 +157,10 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.gate, err = newGate(c, n.named); err != nil {
+	if n.gate, err = newGate(c, n.named, n.isBanned); err != nil {
 		return nil, err
 	}
-	n.door, n.quotas = newDoor(), newQuotas()
+	n.door, n.quotas, n.followed = newDoor(), newQuotas(), newSubscriptions(n)
 	var own *ownHost
 	if n.host == nil {
 		listen := c.Listen
@@ -366,7 +368,7 @@ func (n *Node) Counters() Counters {
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
-		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(),
+		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())

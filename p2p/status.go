@@ -213,7 +213,9 @@ func (n *Node) noteClashes(p peer.ID, versions [][]byte) {
 			if with.clashes == nil {
 				with.clashes = map[string]bool{}
 			}
-			with.clashes[c.Name] = true
+			if len(with.clashes) < maxClashes {
+				with.clashes[c.Name] = true
+			}
 		}
 		n.mu.Unlock()
 	}

@@ -26,6 +26,7 @@ type wants struct {
 	mu    sync.Mutex // guards what follows
 	open  map[wantKey]*want
 	dirty map[wantKey]bool // not in the notes as it is here
+	held  map[peer.ID]int  // commits that are wanted because a peer told of their document first
 }
 
 type wantKey struct {
@@ -39,6 +40,7 @@ type want struct {
 	first   time.Time
 	added   time.Time // when the newest of the commits was
 	next    time.Time
+	by      peer.ID // who told of the document first; "" after a restart
 	told    peer.ID // who told of the commits last; "" after a restart
 	asked   peer.ID // asked last
 	asking  bool
@@ -54,7 +56,7 @@ const hopelessAfter = 3
 const wantsExpire = 7 * 24 * time.Hour
 
 func newWants(n notes) (*wants, error) {
-	w := &wants{notes: n, alarm: newAlarm(), open: map[wantKey]*want{}, dirty: map[wantKey]bool{}}
+	w := &wants{notes: n, alarm: newAlarm(), open: map[wantKey]*want{}, dirty: map[wantKey]bool{}, held: map[peer.ID]int{}}
 	err := n.each(noteWant, func(key string, r *cbor.Reader) error {
 		if len(key) != 64 {
 			return fault.Corrupt.Errorf("its key is not a collection and a document")
@@ -87,16 +89,18 @@ func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told p
 		k := wantKey{id, doc}
 		v := w.open[k]
 		if v == nil {
-			if len(w.open) >= maxWants {
+			if len(w.open) >= maxWants || w.full(told) {
 				lost++
 				continue
 			}
-			v = &want{first: now, next: next, asked: told}
+			v = &want{first: now, next: next, by: told, asked: told}
 			w.open[k] = v
 		}
 		for _, c := range commits {
-			if !slices.Contains(v.commits, c) && len(v.commits) < maxHeads {
+			// The others are found with those that are kept, or by comparing trees.
+			if !slices.Contains(v.commits, c) && len(v.commits) < maxHeads && !w.full(v.by) {
 				v.commits = append(v.commits, c)
+				w.held[v.by]++
 			}
 		}
 		v.told, v.added = told, now
@@ -106,6 +110,25 @@ func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told p
 	w.mu.Unlock()
 	w.store()
 	return lost
+}
+
+// giveUp forgets a want. w.mu is held.
+func (w *wants) giveUp(k wantKey) {
+	v := w.open[k]
+	w.let(v.by, len(v.commits))
+	delete(w.open, k)
+	w.dirty[k] = true
+}
+
+// full reports whether enough is wanted because of one peer. Those of before a restart
+// are of nobody known. w.mu is held.
+func (w *wants) full(by peer.ID) bool { return by != "" && w.held[by] >= maxWantedOfPeer }
+
+// let notes that so many commits are not wanted any more. w.mu is held.
+func (w *wants) let(by peer.ID, commits int) {
+	if w.held[by] -= commits; w.held[by] <= 0 {
+		delete(w.held, by)
+	}
 }
 
 // store makes the wants of now durable. One that cannot be stored is kept in
@@ -134,8 +157,7 @@ func (w *wants) drop(id dag.CollectionID, p peer.ID, since time.Time) {
 	w.mu.Lock()
 	for k, v := range w.open {
 		if k.collection == id && (v.told == p || v.told == "") && v.tries >= hopelessAfter && v.added.Before(since) {
-			delete(w.open, k)
-			w.dirty[k] = true
+			w.giveUp(k)
 		}
 	}
 	changed := len(w.dirty) > 0
@@ -169,8 +191,7 @@ func (w *wants) due(now time.Time) (due []wantKey, next time.Duration, expired i
 		switch left := v.next.Sub(now); {
 		case v.asking:
 		case now.Sub(v.first) > wantsExpire:
-			delete(w.open, k)
-			w.dirty[k] = true
+			w.giveUp(k)
 			expired++
 		case left <= 0:
 			due = append(due, k)
@@ -277,10 +298,11 @@ func (w *wants) tried(q sharing, asked, left map[dag.DocID][]dag.CID) {
 			return slices.Contains(commits, c) && !slices.Contains(left[doc], c)
 		})
 		if len(v.commits) != before {
+			w.let(v.by, before-len(v.commits))
 			w.dirty[k] = true
 		}
 		if len(v.commits) == 0 {
-			delete(w.open, k)
+			w.giveUp(k)
 			continue
 		}
 		if q.peer != "" {

@@ -1,0 +1,84 @@
+package p2p
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// A flood of documents that cannot be completed leaves room for what others tell.
+func TestOrphansOfOnePeerLeaveRoomForOthers(t *testing.T) {
+	w, err := newWants(notes{openDB(t, "").Replica()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fill[dag.CollectionID](1)
+	flood := func(from byte, docs, commits int) map[dag.DocID][]dag.CID {
+		out := map[dag.DocID][]dag.CID{}
+		for i := range docs {
+			doc := dag.DocID{from, byte(i), byte(i >> 8), byte(i >> 16)}
+			for j := range commits {
+				out[doc] = append(out[doc], dag.CID{from, byte(i), byte(i >> 8), byte(j), byte(j >> 8)})
+			}
+		}
+		return out
+	}
+	if lost := w.add(id, flood(1, 100, 10*maxHeads), "liar"); lost == 0 {
+		t.Error("no part of the flood was turned down")
+	}
+	if n := w.held["liar"]; n > maxWantedOfPeer {
+		t.Errorf("%d commits are wanted because of one peer, want at most %d", n, maxWantedOfPeer)
+	}
+	if lost := w.add(id, flood(2, 100, 1), "honest"); lost > 0 {
+		t.Errorf("%d documents of an honest peer found no room", lost)
+	}
+	for k := range w.open { // all are given up in the end
+		w.mu.Lock()
+		w.giveUp(k)
+		w.mu.Unlock()
+	}
+	if len(w.held) > 0 {
+		t.Errorf("held for peers although nothing is wanted: %v", w.held)
+	}
+}
+
+func TestAFloodOfSubscriptionsIsNotRemembered(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		x, a, b, _ := attack(t, w, false)
+		var all []*pb.RPC_SubOpts
+		yes := true
+		for i := range 10 * maxTopicsOfPeer {
+			name := fmt.Sprint(topicPrefix, "1/", i)
+			all = append(all, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &name})
+		}
+		far := topicPrefix + string(make([]byte, maxTopicName))
+		foreign := "somebody else's topic"
+		all = append(all, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &far}, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &foreign})
+		taken := 0
+		for len(all) > 0 { // in messages of a good size
+			part := all[:min(len(all), 1000)]
+			all = all[len(part):]
+			kept, err := a.node.followed.FilterIncomingSubscriptions(x.id(), part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken += len(kept)
+		}
+		if taken != maxTopicsOfPeer {
+			t.Errorf("%d subscriptions of one peer were taken, want %d", taken, maxTopicsOfPeer)
+		}
+		createUsers(t, b.db, "meanwhile", 3)
+		converge(t, time.Second, a, b)
+		x.stop()
+		time.Sleep(2 * sweepEvery)
+		a.node.followed.mu.Lock()
+		defer a.node.followed.mu.Unlock()
+		if _, ok := a.node.followed.of[x.id()]; ok {
+			t.Error("the topics of a peer that is gone are remembered")
+		}
+	})
+}
