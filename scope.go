@@ -163,7 +163,7 @@ func named(docs []DocID, id DocID) bool {
 
 // Matches reports whether a document is here and belongs to all scopes.
 func (m *Matcher) Matches(ctx context.Context, doc DocID) (in bool, err error) {
-	for e, err := range m.some(ctx, []DocID{doc}) {
+	for e, err := range m.Some(ctx, []DocID{doc}) {
 		return e.In, err
 	}
 	return false, nil
@@ -179,29 +179,31 @@ type Judged struct {
 func (m *Matcher) Some(ctx context.Context, docs []DocID) iter.Seq2[Judged, error] {
 	docs = slices.Clone(docs)
 	slices.SortFunc(docs, DocID.Compare)
-	return m.some(ctx, slices.Compact(docs))
+	docs = slices.Compact(docs)
+	return m.read(ctx, func(tx *store.Tx, p *matchPlan, yield func(Judged, error) bool) {
+		m.some(ctx, tx, p, docs, yield)
+	})
 }
 
-func (m *Matcher) some(ctx context.Context, docs []DocID) iter.Seq2[Judged, error] {
-	return m.read(ctx, func(tx *store.Tx, p *matchPlan, yield func(Judged, error) bool) {
-		for d, err := range tx.GetMany(p.coll, docs) {
-			j := Judged{}
-			if err == nil {
-				j.Element = d.Element()
-				j.In, err = m.holds(ctx, tx, p, d, -1)
-			}
-			if !yield(j, err) || err != nil {
-				return
-			}
+func (m *Matcher) some(ctx context.Context, tx *store.Tx, p *matchPlan, docs []DocID, yield func(Judged, error) bool) {
+	for d, err := range tx.GetMany(p.coll, docs) {
+		j := Judged{}
+		if err == nil {
+			j.Element = d.Element()
+			j.In, err = m.holds(ctx, tx, p, d, -1)
 		}
-	})
+		if !yield(j, err) || err != nil {
+			return
+		}
+	}
 }
 
 // All yields the documents that belong to all scopes, in the order of docIDs, found by
 // way of indexes where there are some.
 func (m *Matcher) All(ctx context.Context) iter.Seq2[Element, error] {
 	return func(yield func(Element, error) bool) {
-		for j, err := range m.read(ctx, m.all(ctx)) {
+		all := m.read(ctx, func(tx *store.Tx, p *matchPlan, yield func(Judged, error) bool) { m.all(ctx, tx, p, yield) })
+		for j, err := range all {
 			if !yield(j.Element, err) || err != nil {
 				return
 			}
@@ -209,23 +211,21 @@ func (m *Matcher) All(ctx context.Context) iter.Seq2[Element, error] {
 	}
 }
 
-func (m *Matcher) all(ctx context.Context) func(*store.Tx, *matchPlan, func(Judged, error) bool) {
-	return func(tx *store.Tx, p *matchPlan, yield func(Judged, error) bool) {
-		first := 0 // the one by which documents are found; those without a filter are short
-		for i := range m.scopes {
-			if p.matches[i] == nil {
-				first = i
-			}
+func (m *Matcher) all(ctx context.Context, tx *store.Tx, p *matchPlan, yield func(Judged, error) bool) {
+	first := 0 // the scope by which documents are found; those without a filter are short
+	for i := range m.scopes {
+		if p.matches[i] == nil {
+			first = i
 		}
-		for d, err := range m.source(ctx, tx, p, first) {
-			j := Judged{In: true}
-			if err == nil {
-				j.Element = d.Element()
-				j.In, err = m.holds(ctx, tx, p, d, first)
-			}
-			if (j.In || err != nil) && (!yield(j, err) || err != nil) {
-				return
-			}
+	}
+	for d, err := range m.source(ctx, tx, p, first) {
+		j := Judged{In: true}
+		if err == nil {
+			j.Element = d.Element()
+			j.In, err = m.holds(ctx, tx, p, d, first)
+		}
+		if (j.In || err != nil) && (!yield(j, err) || err != nil) {
+			return
 		}
 	}
 }
