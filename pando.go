@@ -140,6 +140,7 @@ type shared struct {
 
 	refreshing sync.Mutex // held by who refreshes views: one at a time
 	hub        hub        // of live queries
+	coverage   coverages  // of the collections
 
 	mu     sync.Mutex // guards what follows
 	open   map[*Tx]struct{}
@@ -190,6 +191,9 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	}
 	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
 	sh.hub.store, sh.hub.turns = s, make(chan struct{}, maxTurns)
+	if err := sh.loadCoverage(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if !o.ReadOnly {
 		sh.startBuilding(o.Logger)
 	}

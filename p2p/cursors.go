@@ -3,6 +3,7 @@ package p2p
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,18 @@ func (c *cursors) set(p peer.ID, id dag.CollectionID, next cursor) {
 	}
 	c.at[key] = next
 	c.dirty[key] = true
+}
+
+// dropCollection drops what is known of all peers' copies of a collection.
+func (c *cursors) dropCollection(id dag.CollectionID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.at {
+		if strings.HasPrefix(key, noteCursor+string(id[:])) {
+			delete(c.at, key)
+			c.dirty[key] = true
+		}
+	}
 }
 
 // keepOnly drops the cursors of all peers but some.

@@ -62,7 +62,16 @@ func specimens(version uint64) map[string]message {
 	return nil
 }
 
-func specimensOf2() map[string]message { return nil }
+func specimensOf2() map[string]message {
+	part := Scope{Filter: "{points: {_gt: 3}}", Docs: []dag.DocID{fill[dag.DocID](1), fill[dag.DocID](2)}}
+	return map[string]message{
+		"scope":             &scopeSays{2, part},
+		"scope of all":      &scopeSays{2, Scope{Whole: true}},
+		"scoped":            &scopeAnswer{2, Scope{}, 7, fill[rootSum](3), 1, ""},
+		"scoped not at all": &scopeAnswer{Collection: 2, Scope: Scope{Whole: true}, Why: "there is no field points"},
+		"keep":              &keepOffers{[]keepOffer{{fill[dag.CollectionID](7), part}}},
+	}
+}
 
 func specimensOf1() map[string]message {
 	doc := fill[dag.DocID](0xd0)

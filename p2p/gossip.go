@@ -308,6 +308,10 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		}
 	}
 	g.n.count.Heard.Add(uint64(len(all)))
+	if g.n.partial(t.id) {
+		g.n.repair(from) // whether it concerns the part shows by comparing
+		return pubsub.ValidationAccept
+	}
 	if lost := g.inbox.put(t.id, from, all); lost > 0 {
 		g.n.count.Overflows.Add(uint64(lost))
 		g.n.repair(from)

@@ -53,9 +53,12 @@ func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []cla
 // opening is the HELLO that opens a session: all collections whose secrets this
 // node knows, also those that it has yet to get. Their number is rounded up, since
 // the peer may turn out to be a stranger.
-func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs) (*greeting, error) {
+func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint64) (*greeting, error) {
 	var claims, more []claim
 	for _, id := range ps.ids {
+		if n.hides(id, version) {
+			continue
+		}
 		for i, s := range n.admission.shows(p, id, ps) {
 			if i == 0 {
 				claims = append(claims, claim{id, s})
@@ -84,9 +87,12 @@ func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, 
 	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(time.Now().UnixMilli(), 0))}
 	sum, err := n.replica.Summary(ctx, id)
 	switch {
-	case errors.Is(err, fault.NotFound):
-	case err != nil:
+	case err != nil && !errors.Is(err, fault.NotFound):
 		return c, err
+	case n.partial(id): // of which part there is how much is said by SCOPE
+		c.Count, c.Schema = partCount, n.print(ctx, id)
+		return c, nil
+	case err != nil:
 	default:
 		c.Count, c.Schema = sum.Documents, n.print(ctx, id)
 		copy(c.Root[:], sum.Root[:])
@@ -233,8 +239,9 @@ func (n *Node) followAndTell() {
 
 // offersFor returns what to give to a peer that has proved some secrets: the others
 // of the same collections, and the other collections that the operator named it for.
-func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret) ([]offer, error) {
-	var out []offer
+// Of some, it may be meant to keep a part, as is said before by KEEP: these are left
+// out where that cannot be said.
+func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool) (out []offer, keeps []keepOffer, err error) {
 	size := 0
 	for _, id := range ring.ids {
 		var versions [][]byte
@@ -242,15 +249,18 @@ func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common m
 			if s, ok := n.admission.member(p, id); ok && s.settled == ring {
 				continue
 			}
-		} else if !n.trusted(p, id) {
+		} else if meant, ok := n.grants(p, id); !ok || !meant.Whole && !parts {
 			continue
 		} else {
-			var err error
 			if versions, err = n.schema(ctx, id); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if len(versions) == 0 {
 				continue
+			}
+			if !meant.Whole {
+				size += len(appendScope(nil, meant)) + 64
+				keeps = append(keeps, keepOffer{id, meant})
 			}
 		}
 		for _, v := range versions {
@@ -267,13 +277,14 @@ func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common m
 			versions = nil
 		}
 	}
-	return out, nil
+	return out, keeps, nil
 }
 
 // adoptOffers takes secrets from a peer, and reports whether anything changed: of
 // collections that it proved to share and, as far as the operator named it, of
-// others, with the collections.
-func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool {
+// others, with the collections. Of a collection that was not here it keeps the part
+// that the peer said, if it said one.
+func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer, parts map[dag.CollectionID]Scope) bool {
 	secrets := map[bool][]claim{} // by whether the peer is trusted with the collection
 	var versions [][]byte
 	for _, o := range offers {
@@ -287,6 +298,10 @@ func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer) bool 
 				continue
 			}
 			n.noteClashes(p, o.Versions)
+			if err := n.keepFirst(o.Collection, parts); err != nil {
+				n.log.Warn("what to keep of a collection cannot be stored: it is not taken", "peer", p, "error", err)
+				continue
+			}
 			versions = append(versions, o.Versions...)
 		}
 		secrets[trusted] = append(secrets[trusted], claim{o.Collection, o.Secret})

@@ -71,6 +71,7 @@ type JoinResult struct {
 type JoinedCollection struct {
 	ID        string
 	Name      string
+	Part      string // what of it was joined, if not all
 	Documents uint64
 	Root      [32]byte
 }
@@ -178,13 +179,21 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 		if err != nil {
 			return fmt.Errorf("join: collection %s: %w", c.Name, err)
 		}
+		if v.Problem != "" {
+			return fault.Invalid.Errorf("join: collection %s: %w: %s", c.Name, errNoPart, v.Problem)
+		}
 		if !v.Equal && n.later.any(sharing{t.Peer, c.ID}) {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: some changes cannot be taken yet: %s", c.Name, v.Mine, v.Theirs, earlyHint)
 		}
 		if !v.Equal {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errBehind)
 		}
-		res.Collections = append(res.Collections, JoinedCollection{c.ID.String(), sum.Name, sum.Documents, sum.Root})
+		if s := n.scopeOf(c.ID); !s.Whole { // the other side has the same of it
+			if _, part, err := n.parts.of(ctx, c.ID, s); err == nil {
+				sum.Documents, sum.Root = part.Documents, part.Root
+			}
+		}
+		res.Collections = append(res.Collections, JoinedCollection{c.ID.String(), sum.Name, v.Part, sum.Documents, sum.Root})
 		res.Documents += sum.Documents
 	}
 	return nil

@@ -112,7 +112,7 @@ func TestAnOfferIsOfTheCollectionItNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.node.adoptOffers(t.Context(), b.id(), []offer{{dag.CollectionID{1}, one(1), versions}}) || a.node.has(other) {
+		if a.node.adoptOffers(t.Context(), b.id(), []offer{{dag.CollectionID{1}, one(1), versions}}, nil) || a.node.has(other) {
 			t.Error("a collection was taken under the id of another")
 		}
 	})

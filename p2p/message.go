@@ -33,6 +33,11 @@ const (
 	msgFetch
 	msgHeads
 	msgRefuse
+
+	// Of version 2.
+	msgScope  = 17
+	msgScoped = 18
+	msgKeep   = 19
 )
 
 var messages = [...]struct {
@@ -55,6 +60,10 @@ var messages = [...]struct {
 	msgFetch:  {"FETCH", 1, 4, readFetch},
 	msgHeads:  {"HEADS", 1, 2, readHeads},
 	msgRefuse: {"REFUSE", 1, 4, readRefuse},
+
+	msgScope:  {"SCOPE", 2, 3, readScopeSays},
+	msgScoped: {"SCOPED", 2, 7, readScopeAnswer},
+	msgKeep:   {"KEEP", 2, 2, readKeepOffers},
 }
 
 func begin(b []byte, kind int) []byte {

@@ -97,6 +97,7 @@ type Node struct {
 	sending   *lanes // packs on their way to peers
 	merging   *lanes // packs of peers
 	unapplied unapplied
+	parts     *partTrees
 	later     *later
 	gossip    *gossip
 	scores    *scores
@@ -185,6 +186,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 
 func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) {
 	n.notes = notes{n.replica}
+	n.parts = newPartTrees(n.replica)
 	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {
 		return err
 	}
@@ -203,9 +205,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	if n.known, err = n.notes.peers(); err != nil {
 		return err
 	}
-	if n.scopes, err = n.notes.scopes(); err != nil {
-		return err
-	}
+	n.scopes = n.replica.Scopes()
 	for p, k := range n.known {
 		if k.trusted {
 			n.host.ConnManager().Protect(p, connTag)

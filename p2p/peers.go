@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -132,6 +133,21 @@ func (n *Node) trusted(p peer.ID, id dag.CollectionID) bool {
 	defer n.mu.Unlock()
 	r := n.replicators[p]
 	return n.known[p].trusted || r != nil && (len(r.collections) == 0 || slices.Contains(r.collections, id))
+}
+
+// grants is trusted, and what of the collection the peer is meant to keep.
+func (n *Node) grants(p peer.ID, id dag.CollectionID) (Scope, bool) {
+	if !n.trusted(p, id) {
+		return Scope{}, false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r := n.replicators[p]; r != nil && !n.known[p].trusted {
+		if s, ok := r.scopes[id]; ok {
+			return s, true
+		}
+	}
+	return pando.Whole, true
 }
 
 // Connect connects to a peer at a multiaddr, trusts it from now on, and compares

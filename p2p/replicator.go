@@ -3,12 +3,14 @@ package p2p
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -23,8 +25,10 @@ type replicator struct {
 	stop  context.CancelFunc
 
 	// guarded by Node.mu, as all below
-	collections []dag.CollectionID // sorted; none: all, also future ones
-	mine        epoch              // of the feed that seq is of
+	collections []dag.CollectionID         // sorted; none: all, also future ones
+	scopes      map[dag.CollectionID]Scope // of those of which not everything is pushed
+	since       time.Time                  // when it fell behind; zero: it is not
+	mine        epoch                      // of the feed that seq is of
 	seq         uint64
 	lastErr     error
 	lastAck     time.Time
@@ -37,8 +41,10 @@ type ReplicatorStatus struct {
 	CollectionIDs []string // none: all
 	Collections   []string // their names
 	Connected     bool
-	State         State  // Active, Unreachable, NotAdmitted or Failing
-	Behind        uint64 // changes of this node, of any collection, not acknowledged yet
+	State         State            // Active, Unreachable, NotAdmitted or Failing
+	Parts         map[string]Scope // of the collections, by name, of which a part is pushed
+	Behind        uint64           // changes of this node, of any collection, not acknowledged yet
+	Lag           time.Duration    // for how long it has been behind
 	LastAck       time.Time
 	Problem       string // of the last attempt; "" if it went well
 }
@@ -53,7 +59,11 @@ const (
 )
 
 func (r *replicator) encode() []byte {
-	b := cbor.AppendArray(cbor.AppendArray(nil, 4), len(r.addrs))
+	items := 4
+	if len(r.scopes) > 0 {
+		items = 5 // as older versions do not read it, who know of no parts
+	}
+	b := cbor.AppendArray(cbor.AppendArray(nil, items), len(r.addrs))
 	for _, a := range r.addrs {
 		b = cbor.AppendBytes(b, a.Bytes())
 	}
@@ -62,14 +72,26 @@ func (r *replicator) encode() []byte {
 		b = cbor.AppendBytes(b, id[:])
 	}
 	b = cbor.AppendBytes(b, r.mine[:])
-	return cbor.AppendUint(b, r.seq)
+	b = cbor.AppendUint(b, r.seq)
+	if items == 4 {
+		return b
+	}
+	b = cbor.AppendArray(b, len(r.scopes))
+	for _, id := range slices.SortedFunc(maps.Keys(r.scopes), dag.CollectionID.Compare) {
+		b = cbor.AppendBytes(cbor.AppendArray(b, 2), id[:])
+		b = appendScope(b, r.scopes[id])
+	}
+	return b
 }
 
 func (n notes) replicators() ([]*replicator, error) {
 	var all []*replicator
 	err := n.each(noteReplicator, func(key string, r *cbor.Reader) error {
 		rep := &replicator{peer: peer.ID(key)}
-		tuple(r, 4)
+		items := r.Array()
+		if r.Err() == nil && items != 4 && items != 5 {
+			r.Fail(fault.Invalid.Errorf("an array of %d items, want 4 or 5", items))
+		}
 		for i := list(r, "addresses", maxAddrs); i > 0 && r.Err() == nil; i-- {
 			if a, err := ma.NewMultiaddrBytes(r.Bytes()); err == nil {
 				rep.addrs = append(rep.addrs, a)
@@ -82,6 +104,15 @@ func (n notes) replicators() ([]*replicator, error) {
 		}
 		exactly(r, "an epoch", rep.mine[:])
 		rep.seq = r.Uint()
+		if items == 5 {
+			rep.scopes = map[dag.CollectionID]Scope{}
+			for i := list(r, "parts", maxCollections); i > 0 && r.Err() == nil; i-- {
+				var id dag.CollectionID
+				tuple(r, 2)
+				exactly(r, "a collection id", id[:])
+				rep.scopes[id] = readScope(r)
+			}
+		}
 		all = append(all, rep)
 		return nil
 	})
@@ -117,6 +148,13 @@ func (n *Node) startReplicator(r *replicator) {
 // with these collections, and with no others, until the replicator is removed; it
 // has to admit this node in turn. Added again, collections and addresses add up.
 func (n *Node) AddReplicator(ctx context.Context, addr string, collections []string) error {
+	return n.AddPartReplicator(ctx, addr, collections, pando.Whole)
+}
+
+// AddPartReplicator is AddReplicator of a part of one collection. A peer that has not
+// got the collection keeps that part of it; one that has gets what it lacks of it.
+// Added again, another part takes the place of the first.
+func (n *Node) AddPartReplicator(ctx context.Context, addr string, collections []string, part Scope) error {
 	infos, err := parsePeers([]string{addr})
 	if err != nil {
 		return err
@@ -128,6 +166,16 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 	info := infos[0]
 	if info.ID == n.host.ID() {
 		return errSelf(info.ID)
+	}
+	scopes := map[dag.CollectionID]Scope{}
+	if !part.Whole {
+		if len(ids) != 1 {
+			return fault.Invalid.Errorf("replicator: a part is one of one collection, and %d are named: name the one that it is of", len(ids))
+		}
+		if _, err := n.replica.Matcher(ids[0], part); err != nil {
+			return err
+		}
+		scopes[ids[0]] = part.Canonical()
 	}
 	n.pardon(info.ID)
 	n.mu.Lock()
@@ -142,8 +190,9 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 	r := n.replicators[info.ID]
 	fresh := r == nil
 	if fresh {
-		r = &replicator{peer: info.ID, addrs: info.Addrs, collections: ids}
+		r = &replicator{peer: info.ID, addrs: info.Addrs, collections: ids, scopes: scopes}
 	} else {
+		r.scopes = rescoped(r.scopes, ids, scopes)
 		if len(ids) == 0 || len(r.collections) == 0 {
 			r.collections = nil
 		} else {
@@ -172,6 +221,19 @@ func (n *Node) AddReplicator(ctx context.Context, addr string, collections []str
 	return nil
 }
 
+// rescoped returns the parts that are pushed once some collections, or all if none is
+// named, are pushed as they are added now.
+func rescoped(old map[dag.CollectionID]Scope, ids []dag.CollectionID, added map[dag.CollectionID]Scope) map[dag.CollectionID]Scope {
+	next := map[dag.CollectionID]Scope{}
+	for id, s := range old {
+		if len(ids) > 0 && !slices.Contains(ids, id) {
+			next[id] = s
+		}
+	}
+	maps.Copy(next, added)
+	return next
+}
+
 // RemoveReplicator stops pushing some collections to a peer, or all if none is
 // named, and trusting it with them. What the peer was given, documents and join
 // secrets, it keeps.
@@ -198,6 +260,7 @@ func (n *Node) RemoveReplicator(_ context.Context, id string, collections []stri
 	}
 	var note []byte
 	r.collections = slices.DeleteFunc(slices.Clone(r.collections), func(id dag.CollectionID) bool { return slices.Contains(ids, id) })
+	r.scopes = rescoped(r.scopes, ids, nil)
 	if len(ids) > 0 && len(r.collections) > 0 {
 		note = r.encode()
 	} else {
@@ -225,6 +288,15 @@ func (n *Node) Replicators() []ReplicatorStatus {
 		s := ReplicatorStatus{Peer: r.peer.String(), Connected: n.companions[r.peer] != nil, Behind: seq, LastAck: r.lastAck}
 		if r.mine == epoch {
 			s.Behind = seq - min(seq, r.seq)
+		}
+		if s.Behind > 0 && !r.since.IsZero() {
+			s.Lag = time.Since(r.since)
+		}
+		for id, part := range r.scopes {
+			if s.Parts == nil {
+				s.Parts = map[string]Scope{}
+			}
+			s.Parts[names[id]] = part
 		}
 		for _, a := range r.addrs {
 			s.Addrs = append(s.Addrs, a.String())
@@ -255,7 +327,11 @@ func (n *Node) Replicators() []ReplicatorStatus {
 func (n *Node) pokeReplicators() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	now := time.Now()
 	for _, r := range n.replicators {
+		if r.since.IsZero() {
+			r.since = now
+		}
 		r.due.set(pushDelay)
 	}
 }
@@ -296,6 +372,7 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		}
 		e.only[id] = true
 	}
+	e.parts = r.scopes // which is never changed, but replaced
 	addrs := r.addrs
 	n.mu.Unlock()
 	if _, err := n.companion(r.peer); err != nil {
@@ -305,7 +382,7 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 			return err
 		}
 	}
-	mine := n.epoch()
+	mine, begun := n.epoch(), time.Now()
 	got, err := n.sync(ctx, r.peer, e)
 	if err != nil {
 		return err
@@ -316,8 +393,14 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 			continue
 		}
 		v := got.Collections[c.ID]
+		if s, ok := e.parts[c.ID]; (ok || n.partial(c.ID)) && v == nil && got.Version < versionOfParts {
+			return fault.Unavailable.Errorf("the peer cannot keep %s of collection %s: it speaks an older version: update it", s, c.Name)
+		}
 		if v == nil {
 			return fault.Denied.Errorf("the peer does not admit this node to collection %s: %s", c.Name, admissionHint)
+		}
+		if v.Problem != "" {
+			return fault.Invalid.Errorf("collection %s: %s", c.Name, v.Problem)
 		}
 		if !v.Equal && !v.Acked && n.later.refuses(sharing{r.peer, c.ID}) {
 			return fault.Unavailable.Errorf("the peer cannot take all of collection %s yet: %s", c.Name, earlyHint)
@@ -331,6 +414,9 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 	defer n.noting.Unlock()
 	n.mu.Lock()
 	r.mine, r.lastAck = mine, time.Now()
+	if r.since = begun; n.db.Seq() <= seq {
+		r.since = time.Time{}
+	}
 	moved := r.seq != seq
 	r.seq = seq
 	note := r.encode()

@@ -30,7 +30,7 @@ func TestScopeHasOneForm(t *testing.T) {
 		"documents out of order":  pair("", slices.Concat(b[:], a[:])),
 		"a document twice":        pair("", slices.Concat(a[:], a[:])),
 		"half a docID":            pair("", a[:16]),
-		"a filter without end":    pair(string(make([]byte, maxFilter+1)), nil),
+		"a filter without end":    pair(string(make([]byte, 16<<10+1)), nil),
 		"too many documents":      pair("", make([]byte, 32*(pando.MaxScopeDocs+1))),
 	} {
 		r := cbor.NewReader(bad)

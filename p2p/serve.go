@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -222,8 +223,10 @@ type service struct {
 	theirs *hello
 	mine   *greeting
 	their  map[dag.CollectionID]card
-	took   bool       // something was pushed
-	asking *companion // that it is noted with; nil: it proved nothing yet
+	took   bool                       // something was pushed
+	asking *companion                 // that it is noted with; nil: it proved nothing yet
+	parts  map[uint64]*pando.Part     // of collections, that the last SCOPE named
+	keeps  map[dag.CollectionID]Scope // what KEEP said of the offers to come
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) error {
@@ -271,9 +274,17 @@ func (s *service) answer(m message) error {
 	switch m := m.(type) {
 	case *hello:
 		return s.greet(m)
-	case *offers:
-		s.n.adoptOffers(s.ctx, s.peer, m.Offers)
+	case *keepOffers:
+		s.keeps = map[dag.CollectionID]Scope{}
+		for _, p := range m.Parts {
+			s.keeps[p.Collection] = p.Scope
+		}
 		return nil
+	case *offers:
+		s.n.adoptOffers(s.ctx, s.peer, m.Offers, s.keeps)
+		return nil
+	case *scopeSays:
+		return s.scope(m)
 	case *schemaVersions:
 		return s.schema(m)
 	case *getLog:
@@ -306,10 +317,10 @@ func (s *service) greet(theirs *hello) error {
 	ps := s.n.admission.with(s.peer)
 	var claims []claim
 	common := map[dag.CollectionID][]secret{}
-	s.theirs, s.their = theirs, map[dag.CollectionID]card{}
+	s.theirs, s.their, s.parts = theirs, map[dag.CollectionID]card{}, nil
 	for _, e := range theirs.Entries {
 		c, ok := ps.theirs[e.Proof]
-		if !ok || slices.Contains(common[c.id], c.secret) {
+		if !ok || slices.Contains(common[c.id], c.secret) || s.n.hides(c.id, s.w.version) {
 			continue
 		}
 		if err := s.n.proved(s.peer, c); err != nil {
@@ -328,7 +339,7 @@ func (s *service) greet(theirs *hello) error {
 	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims); err != nil {
 		return err
 	}
-	if s.mine.Offers, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common); err != nil {
+	if s.mine.Offers, _, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common, false); err != nil {
 		return err
 	}
 	equal := true
@@ -409,14 +420,14 @@ func (s *service) full(m *getFull) error {
 }
 
 func (s *service) nodes(m *getNodes) error {
-	id, _, err := s.collection(m.Collection)
+	side, err := s.side(m.Collection)
 	if err != nil {
 		return err
 	}
 	salt := newSalt(s.theirs.Nonce, s.mine.Nonce)
 	answer := new(tree)
 	for i, p := range m.Prefixes {
-		node, err := answerNode(s.ctx, s.n.side(id), salt, p, m.Levels)
+		node, err := answerNode(s.ctx, side, salt, p, m.Levels)
 		if err != nil {
 			return err
 		}

@@ -30,11 +30,12 @@ type Progress struct {
 
 // errand is what a session is for.
 type errand struct {
-	only     map[dag.CollectionID]bool // nil: all
-	pushOnly bool                      // give, take nothing
-	probe    bool                      // compare roots, transfer nothing
-	count    bool                      // of a probe: how many documents differ
-	joining  bool                      // somebody waits for it: it goes before a session of the peer
+	only     map[dag.CollectionID]bool  // nil: all
+	parts    map[dag.CollectionID]Scope // of pushOnly: what to give of a collection, if not all
+	pushOnly bool                       // give, take nothing
+	probe    bool                       // compare roots, transfer nothing
+	count    bool                       // of a probe: how many documents differ
+	joining  bool                       // somebody waits for it: it goes before a session of the peer
 	progress func(Progress)
 }
 
@@ -43,6 +44,7 @@ type report struct {
 	Collections map[dag.CollectionID]*verdict
 	Clock       uint64        // of the peer; 0 if nothing is common
 	RTT         time.Duration // of the last comparison
+	Version     uint64        // of the protocol
 	Applied     int           // commits that came
 	Sent        int           // commits that went
 	Taken       int           // of them, new to the peer
@@ -58,6 +60,10 @@ type verdict struct {
 	Differ        int  // documents, if counted
 	AtLeast       bool // Differ is a lower bound
 	Seq, TheirSeq uint64
+	Part          string // what was compared, if it was not all
+	Problem       string // why it could not be compared
+	Loose         int    // documents outside of the part that the keeper of it has to give
+	Complete      bool   // what was pushed lacks nothing there
 }
 
 // pair is a collection that both sides proved to each other.
@@ -65,9 +71,13 @@ type pair struct {
 	id           dag.CollectionID
 	index        uint64 // in the responder's HELLO
 	mine, theirs card
+	narrowed     *narrowed // not all of it is compared
 }
 
 func (p pair) equal() bool {
+	if p.mine.ofPart() || p.theirs.ofPart() {
+		return false // not known yet
+	}
 	return p.mine.Count == p.theirs.Count && (p.mine.Root == p.theirs.Root || p.mine.Count == 0)
 }
 
@@ -152,7 +162,7 @@ func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (net
 }
 
 func (s *session) run() error {
-	s.report.Collections = map[dag.CollectionID]*verdict{}
+	s.report.Collections, s.report.Version = map[dag.CollectionID]*verdict{}, s.w.version
 	for round := 0; round < maxRounds; round++ {
 		again, err := s.greet()
 		if err != nil {
@@ -162,9 +172,15 @@ func (s *session) run() error {
 			continue
 		}
 		if s.errand.probe {
+			if err := s.narrow(); err != nil {
+				return err
+			}
 			return s.countDifferences()
 		}
 		fresh, err := s.exchangeSchemas()
+		if err == nil {
+			err = s.narrow()
+		}
 		if err != nil {
 			return err
 		}
@@ -202,7 +218,7 @@ func (s *session) greet() (again bool, err error) {
 	}
 	s.since = time.Now()
 	ps := s.n.admission.with(s.peer)
-	if s.mine, err = s.n.opening(s.ctx, s.peer, ps); err != nil {
+	if s.mine, err = s.n.opening(s.ctx, s.peer, ps, s.w.version); err != nil {
 		return false, err
 	}
 	s.w.about(dag.CollectionID{})
@@ -218,19 +234,24 @@ func (s *session) greet() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers) {
+	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil) {
 		return true, nil
 	}
 	if s.offered || s.errand.probe {
 		return false, nil
 	}
 	s.offered = true
-	gifts, err := s.n.offersFor(s.ctx, s.peer, ps.ring, common)
+	gifts, parts, err := s.n.offersFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts)
 	for id := range common {
 		s.n.admission.settle(s.peer, id, ps.ring)
 	}
 	if err != nil || len(gifts) == 0 {
 		return false, err
+	}
+	if len(parts) > 0 {
+		if err := s.w.send(&keepOffers{parts}); err != nil {
+			return false, err
+		}
 	}
 	return true, s.w.send(&offers{gifts})
 }
@@ -254,7 +275,7 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		if s.errand.only != nil && !s.errand.only[c.id] || len(common[c.id]) > 1 {
 			continue
 		}
-		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce)}
+		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce), nil}
 		s.pairs = append(s.pairs, p)
 		s.report.Clock = p.theirs.Clock
 		s.report.Collections[c.id] = &verdict{Equal: p.equal(), Mine: p.mine.Count, Theirs: p.theirs.Count,
@@ -305,7 +326,13 @@ func (s *session) exchangeSchemas() (fresh bool, err error) {
 func (s *session) differing() []pair {
 	var out []pair
 	for _, p := range s.pairs {
-		if !p.equal() {
+		if p.narrowed != nil && s.settled(p) {
+			continue
+		}
+		if p.narrowed == nil && (p.mine.ofPart() || p.theirs.ofPart()) {
+			continue // the collection itself is not here yet
+		}
+		if !p.equal() || p.narrowed != nil {
 			if s.n.later.rests(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root) {
 				continue
 			}
@@ -323,6 +350,7 @@ func (s *session) differing() []pair {
 // peer are the same: there is nothing left to get from it.
 func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Time) {
 	n.cursors.set(p, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
+	n.covered(id, pando.Whole, p)
 	n.wants.drop(id, p, since)
 }
 
@@ -332,6 +360,9 @@ func (s *session) mend(p pair) error {
 	s.w.about(p.id)
 	try := s.tried[p.id]
 	s.tried[p.id]++
+	if p.narrowed != nil {
+		return s.mendPart(p)
+	}
 	own := s.n.cursors.get(s.peer, p.id)
 	switch {
 	case s.n.later.any(sharing{s.peer, p.id}):
@@ -463,6 +494,7 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	if answer.Missing > 0 && answer.Applied == 0 {
 		s.n.later.refused(sharing{s.peer, p.id})
 	}
+	s.report.Collections[p.id].Complete = answer.Missing == 0
 	if answer.Missing == 0 && mark > 0 {
 		s.report.Collections[p.id].Acked = true
 	}
@@ -582,6 +614,15 @@ func (s *session) countDifferences() error {
 		if v.Equal || !s.errand.count {
 			continue
 		}
+		if p.narrowed != nil {
+			if err := s.countPart(p); err != nil {
+				return err
+			}
+			continue
+		}
+		if p.mine.ofPart() || p.theirs.ofPart() {
+			continue
+		}
 		found, err := walk(s.ctx, s.n.side(p.id), newSalt(s.mine.Nonce, s.theirs.Nonce), maxCounted, s.asker(p))
 		if err != nil {
 			return err
@@ -600,6 +641,9 @@ func (s *session) unresolved() error {
 		before[p.id] = [2]uint64{p.mine.Seq, p.theirs.Seq}
 	}
 	if _, err := s.greet(); err != nil {
+		return err
+	}
+	if err := s.narrow(); err != nil {
 		return err
 	}
 	for _, p := range s.differing() {

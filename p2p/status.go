@@ -26,6 +26,11 @@ const (
 	NotAdmitted State = "not admitted"
 	// OtherDefinition: the peer has a collection of this name that is another one.
 	OtherDefinition State = "another definition"
+	// Uncomparable: a part of the collection is kept that one side cannot tell from the rest.
+	Uncomparable State = "cannot be compared"
+	// Outdated: a part of the collection is kept here, and the peer's version of the
+	// protocol knows of no parts.
+	Outdated State = "older version"
 
 	// Of replicators only.
 	Active  State = "active"
@@ -65,6 +70,8 @@ type PeerCollection struct {
 	Documents uint64 // that the peer has
 	Differ    uint64 // documents that differ
 	AtLeast   bool   // Differ is a lower bound: the count was cut short
+	Part      string // what was compared, if one side does not keep all: the state is of that
+	Problem   string // why it cannot be compared
 }
 
 // Peers lists the peers that are connected, and those known that are not.
@@ -161,13 +168,18 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 		case v == nil && clashing[sum.Name]:
 			c.State = OtherDefinition
 			clash = append(clash, sum.Name)
+		case v == nil && got.Version < versionOfParts && n.partial(sum.Collection):
+			c.State, c.Part = Outdated, n.scopeOf(sum.Collection).String()
+			c.Problem = "the peer speaks an older version, which knows of no parts of collections: update it, or keep the whole"
 		case v == nil:
 			c.State = NotAdmitted
 			absent = append(absent, sum.Name)
 		case v.Equal:
-			c.State, c.Documents = Identical, v.Theirs
+			c.State, c.Documents, c.Part = Identical, v.Theirs, v.Part
+		case v.Problem != "":
+			c.State, c.Part, c.Problem = Uncomparable, v.Part, v.Problem
 		default:
-			c.State, c.Documents = Differs, v.Theirs
+			c.State, c.Documents, c.Part = Differs, v.Theirs, v.Part
 			c.Differ, c.AtLeast = uint64(v.Differ), v.AtLeast || err != nil
 		}
 		s.Collections = append(s.Collections, c)

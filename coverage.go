@@ -1,0 +1,224 @@
+package pando
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Coverage says which documents of a collection a database keeps, and when it was last
+// known to have all of them.
+type Coverage struct {
+	Collection CollectionID
+	Name       string
+	Scope      Scope
+	From       string    // the peer with which it was compared then; "" if it never was
+	AsOf       time.Time // zero: it never was
+}
+
+// Complete reports whether the database was ever known to have all that it keeps.
+func (c Coverage) Complete() bool { return !c.AsOf.IsZero() }
+
+// coverages is what is known of collections that are not kept whole, or were compared.
+type coverages struct {
+	mu      sync.Mutex // guards what follows
+	at      map[CollectionID]Coverage
+	written map[CollectionID]time.Time // the AsOf that is durable
+}
+
+// noteCoverage is the note of a collection: [scope, peer, time in milliseconds].
+const noteCoverage = "coverage/"
+
+// coverageEvery is how much newer a comparison has to be than the one that was noted to
+// be noted in turn: after a crash, what is known is that much older.
+const coverageEvery = 5 * time.Second
+
+// maxFilterText is how long a filter of a scope may be.
+const maxFilterText = 16 << 10
+
+// AppendBinary writes a scope in its canonical form: null if it is everything, else the
+// filter and the docIDs.
+func (s Scope) AppendBinary(b []byte) []byte {
+	if s = s.Canonical(); s.Whole {
+		return cbor.AppendNull(b)
+	}
+	b = cbor.AppendText(cbor.AppendArray(b, 2), s.Filter)
+	packed := make([]byte, 0, 32*len(s.Docs))
+	for _, d := range s.Docs {
+		packed = append(packed, d[:]...)
+	}
+	return cbor.AppendBytes(b, packed)
+}
+
+// ReadScope reads what AppendBinary writes, and nothing else.
+func ReadScope(r *cbor.Reader) Scope {
+	if r.Null() {
+		return Whole
+	}
+	if n := r.Array(); r.Err() == nil && n != 2 {
+		r.Fail(fault.Invalid.Errorf("a scope of %d items, want 2", n))
+	}
+	s := Scope{Filter: r.Text()}
+	packed := r.Bytes()
+	switch {
+	case r.Err() != nil:
+		return Scope{}
+	case len(s.Filter) > maxFilterText:
+		r.Fail(fault.TooLarge.Errorf("a filter of %d bytes, allowed are %d", len(s.Filter), maxFilterText))
+		return Scope{}
+	case len(packed)%32 != 0 || len(packed) > 32*MaxScopeDocs:
+		r.Fail(fault.Invalid.Errorf("docIDs of %d bytes in all, want at most %d of 32", len(packed), MaxScopeDocs))
+		return Scope{}
+	}
+	for ; len(packed) > 0; packed = packed[32:] {
+		s.Docs = append(s.Docs, dag.DocID(packed))
+	}
+	if c := s.Canonical(); c.Filter != s.Filter || !slices.Equal(c.Docs, s.Docs) {
+		r.Fail(fault.Invalid.Errorf("a scope that is not in its canonical form"))
+	}
+	return s
+}
+
+func (c Coverage) encode() []byte {
+	b := c.Scope.AppendBinary(cbor.AppendArray(nil, 3))
+	b = cbor.AppendText(b, c.From)
+	if c.AsOf.IsZero() {
+		return cbor.AppendUint(b, 0)
+	}
+	return cbor.AppendUint(b, uint64(max(c.AsOf.UnixMilli(), 0)))
+}
+
+func decodeCoverage(v []byte) (Coverage, error) {
+	r := cbor.NewReader(v)
+	if n := r.Array(); r.Err() == nil && n != 3 {
+		r.Fail(fault.Invalid.Errorf("%d items, want 3", n))
+	}
+	c := Coverage{Scope: ReadScope(r), From: r.Text()}
+	if at := r.Uint(); at > 0 {
+		c.AsOf = time.UnixMilli(int64(at))
+	}
+	return c, r.Done()
+}
+
+// loadCoverage reads what is kept of the collections.
+func (s *shared) loadCoverage() error {
+	s.coverage.at, s.coverage.written = map[CollectionID]Coverage{}, map[CollectionID]time.Time{}
+	for e, err := range s.store.Notes([]byte(noteCoverage)) {
+		if err != nil {
+			return err
+		}
+		key := e.Key[len(noteCoverage):]
+		c, err := decodeCoverage(slices.Clone(e.Value))
+		if err == nil && len(key) != 32 {
+			err = fault.Invalid.Errorf("a key of %d bytes", len(key))
+		}
+		if err != nil {
+			return fault.Corrupt.Errorf("note of what is kept of a collection: %w: restore the directory from a backup", err)
+		}
+		c.Collection = CollectionID(key)
+		s.coverage.at[c.Collection], s.coverage.written[c.Collection] = c, c.AsOf
+	}
+	return nil
+}
+
+// Coverage tells of each collection, by name, what the database keeps of it. Answers
+// about a collection that is not kept whole are about that part.
+func (db *DB) Coverage() []Coverage {
+	var all []Coverage
+	for _, c := range db.Collections() {
+		all = append(all, db.coverageOf(c))
+	}
+	return all
+}
+
+func (s *shared) coverageOf(c *Collection) Coverage {
+	s.coverage.mu.Lock()
+	defer s.coverage.mu.Unlock()
+	found, ok := s.coverage.at[c.ID]
+	if !ok {
+		found.Scope = Whole
+	}
+	found.Collection, found.Name = c.ID, c.Name
+	return found
+}
+
+// Scopes returns what is kept of the collections of which not everything is: also of
+// such as are not here yet.
+func (r *Replica) Scopes() map[CollectionID]Scope {
+	c := &r.db.coverage
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[CollectionID]Scope{}
+	for id, one := range c.at {
+		if !one.Scope.Whole {
+			found[id] = one.Scope
+		}
+	}
+	return found
+}
+
+// SetScope notes what is kept of a collection from now on, durably. It is not known to
+// be complete then.
+func (r *Replica) SetScope(coll CollectionID, s Scope) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	c := &r.db.coverage
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := Coverage{Collection: coll, Scope: s.Canonical()}
+	if err := r.Put(map[string][]byte{noteCoverage + string(coll[:]): next.encode()}); err != nil {
+		return err
+	}
+	c.at[coll] = next
+	delete(c.written, coll)
+	return nil
+}
+
+// Covered notes that the database has all that it keeps of a collection, as the
+// comparison with a peer showed at some time. It is nothing if another part is kept by now.
+func (r *Replica) Covered(coll CollectionID, s Scope, from string, at time.Time) error {
+	c := &r.db.coverage
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, ok := c.at[coll]
+	if !ok {
+		old = Coverage{Collection: coll, Scope: Whole}
+	}
+	if !old.Scope.Equal(s) || !at.After(old.AsOf) {
+		return nil
+	}
+	old.From, old.AsOf = from, at
+	c.at[coll] = old
+	if at.Sub(c.written[coll]) < coverageEvery {
+		return nil
+	}
+	c.written[coll] = at
+	return r.Put(map[string][]byte{noteCoverage + string(coll[:]): old.encode()})
+}
+
+// partial returns what is kept of those among some collections of which not everything is.
+func (s *shared) partial(names []string) []Coverage {
+	s.coverage.mu.Lock()
+	nothing := len(s.coverage.at) == 0
+	s.coverage.mu.Unlock()
+	if nothing {
+		return nil
+	}
+	var all []Coverage
+	set := s.store.Schema()
+	for _, name := range names {
+		if c, ok := set.Collection(name); ok {
+			if found := s.coverageOf(c); !found.Scope.Whole {
+				all = append(all, found)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Coverage) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}

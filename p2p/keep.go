@@ -1,0 +1,132 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Keep says what this node gets of a collection from now on, and makes it compare that
+// with its peers soon. What is here stays here: documents that do not belong to the
+// scope are not followed any more, and what this node writes to them reaches the others
+// all the same.
+func (n *Node) Keep(_ context.Context, collection string, s Scope) error {
+	c, err := n.db.Collection(collection)
+	if err != nil {
+		return err
+	}
+	if _, err := n.replica.Matcher(c.ID, s); err != nil {
+		return err
+	}
+	return n.keep(c.ID, s)
+}
+
+// KeepDocs adds documents to what this node keeps of a collection, or takes them out.
+func (n *Node) KeepDocs(ctx context.Context, collection string, add, remove []dag.DocID) error {
+	c, err := n.db.Collection(collection)
+	if err != nil {
+		return err
+	}
+	s := n.scopeOf(c.ID)
+	if s.Whole {
+		if len(remove) > 0 {
+			return fault.Invalid.Errorf("collection %s is kept whole, and single documents cannot be left out: say by a filter, or by naming them, what to keep instead", collection)
+		}
+		return nil // they are kept already
+	}
+	s.Docs = slices.DeleteFunc(slices.Concat(s.Docs, add), func(d dag.DocID) bool { return slices.Contains(remove, d) })
+	return n.Keep(ctx, collection, s)
+}
+
+// Kept tells of each collection what this node keeps of it, and when it was last known
+// to have all of that.
+func (n *Node) Kept() []pando.Coverage { return n.db.Coverage() }
+
+// keep changes the scope of a collection, which need not be here yet.
+func (n *Node) keep(id dag.CollectionID, s Scope) error {
+	s = s.Canonical()
+	n.noting.Lock()
+	defer n.noting.Unlock()
+	if n.scopeOf(id).Equal(s) {
+		return nil
+	}
+	if err := n.replica.SetScope(id, s); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.scopes = maps.Clone(n.scopes)
+	if n.scopes == nil {
+		n.scopes = map[dag.CollectionID]Scope{}
+	}
+	if s.Whole {
+		delete(n.scopes, id)
+	} else {
+		n.scopes[id] = s
+	}
+	n.mu.Unlock()
+	// That all of a peer's feed is here was true of another part.
+	n.cursors.dropCollection(id)
+	n.parts.forget(func(with sharing) bool { return with.collection == id })
+	n.followAndTell()
+	return nil
+}
+
+// keepFirst notes the part that a peer offers of a collection which is not here yet,
+// unless the operator has said already what to keep of it.
+func (n *Node) keepFirst(id dag.CollectionID, parts map[dag.CollectionID]Scope) error {
+	s, ok := parts[id]
+	if !ok || s.Whole || n.partial(id) {
+		return nil
+	}
+	return n.keep(id, s)
+}
+
+// covered notes that this node has all that it keeps of a collection, as the comparison
+// with a peer that keeps the whole of it shows.
+func (n *Node) covered(id dag.CollectionID, s Scope, p peer.ID) {
+	if err := n.replica.Covered(id, s, p.String(), time.Now()); err != nil {
+		n.log.Warn("that a collection is complete cannot be stored", "collection", id, "error", err)
+	}
+}
+
+// JoinPart is Join with a ticket for one collection, of which this node keeps a part.
+func (n *Node) JoinPart(ctx context.Context, ticket string, s Scope, progress func(Progress)) (JoinResult, error) {
+	t, err := ParseTicket(ticket)
+	if err != nil {
+		return JoinResult{}, err
+	}
+	if s.Whole {
+		return n.Join(ctx, ticket, progress)
+	}
+	if len(t.Collections) != 1 {
+		return JoinResult{}, fault.Invalid.Errorf("join: the ticket is for %d collections, and the part is of one: ask for a ticket for that one (pando share NAME), or join and then say what to keep (pando keep)", len(t.Collections))
+	}
+	id := t.Collections[0].ID
+	if n.has(id) {
+		if _, err := n.replica.Matcher(id, s); err != nil {
+			return JoinResult{}, err
+		}
+	}
+	before := n.scopeOf(id)
+	if err := n.keep(id, s); err != nil {
+		return JoinResult{}, err
+	}
+	res, err := n.Join(ctx, ticket, progress)
+	if errors.Is(err, errNoPart) || err != nil && !n.has(id) {
+		if err := n.keep(id, before); err != nil { // as if nobody had asked
+			n.log.Warn("what to keep of a collection cannot be stored", "collection", id, "error", err)
+		}
+	}
+	return res, err
+}
+
+// errNoPart says that a part cannot be told from the rest, on either side.
+var errNoPart = fault.Invalid.Errorf("the part cannot be told from the rest")

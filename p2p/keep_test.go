@@ -1,0 +1,488 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+const best = `{points: {_ge: 90}}`
+
+// heldPart describes what a member holds of a scope: documents with their heads.
+func heldPart(t *testing.T, m *member, s Scope) map[dag.DocID][32]byte {
+	t.Helper()
+	c, err := m.db.Collection("User")
+	if err != nil {
+		return nil
+	}
+	matcher, err := m.db.Replica().Matcher(c.ID, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[dag.DocID][32]byte{}
+	for e, err := range matcher.All(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		held[e.Key] = e.Sum
+	}
+	return held
+}
+
+// agree waits until two members hold the same of a scope, and returns how many
+// documents that are.
+func agree(t *testing.T, within time.Duration, s Scope, a, b *member) int {
+	t.Helper()
+	n := 0
+	eventually(t, within, func() (bool, string) {
+		x, y := heldPart(t, a, s), heldPart(t, b, s)
+		n = len(x)
+		return y != nil && maps.Equal(x, y), fmt.Sprintf("%s: %d documents here, %d there", s, len(x), len(y))
+	})
+	return n
+}
+
+// stateOf returns what a member's status says of its copy and that of another.
+func stateOf(t *testing.T, m, of *member) PeerCollection {
+	t.Helper()
+	st, err := m.node.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range st.Peers {
+		if p.ID == of.id().String() && len(p.Collections) == 1 {
+			return p.Collections[0]
+		}
+	}
+	return PeerCollection{}
+}
+
+// halves makes a node that has a hundred users, and one that joins it for the best ten.
+func halves(t *testing.T, w *world) (whole, part *member) {
+	t.Helper()
+	whole, part = w.member(0), w.member(1)
+	addSchema(t, whole.db, schemaText)
+	createUsers(t, whole.db, "user", 100)
+	whole.start()
+	part.start()
+	ticket, err := whole.node.Share(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := part.node.JoinPart(t.Context(), ticket, Scope{Filter: best}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Documents != 10 || !strings.Contains(res.Collections[0].Part, best) {
+		t.Fatalf("joined %+v", res)
+	}
+	return whole, part
+}
+
+// A node that joined for a part has that, whatever becomes of the documents, and
+// nothing else; what it writes itself reaches the others, be it of the part or not.
+func TestAPartIsFollowed(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := halves(t, w)
+		s := Scope{Filter: best}
+		if n := documents(t, part); n != 10 {
+			t.Fatalf("%d documents came, want the 10 of the part", n)
+		}
+		for _, step := range []struct {
+			what    string
+			at      *member
+			request string
+			want    int // documents of the part
+			held    uint64
+		}{
+			{"documents enter", whole, `mutation { update_User(filter: {points: {_lt: 5}}, input: {points: 95}) { _docID } }`, 15, 15},
+			{"documents leave", whole, `mutation { update_User(filter: {points: {_gt: 97}}, input: {points: 1}) { _docID } }`, 13, 15},
+			{"documents are deleted", whole, `mutation { delete_User(filter: {points: {_eq: 95}}) { _docID } }`, 7, 15},
+			{"one is made elsewhere", whole, `mutation { create_User(input: {name: "new", points: 99}) { _docID } }`, 8, 16},
+			{"one is made here", part, `mutation { create_User(input: {name: "own", points: 99}) { _docID } }`, 9, 17},
+			{"one is taken out here", part, `mutation { update_User(filter: {name: {_eq: "own"}}, input: {points: 2}) { _docID } }`, 8, 17},
+			{"one is put back elsewhere", whole, `mutation { update_User(filter: {name: {_eq: "own"}}, input: {points: 92}) { _docID } }`, 9, 17},
+			{"one is deleted here", part, `mutation { delete_User(filter: {name: {_eq: "own"}}) { _docID } }`, 8, 17},
+		} {
+			exec(t, step.at.db, step.request)
+			took := eventually(t, 5*time.Second, func() (bool, string) {
+				x, y := heldPart(t, whole, s), heldPart(t, part, s)
+				return maps.Equal(x, y) && len(x) == step.want, fmt.Sprintf("%s: %d documents at the whole, %d at the part, want %d", step.what, len(x), len(y), step.want)
+			})
+			if n := documents(t, part); n != step.held {
+				t.Errorf("%s: %d documents are held in all, want %d", step.what, n, step.held)
+			}
+			t.Logf("%s: after %v", step.what, took)
+		}
+		// Outside of the part, too, what this node writes is not only its own.
+		exec(t, part.db, `mutation { create_User(input: {name: "loose", points: 3}) { _docID } }`)
+		eventually(t, 5*time.Second, func() (bool, string) {
+			got := exec(t, whole.db, `{ User(filter: {name: {_eq: "loose"}}) { points } }`)
+			return got == `{"User":[{"points":3}]}`, got
+		})
+		for _, of := range [][2]*member{{part, whole}, {whole, part}} {
+			eventually(t, 5*time.Second, func() (bool, string) {
+				c := stateOf(t, of[0], of[1])
+				return c.State == Identical && strings.Contains(c.Part, best), fmt.Sprintf("%+v", c)
+			})
+		}
+		cov := part.node.Kept()
+		if len(cov) != 1 || cov[0].Scope.Whole || cov[0].From != whole.id().String() || time.Since(cov[0].AsOf) > time.Minute {
+			t.Errorf("coverage %+v", cov)
+		}
+		if got := whole.node.Counters().Mismatches + part.node.Counters().Mismatches; got != 0 {
+			t.Errorf("%d mismatches", got)
+		}
+	})
+}
+
+// What is kept can be said anew at any time, and survives restarts.
+func TestAPartIsChanged(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole := w.member(0)
+		part := w.memberAt(1, t.TempDir())
+		addSchema(t, whole.db, schemaText)
+		createUsers(t, whole.db, "user", 100)
+		whole.start()
+		part.start()
+		ticket, err := whole.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs := slices.SortedFunc(maps.Keys(heldPart(t, whole, Scope{Filter: `{points: {_in: [1, 2, 3]}}`})), dag.DocID.Compare)
+		if _, err := part.node.JoinPart(t.Context(), ticket, Scope{Docs: docs}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := documents(t, part); n != 3 {
+			t.Fatalf("%d documents, want the 3 that were named", n)
+		}
+		keep := func(s Scope) {
+			t.Helper()
+			if err := part.node.Keep(t.Context(), "User", s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		part.restart()
+		exec(t, whole.db, `mutation { delete_User(filter: {points: {_eq: 2}}) { _docID } }`)
+		agree(t, 30*time.Second, Scope{Docs: docs}, whole, part)
+		if got := exec(t, part.db, `{ _count(User: {}) }`); got != `{"_count":2}` {
+			t.Errorf("after a deletion: %s", got)
+		}
+
+		keep(Scope{Filter: best, Docs: docs[:1]})
+		if n := agree(t, 5*time.Second, Scope{Filter: best}, whole, part); n != 10 {
+			t.Errorf("%d documents of the new part, want 10", n)
+		}
+		if n := documents(t, part); n != 13 {
+			t.Errorf("%d documents, want 13: what is here stays", n)
+		}
+		keep(Scope{})
+		part.restart()
+		eventually(t, 30*time.Second, func() (bool, string) {
+			c := stateOf(t, part, whole)
+			return c.State == Identical && c.Part == "none", fmt.Sprintf("%+v", c)
+		})
+		createUsers(t, whole.db, "later", 95)
+		exec(t, part.db, `mutation { create_User(input: {name: "mine", points: 1}) { _docID } }`)
+		eventually(t, 30*time.Second, func() (bool, string) {
+			got := exec(t, whole.db, `{ User(filter: {name: {_eq: "mine"}}) { points } }`)
+			return got == `{"User":[{"points":1}]}`, got
+		})
+		if n := documents(t, part); n != 14 {
+			t.Errorf("%d documents, want 14: nothing is kept", n)
+		}
+		keep(pando.Whole)
+		converge(t, 10*time.Second, whole, part)
+		if c := stateOf(t, part, whole); c.State != Identical || c.Part != "" {
+			t.Errorf("kept whole again: %+v", c)
+		}
+	})
+}
+
+// Whatever both sides write, and whatever is kept: in the end a part holds exactly what
+// the sender's query selects, besides what was its own, or belonged to it, at some time.
+func TestPartEqualsQuery(t *testing.T) {
+	for seed := range uint64(4) {
+		simulate(t, 10*time.Millisecond, func(t *testing.T, w *world) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			whole, part := w.member(0), w.member(1)
+			addSchema(t, whole.db, schemaText)
+			createUsers(t, whole.db, "user", 60)
+			whole.start()
+			part.start()
+			ticket, err := whole.node.Share(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			scope := randomPart(r)
+			if _, err := part.node.JoinPart(t.Context(), ticket, scope, nil); err != nil {
+				t.Fatal(err)
+			}
+			for step := range 12 {
+				if r.IntN(4) == 0 {
+					w.cut([]*member{whole}, []*member{part})
+				}
+				for range 1 + r.IntN(4) {
+					m := []*member{whole, part}[r.IntN(2)]
+					exec(t, m.db, randomWrite(r))
+				}
+				if r.IntN(3) == 0 {
+					scope = randomPart(r)
+					if err := part.node.Keep(t.Context(), "User", scope); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.heal([]*member{whole}, []*member{part})
+				agree(t, 3*time.Minute, scope, whole, part)
+				// All that the part holds and the whole has otherwise belongs to it no more.
+				eventually(t, 3*time.Minute, func() (bool, string) {
+					all, mine := heldPart(t, whole, pando.Whole), heldPart(t, part, scope)
+					for doc := range heldPart(t, part, pando.Whole) {
+						if all[doc] == [32]byte{} {
+							return false, fmt.Sprintf("step %d: document %s has not reached the whole", step, doc)
+						}
+					}
+					return len(mine) <= len(all), ""
+				})
+			}
+		})
+	}
+}
+
+func randomPart(r *rand.Rand) Scope {
+	return Scope{Filter: []string{
+		fmt.Sprintf(`{points: {_lt: %d}}`, r.IntN(60)),
+		fmt.Sprintf(`{_or: [{points: {_eq: %d}}, {name: {_like: "user%d%%"}}]}`, r.IntN(60), r.IntN(6)),
+		fmt.Sprintf(`{_not: {points: {_in: [%d, %d]}}}`, r.IntN(60), r.IntN(60)),
+		`{name: {_like: "own%"}}`,
+	}[r.IntN(4)]}
+}
+
+func randomWrite(r *rand.Rand) string {
+	switch r.IntN(4) {
+	case 0:
+		return fmt.Sprintf(`mutation { create_User(input: {name: "own%d", points: %d}) { _docID } }`, r.IntN(1<<30), r.IntN(60))
+	case 1:
+		return fmt.Sprintf(`mutation { delete_User(filter: {points: {_eq: %d}}) { _docID } }`, r.IntN(60))
+	}
+	return fmt.Sprintf(`mutation { update_User(filter: {points: {_eq: %d}}, input: {points: %d}) { _docID } }`, r.IntN(60), r.IntN(60))
+}
+
+// Two nodes that keep different parts bring together what belongs to both.
+func TestPartsOverlap(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, low := halves(t, w)
+		high := w.member(2)
+		high.start()
+		ticket, err := whole.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := high.node.JoinPart(t.Context(), ticket, Scope{Filter: `{points: {_gt: 94}}`}, nil); err != nil {
+			t.Fatal(err)
+		}
+		whole.stop()
+		ticket, err = low.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := high.node.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, low.db, `mutation { update_User(filter: {points: {_eq: 91}}, input: {points: 191}) { _docID } }`)
+		exec(t, high.db, `mutation { update_User(filter: {points: {_eq: 99}}, input: {points: 199}) { _docID } }`)
+		agree(t, 10*time.Second, Scope{Filter: `{points: {_gt: 94}}`}, low, high)
+		if got := heldPart(t, high, pando.Whole); len(got) != 6 {
+			t.Errorf("%d documents, want the 5 it had and the one that entered", len(got))
+		}
+		eventually(t, 10*time.Second, func() (bool, string) {
+			c := stateOf(t, high, low)
+			return c.State == Identical && c.Part != "", fmt.Sprintf("%+v", c)
+		})
+		if cov := high.node.Kept()[0]; cov.From != whole.id().String() {
+			t.Errorf("a part that is complete as far as another part knows: %+v", cov)
+		}
+	})
+}
+
+// A replicator of a part gives a new peer that part, and the peer keeps no more.
+func TestReplicatorOfAPart(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.memberAt(0, t.TempDir()), w.member(1)
+		addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "user", 100)
+		a.start()
+		b.start(a)
+		s := Scope{Filter: best}
+		if err := a.node.AddPartReplicator(t.Context(), b.addr(), []string{"User"}, s); err != nil {
+			t.Fatal(err)
+		}
+		if n := agree(t, 10*time.Second, s, a, b); n != 10 {
+			t.Fatalf("%d documents, want 10", n)
+		}
+		exec(t, a.db, `mutation { update_User(filter: {points: {_lt: 2}}, input: {points: 200}) { _docID } }`)
+		if n := agree(t, 10*time.Second, s, a, b); n != 12 {
+			t.Fatalf("%d documents, want 12", n)
+		}
+		if n := documents(t, b); n != 12 {
+			t.Errorf("%d documents at the peer, want 12", n)
+		}
+		if kept := b.node.Kept()[0]; !kept.Scope.Equal(s) {
+			t.Errorf("the peer keeps %s", kept.Scope)
+		}
+		eventually(t, 10*time.Second, func() (bool, string) {
+			r := a.node.Replicators()[0]
+			return r.State == Active && r.Behind == 0 && r.Lag == 0 && r.Parts["User"].Equal(s), fmt.Sprintf("%+v", r)
+		})
+		a.restart()
+		if r := a.node.Replicators()[0]; !r.Parts["User"].Equal(s) {
+			t.Errorf("after a restart %+v", r)
+		}
+	})
+}
+
+// A peer that has the whole of a collection is given a part like any other: what it lacks.
+func TestReplicatorOfAPartToAWhole(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		addSchema(t, b.db, schemaText)
+		createUsers(t, a.db, "user", 100)
+		createUsers(t, b.db, "other", 3)
+		a.start()
+		b.start(a)
+		if err := a.node.AddPartReplicator(t.Context(), b.addr(), []string{"User"}, Scope{Filter: best}); err != nil {
+			t.Fatal(err)
+		}
+		converge(t, 10*time.Second, a, b) // it asks for the rest itself
+		if !b.node.Kept()[0].Scope.Whole {
+			t.Errorf("the peer keeps %s", b.node.Kept()[0].Scope)
+		}
+		eventually(t, 10*time.Second, func() (bool, string) {
+			r := a.node.Replicators()[0]
+			return r.State == Active && r.Behind == 0, fmt.Sprintf("%+v", r)
+		})
+	})
+}
+
+// What cannot be told from the rest is refused, on the spot or by the peer.
+func TestPartsThatCannotBeTold(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := w.member(0), w.member(1)
+		addSchema(t, whole.db, schemaText)
+		createUsers(t, whole.db, "user", 10)
+		whole.start()
+		part.start()
+		ticket, err := whole.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = part.node.JoinPart(t.Context(), ticket, Scope{Filter: `{rank: {_eq: 1}}`}, nil)
+		if !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "rank") {
+			t.Fatalf("joined for a field that there is not: %v", err)
+		}
+		if s := part.node.Kept()[0].Scope; !s.Whole {
+			t.Errorf("after a join in vain %s is kept", s)
+		}
+		converge(t, 10*time.Second, whole, part)
+		if err := part.node.Keep(t.Context(), "User", Scope{Filter: `{rank: {_eq: 1}}`}); !errors.Is(err, pando.ErrInvalid) {
+			t.Errorf("kept by a field that there is not: %v", err)
+		}
+		// A version that only one side uses.
+		second := patchUser(t, part.db, `[{"op": "add", "path": "/User/Fields/-", "value": {"Name": "rank", "Kind": "Int"}}]`)
+		if err := part.node.Keep(t.Context(), "User", Scope{Filter: `{rank: {_eq: 1}}`}); err != nil {
+			t.Fatal(err)
+		}
+		for _, of := range [][2]*member{{part, whole}, {whole, part}} {
+			eventually(t, 10*time.Second, func() (bool, string) {
+				c := stateOf(t, of[0], of[1])
+				return c.State == Uncomparable && strings.Contains(c.Problem, "rank"), fmt.Sprintf("%+v", c)
+			})
+		}
+		eventually(t, 10*time.Second, func() (bool, string) { return len(whole.db.Versions()) == 2, "the version does not travel" })
+		if _, err := whole.db.ActivateVersion(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, whole.db, `mutation { create_User(input: {name: "first", rank: 1}) { _docID } }`)
+		if n := agree(t, 2*time.Minute, Scope{Filter: `{rank: {_eq: 1}}`}, whole, part); n != 1 {
+			t.Errorf("%d documents, want 1", n)
+		}
+	})
+}
+
+// Peers of the first version of the protocol know of no parts: with them such a
+// collection is not synced, and the status says why.
+func TestOlderPeersGetNoParts(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := halves(t, w)
+		for _, m := range []*member{whole, part} {
+			m.host.RemoveStreamHandler(syncProtocols[0])
+		}
+		part.stop()
+		part.start()
+		part.host.RemoveStreamHandler(syncProtocols[0])
+		if err := part.node.Connect(t.Context(), whole.addr()); err != nil {
+			t.Fatal(err)
+		}
+		createUsers(t, whole.db, "later", 100)
+		time.Sleep(2 * time.Minute)
+		if n := documents(t, part); n != 10 {
+			t.Errorf("%d documents, want the 10 of before", n)
+		}
+		if c := stateOf(t, part, whole); c.State != Outdated || c.Problem == "" {
+			t.Errorf("the part says %+v", c)
+		}
+		if c := stateOf(t, whole, part); c.State == Identical || c.State == Differs {
+			t.Errorf("the whole says %+v", c)
+		}
+	})
+}
+
+// What a comparison of parts costs follows what differs, not what there is.
+func TestPartsCostTheirDifference(t *testing.T) {
+	simulate(t, 50*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := w.member(0), w.member(1)
+		addSchema(t, whole.db, schemaText)
+		createUsers(t, whole.db, "user", 10_000)
+		whole.start()
+		part.start()
+		ticket, err := whole.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := part.node.JoinPart(t.Context(), ticket, Scope{Filter: `{points: {_lt: 5000}}`}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		cost := func() (bytes, trips uint64) {
+			t.Helper()
+			before := part.node.Counters()
+			if _, err := part.node.sync(t.Context(), whole.id(), errand{}); err != nil {
+				t.Fatal(err)
+			}
+			after := part.node.Counters()
+			return after.Sent + after.Received - before.Sent - before.Received, after.RoundTrips - before.RoundTrips
+		}
+		if bytes, trips := cost(); bytes > 400 || trips > 2 {
+			t.Errorf("in sync: %d bytes in %d round trips, want at most 400 in 2", bytes, trips)
+		}
+		w.cut([]*member{whole}, []*member{part})
+		exec(t, whole.db, `mutation { update_User(filter: {points: {_lt: 10}}, input: {points: 1}) { _docID } }`)
+		exec(t, whole.db, `mutation { update_User(filter: {points: {_gt: 9990}}, input: {points: 9000}) { _docID } }`)
+		w.heal([]*member{whole}, []*member{part})
+		bytes, trips := cost()
+		if bytes > 16<<10 || trips > 9 {
+			t.Errorf("10 of 5,000 differ: %d bytes in %d round trips, want at most 16 KiB in 9", bytes, trips)
+		}
+		t.Logf("10 of 5,000 differ: %d bytes in %d round trips", bytes, trips)
+	})
+}

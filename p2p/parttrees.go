@@ -1,0 +1,193 @@
+package p2p
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+const (
+	// maxParts and maxPartBytes are how many trees over parts of collections are kept, and
+	// how much memory they may take: a million documents. One that is asked for again
+	// without having been kept is made anew, by a query.
+	maxParts     = 64
+	maxPartBytes = 72 << 20
+	// maxPartQueries is how many such trees are made or brought up to date at once: each
+	// may be a pass over a collection, and peers ask for them.
+	maxPartQueries = 2
+)
+
+// partTrees are the trees over parts of collections that were asked for last.
+type partTrees struct {
+	replica *pando.Replica
+	turns   chan struct{} // one token per tree that is being brought up to date
+
+	mu sync.Mutex // guards what follows
+	at map[string]*partUse
+	// quiet is up to where a peer needs nothing more of this node's feed of a collection
+	// that is not kept whole, as far as it lies outside of the part.
+	quiet map[sharing]cursor
+}
+
+type partUse struct {
+	part *pando.Part
+	used time.Time
+}
+
+func newPartTrees(r *pando.Replica) *partTrees {
+	return &partTrees{replica: r, turns: make(chan struct{}, maxPartQueries), at: map[string]*partUse{}, quiet: map[sharing]cursor{}}
+}
+
+// of returns the tree over what belongs to all of some scopes, and how it stands now. A
+// filter that does not fit the collection here is Invalid.
+func (ps *partTrees) of(ctx context.Context, id dag.CollectionID, scopes ...Scope) (*pando.Part, pando.Summary, error) {
+	part, err := ps.find(id, scopes)
+	if err != nil {
+		return nil, pando.Summary{}, err
+	}
+	select {
+	case ps.turns <- struct{}{}:
+		defer func() { <-ps.turns }()
+	case <-ctx.Done():
+		return nil, pando.Summary{}, context.Cause(ctx)
+	}
+	sum, err := part.Summary(ctx)
+	ps.trim(part)
+	return part, sum, err
+}
+
+func (ps *partTrees) find(id dag.CollectionID, scopes []Scope) (*pando.Part, error) {
+	var forms []string // sorted: it does not matter who keeps which
+	for _, s := range scopes {
+		if !s.Whole {
+			forms = append(forms, string(appendScope(nil, s)))
+		}
+	}
+	slices.Sort(forms)
+	key := string(id[:])
+	for _, f := range slices.Compact(forms) {
+		key += f
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if u := ps.at[key]; u != nil {
+		u.used = time.Now()
+		return u.part, nil
+	}
+	part, err := ps.replica.Part(id, scopes...)
+	if err == nil {
+		ps.at[key] = &partUse{part, time.Now()}
+	}
+	return part, err
+}
+
+// trim drops the trees that were used longest ago, while there are too many.
+func (ps *partTrees) trim(last *pando.Part) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for {
+		size, oldest := int64(0), ""
+		for key, u := range ps.at {
+			size += u.part.Bytes()
+			if u.part != last && (oldest == "" || u.used.Before(ps.at[oldest].used)) {
+				oldest = key
+			}
+		}
+		if oldest == "" || len(ps.at) <= maxParts && size <= maxPartBytes {
+			return
+		}
+		delete(ps.at, oldest)
+	}
+}
+
+// quietUntil returns up to where a peer needs nothing of what lies outside of a part.
+func (ps *partTrees) quietUntil(s sharing, theirs epoch) uint64 {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if q := ps.quiet[s]; q.epoch == theirs {
+		return q.seq
+	}
+	return 0
+}
+
+func (ps *partTrees) setQuiet(s sharing, theirs epoch, seq uint64) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if q := ps.quiet[s]; q.epoch != theirs || q.seq < seq {
+		ps.quiet[s] = cursor{epoch: theirs, seq: seq}
+	}
+}
+
+// forget drops what is known of peers that are gone, or of a collection whose part is
+// another now.
+func (ps *partTrees) forget(gone func(sharing) bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for s := range ps.quiet {
+		if gone(s) {
+			delete(ps.quiet, s)
+		}
+	}
+}
+
+// partSide is this node's side of a walk over a part.
+type partSide struct{ *pando.Part }
+
+func (s partSide) Node(ctx context.Context, p radix.Prefix) (radix.Node, bool, error) {
+	return s.Part.Node(ctx, p)
+}
+
+func (s partSide) Elements(ctx context.Context, p radix.Prefix) iter.Seq2[radix.Element, error] {
+	return s.Part.Elements(ctx, p)
+}
+
+// loose finds the documents that changed here, lie outside of a part, and that a peer
+// that keeps theirs of the collection may lack: those in this node's feed after a
+// number, less what came from the peer. Up to until it found all.
+func (n *Node) loose(ctx context.Context, p peer.ID, id dag.CollectionID, part *pando.Part, theirs Scope, after uint64) (docs []dag.DocID, until uint64, more bool, err error) {
+	found := map[dag.DocID]bool{}
+	for c, err := range n.replica.Log(ctx, after) {
+		if err != nil {
+			return nil, 0, false, err
+		}
+		if after = c.Seq; c.Collection == id && c.Origin != p.String() && !part.Has(c.Doc) {
+			found[c.Doc] = true
+		}
+		if more = len(found) == maxLoose; more {
+			break
+		}
+	}
+	for doc := range found {
+		docs = append(docs, doc)
+	}
+	slices.SortFunc(docs, dag.DocID.Compare)
+	if theirs.Whole || len(docs) == 0 {
+		return docs, after, more, nil
+	}
+	m, err := n.replica.Matcher(id, theirs)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	var wanted []dag.DocID
+	for j, err := range m.Some(ctx, docs) {
+		if err != nil {
+			return nil, 0, false, err
+		}
+		if j.In {
+			wanted = append(wanted, j.Key)
+		}
+	}
+	return wanted, after, more, nil
+}
+
+// maxLoose is how many documents outside of a part are given at once; the rest follows
+// in the next round.
+const maxLoose = 1 << 14
