@@ -29,6 +29,7 @@ type companion struct {
 
 	// Guarded by Node.mu.
 	good     bool // a session went well since then
+	limited  bool // by a relay: the last session left differences that are not small
 	asking   int  // sessions of the peer that it proved something in
 	running  bool // a session of this node
 	joining  bool // and somebody waits for it
@@ -58,7 +59,14 @@ const memberValue = 100
 // proved notes that a connected peer is a member of a collection.
 func (n *Node) proved(p peer.ID, c claim) error {
 	n.host.ConnManager().TagPeer(p, connTag, memberValue)
-	return n.admission.proved(p, c)
+	if err := n.admission.proved(p, c); err != nil {
+		return err
+	}
+	if n.hub != nil {
+		n.hub.prove(p)
+	}
+	n.reach.wake.set(reachDelay) // it may be a relay
+	return nil
 }
 
 var connectionEvents = []any{
@@ -85,8 +93,11 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 			case event.EvtPeerProtocolsUpdated:
 				n.arrived(e.Peer)
 			case event.EvtPeerConnectednessChanged:
-				if e.Connectedness == network.NotConnected {
+				switch e.Connectedness {
+				case network.NotConnected:
 					n.left(e.Peer)
+				case network.Connected:
+					n.freed(e.Peer)
 				}
 			}
 		}
@@ -120,7 +131,7 @@ func (n *Node) arrived(p peer.ID) {
 	}
 	n.mu.Lock()
 	c := n.companions[p]
-	if c != nil || n.closed || n.host.Network().Connectedness(p) != network.Connected {
+	if c != nil || n.closed || !n.here(p) {
 		n.mu.Unlock()
 		return
 	}
@@ -142,7 +153,7 @@ func (n *Node) arrived(p peer.ID) {
 func (n *Node) left(p peer.ID) {
 	n.mu.Lock()
 	c := n.companions[p]
-	if c == nil || n.host.Network().Connectedness(p) == network.Connected {
+	if c == nil || n.here(p) {
 		n.mu.Unlock()
 		return
 	}
@@ -154,6 +165,16 @@ func (n *Node) left(p peer.ID) {
 	n.host.ConnManager().UntagPeer(p, connTag)
 	n.log.Debug("peer disconnected", "peer", p)
 	n.dial.set(0)
+}
+
+// freed makes up for what a relay with limits did not let pass.
+func (n *Node) freed(p peer.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.companions[p]; c != nil && c.limited {
+		c.limited = false
+		c.next.set(0)
+	}
 }
 
 // companion returns what is kept of a connected peer.
@@ -332,7 +353,6 @@ func (n *Node) sweep(ctx context.Context) {
 func (n *Node) sweepOnce(now time.Time) {
 	n.noting.Lock()
 	defer n.noting.Unlock()
-	here := func(p peer.ID) bool { return n.host.Network().Connectedness(p) == network.Connected }
 	known := map[peer.ID]bool{}
 	var gone []peer.ID
 	n.mu.Lock()
@@ -354,10 +374,10 @@ func (n *Node) sweepOnce(now time.Time) {
 	for _, p := range gone {
 		n.unlearn(p) // what stays behind is dropped after the next start
 	}
-	n.admission.keepOnly(here)
+	n.admission.keepOnly(n.here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
-	n.followed.keepOnly(here)
+	n.followed.keepOnly(n.here)
 	n.cursors.keepOnly(known)
 	n.traffic.ledger.keepOnly(known)
 }

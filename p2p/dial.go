@@ -29,7 +29,7 @@ func (n *Node) startAfresh(p peer.ID) {
 	if dialer, ok := n.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		dialer.Backoff().Clear(p)
 	}
-	if n.host.Network().Connectedness(p) != network.Connected {
+	if !n.here(p) {
 		n.host.Peerstore().ClearAddrs(p)
 	}
 }
@@ -39,7 +39,7 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 	if err := n.gate.refuses(p.ID); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	if err := n.host.Connect(ctx, p); err != nil {
+	if err := n.host.Connect(network.WithAllowLimitedConn(ctx, "pando"), p); err != nil {
 		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
 	}
 	ok, err := n.speaks(ctx, p.ID)
@@ -210,11 +210,19 @@ const crossing = time.Second
 // end would be noticed only by silence.
 func (n *Node) supersede(all network.Network, fresh network.Conn) {
 	n.meet(fresh)
+	if relayed(fresh) {
+		return // which is made beside a direct one now and then
+	}
+	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
+		if relayed(old) {
+			n.spawn(func(ctx context.Context) { n.retire(ctx, old) })
+		}
+	}
 	if fresh.Stat().Direction != network.DirInbound {
 		return
 	}
 	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
-		if old != fresh && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
+		if old != fresh && !relayed(old) && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
 			n.spawn(func(context.Context) { old.Close() }) // it leads nowhere
 		}
 	}

@@ -29,7 +29,11 @@
 //	sweep              one      drops what was kept of peers that are gone
 //	replicate          per replicator
 //	keepAlive          per session and fetch of this node, which wait for it
+//	watchReach         one      hears whether others reach this node, if it listens beyond it
+//	keepRelays         one      likewise, has relays let others in
+//	retire             per relayed connection that a direct one took the place of
 //	startMDNS          one, if it is on: stops the announcements
+//	hub.handle                  per stream of a relay, made by the host; two more for what it carries
 //	handleSync, handleFetch     per stream, made by the host, bounded by admission
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them

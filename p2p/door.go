@@ -73,7 +73,7 @@ func (n *Node) meet(c network.Conn) {
 
 // parted forgets a peer whose last connection ended.
 func (n *Node) parted(p peer.ID) {
-	if n.host.Network().Connectedness(p) == network.Connected {
+	if n.here(p) {
 		return
 	}
 	n.door.mu.Lock()

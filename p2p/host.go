@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -19,14 +20,21 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/core/transport"
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
+	blankhost "github.com/libp2p/go-libp2p/p2p/host/blank"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	circuits "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
@@ -34,6 +42,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/quic-go/quic-go"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -74,20 +83,34 @@ const (
 	connsPerAddr = 128
 )
 
+// hostOptions is where a host listens, and as whom.
+type hostOptions struct {
+	key    ident.Key
+	listen []string
+	gater  corecm.ConnectionGater
+	natMap bool               // ask the router to let others in
+	quic   []quicreuse.Option // of networks that are not the system's
+	tracer holepunch.EventTracer
+}
+
 // newHost makes a libp2p host of the parts that Pando uses. The library's own
 // constructor takes in every transport there is, among them WebRTC: a third of the
-// program, most of which an idle node would keep in memory. There is no relay, no
-// DHT, no hole punching, no metrics registry.
-func newHost(key ident.Key, listen []string, gater corecm.ConnectionGater) (*ownHost, error) {
-	addrs, err := listenAddrs(listen)
+// program, most of which an idle node would keep in memory. There is no metrics
+// registry.
+//
+// A host that others may reach finds out whether they do (AutoNAT), and has holes
+// punched into what keeps them out. One on the loopback interface does neither; it
+// can dial through relays, as all can.
+func newHost(o hostOptions) (*ownHost, error) {
+	addrs, err := listenAddrs(o.listen)
 	if err != nil {
 		return nil, err
 	}
-	seed, err := key.LibP2PSeed()
+	seed, err := o.key.LibP2PSeed()
 	if err != nil {
 		return nil, fmt.Errorf("identity of the peer: %w", err)
 	}
-	p, err := newParts(seed, gater)
+	p, err := newParts(seed, o)
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
@@ -97,14 +120,32 @@ func newHost(key ident.Key, listen []string, gater corecm.ConnectionGater) (*own
 			return nil, errListen(a.String(), errNoTransport)
 		}
 	}
-	h, err := basichost.NewHost(p.swarm, &basichost.HostOpts{
-		EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true,
-	})
+	opts := &basichost.HostOpts{EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true}
+	open := !onlyLoopback(addrs)
+	if open {
+		if opts.AutoNATv2, opts.ObservedAddrsManager, err = p.reachability(o); err != nil {
+			p.close()
+			return nil, fmt.Errorf("start the network: %w", err)
+		}
+		opts.EnableHolePunching = true
+		if o.tracer != nil {
+			opts.HolePunchingOptions = []holepunch.Option{holepunch.WithTracer(o.tracer)}
+		}
+		if o.natMap {
+			opts.NATManager = basichost.NewNATManager
+		}
+	}
+	h, err := basichost.NewHost(p.swarm, opts)
 	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	return &ownHost{h, p, addrs}, nil
+	own := &ownHost{BasicHost: h, parts: p, addrs: addrs, open: open}
+	if err := own.addCircuits(); err != nil {
+		own.Close()
+		return nil, fmt.Errorf("start the network: %w", err)
+	}
+	return own, nil
 }
 
 const userAgent = "pando"
@@ -114,7 +155,28 @@ type ownHost struct {
 	*basichost.BasicHost
 	parts parts
 	addrs []ma.Multiaddr
+	open  bool // it listens beyond this machine
 }
+
+// addCircuits adds the transport through relays. It needs the host: a connection
+// through a relay is a stream to it.
+func (h *ownHost) addCircuits() error {
+	circuits, err := circuit.New(h.BasicHost, h.parts.upgrader)
+	if err != nil {
+		return err
+	}
+	if err := h.parts.swarm.AddTransport(circuits); err != nil {
+		return err
+	}
+	if h.open {
+		h.addrs = append(h.addrs, anyCircuit)
+		circuits.Start()
+	}
+	return nil
+}
+
+// anyCircuit stands for all relays that let others in to this host.
+var anyCircuit = ma.StringCast("/p2p-circuit")
 
 // listen lets others in.
 func (h *ownHost) listen() error {
@@ -123,6 +185,9 @@ func (h *ownHost) listen() error {
 			return fault.Unavailable.Errorf("listen on %s: %w: choose another address, or stop what uses it", a, err)
 		}
 	}
+	if h.parts.observed != nil {
+		h.parts.observed.Start(h.parts.swarm)
+	}
 	h.Start()
 	return nil
 }
@@ -130,37 +195,43 @@ func (h *ownHost) listen() error {
 // Close ends the connections first: the host tells each peer that its protocols
 // are gone, and would wait for those that died.
 func (h *ownHost) Close() error {
-	return errors.Join(h.parts.swarm.Close(), h.BasicHost.Close(), h.parts.quic.Close())
+	err := errors.Join(h.parts.swarm.Close(), h.BasicHost.Close(), h.parts.quic.Close())
+	if h.parts.observed != nil {
+		err = errors.Join(err, h.parts.observed.Close())
+	}
+	if d := h.parts.dialer; d.quic != nil { // AutoNAT closed the swarm, and nothing else
+		err = errors.Join(err, d.swarm.Peerstore().Close(), d.quic.Close())
+	}
+	return err
 }
 
 // parts are what a host is made of.
 type parts struct {
-	bus    event.Bus
-	swarm  *swarm.Swarm
-	quic   *quicreuse.ConnManager
-	conns  *connmgr.BasicConnMgr
-	limits network.ResourceManager
+	private  crypto.PrivKey
+	bus      event.Bus
+	swarm    *swarm.Swarm
+	upgrader transport.Upgrader
+	quic     *quicreuse.ConnManager
+	conns    *connmgr.BasicConnMgr
+	limits   network.ResourceManager
+	observed *observedaddrs.Manager // addresses at which others see this host; nil: it asks nobody
+	dialer   dialer
 }
 
-func newParts(seed []byte, gater corecm.ConnectionGater) (p parts, err error) {
+// dialer dials others back that ask AutoNAT whether they can be reached: with a key
+// and a port of its own, because what keeps strangers out lets in whom one talks to.
+type dialer struct {
+	swarm *swarm.Swarm
+	quic  *quicreuse.ConnManager
+}
+
+func newParts(seed []byte, o hostOptions) (p parts, err error) {
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	private, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
-	if err != nil {
-		return p, err
-	}
-	id, err := peer.IDFromPrivateKey(private)
-	if err != nil {
-		return p, err
-	}
-	known, err := pstoremem.NewPeerstore()
-	if err != nil {
-		return p, err
-	}
-	if err := errors.Join(known.AddPrivKey(id, private), known.AddPubKey(id, private.GetPublic())); err != nil {
+	if p.private, err = crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed)); err != nil {
 		return p, err
 	}
 	if p.limits, err = resources(); err != nil {
@@ -170,48 +241,92 @@ func newParts(seed []byte, gater corecm.ConnectionGater) (p parts, err error) {
 		return p, err
 	}
 	p.bus = eventbus.NewBus()
-	p.swarm, err = swarm.NewSwarm(id, known, p.bus,
-		swarm.WithConnectionGater(gater), swarm.WithResourceManager(p.limits), swarm.WithDialTimeout(dialTimeout))
-	if err != nil {
+	if p.swarm, err = newSwarm(p.private, p.bus, p.limits, swarm.WithConnectionGater(o.gater), swarm.WithDialTimeout(dialTimeout)); err != nil {
 		return p, err
 	}
-	if p.quic, err = newQUIC(seed, p.limits); err != nil {
+	if p.quic, err = newQUIC(seed, p.limits, o.quic); err != nil {
 		return p, err
 	}
-	return p, p.addTransports(private, gater)
+	p.upgrader, err = addTransports(p.swarm, p.private, p.quic, p.limits, o.gater)
+	return p, err
 }
 
-func (p *parts) addTransports(private crypto.PrivKey, gater corecm.ConnectionGater) error {
+// newSwarm makes what holds connections, without a transport yet.
+func newSwarm(private crypto.PrivKey, bus event.Bus, limits network.ResourceManager, opts ...swarm.Option) (*swarm.Swarm, error) {
+	id, err := peer.IDFromPrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	known, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(known.AddPrivKey(id, private), known.AddPubKey(id, private.GetPublic())); err != nil {
+		return nil, err
+	}
+	return swarm.NewSwarm(id, known, bus, append(opts, swarm.WithResourceManager(limits))...)
+}
+
+func addTransports(s *swarm.Swarm, private crypto.PrivKey, quics *quicreuse.ConnManager, limits network.ResourceManager, gater corecm.ConnectionGater) (transport.Upgrader, error) {
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
 	secure, err := noise.New(noise.ID, private, muxers)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, p.limits, gater)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, limits, gater)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	quic, err := libp2pquic.NewTransport(private, p.quic, nil, gater, p.limits)
+	quic, err := libp2pquic.NewTransport(private, quics, nil, gater, limits)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// One port for TCP and WebSocket. Without SO_REUSEPORT: with it, a second node
 	// could listen on the same port and get half of the connections.
 	ports := tcpreuse.NewConnMgr(false, up)
-	plain, err := tcp.NewTCPTransport(up, p.limits, ports)
+	plain, err := tcp.NewTCPTransport(up, limits, ports)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	web, err := websocket.New(up, p.limits, ports)
+	web, err := websocket.New(up, limits, ports)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(p.swarm.AddTransport(quic), p.swarm.AddTransport(plain), p.swarm.AddTransport(web))
+	return up, errors.Join(s.AddTransport(quic), s.AddTransport(plain), s.AddTransport(web))
+}
+
+// reachability makes what finds out whether others reach this host, and tells them
+// the same.
+func (p *parts) reachability(o hostOptions) (*autonatv2.AutoNAT, *observedaddrs.Manager, error) {
+	private, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	seed := make([]byte, 32)
+	rand.Read(seed)
+	if p.dialer.quic, err = newQUIC(seed, p.limits, o.quic); err != nil {
+		return nil, nil, err
+	}
+	bus := eventbus.NewBus()
+	if p.dialer.swarm, err = newSwarm(private, bus, p.limits, swarm.WithDialRanker(swarm.NoDelayDialRanker),
+		// A node dials too few others to know from them whether UDP gets out.
+		swarm.WithUDPBlackHoleSuccessCounter(nil), swarm.WithReadOnlyBlackHoleDetector()); err != nil {
+		return nil, nil, err
+	}
+	if _, err := addTransports(p.dialer.swarm, private, p.dialer.quic, p.limits, nil); err != nil {
+		return nil, nil, err
+	}
+	nat, err := autonatv2.New(blankhost.NewBlankHost(p.dialer.swarm, blankhost.WithEventBus(bus)))
+	if err != nil {
+		return nil, nil, err
+	}
+	p.observed, err = observedaddrs.NewManager(p.bus, p.swarm)
+	return nat, p.observed, err
 }
 
 // newQUIC makes what all QUIC connections share. The keys need only be the node's
 // own and stay the same.
-func newQUIC(seed []byte, limits network.ResourceManager) (*quicreuse.ConnManager, error) {
+func newQUIC(seed []byte, limits network.ResourceManager, own []quicreuse.Option) (*quicreuse.ConnManager, error) {
 	derive := func(label string) (key [32]byte) {
 		mac := hmac.New(sha256.New, seed)
 		mac.Write([]byte(label))
@@ -219,21 +334,22 @@ func newQUIC(seed []byte, limits network.ResourceManager) (*quicreuse.ConnManage
 	}
 	return quicreuse.NewConnManager(
 		quic.StatelessResetKey(derive("pando/quic reset/1")), quic.TokenGeneratorKey(derive("pando/quic token/1")),
-		quicreuse.VerifySourceAddress(func(a net.Addr) bool { return limits.VerifySourceAddress(a) }),
-		// Counted from the first packet on, not from the end of the handshake.
-		quicreuse.ConnContext(func(ctx context.Context, c *quic.ClientInfo) (context.Context, error) {
-			addr, err := quicreuse.ToQuicMultiaddr(c.RemoteAddr, quic.Version1)
-			if err != nil {
-				addr = nil // the limits that need none hold still
-			}
-			scope, err := limits.OpenConnection(network.DirInbound, false, addr)
-			if err != nil {
-				return ctx, err
-			}
-			ctx = network.WithConnManagementScope(ctx, scope)
-			context.AfterFunc(ctx, scope.Done)
-			return ctx, nil
-		}))
+		append(slices.Clip(own),
+			quicreuse.VerifySourceAddress(func(a net.Addr) bool { return limits.VerifySourceAddress(a) }),
+			// Counted from the first packet on, not from the end of the handshake.
+			quicreuse.ConnContext(func(ctx context.Context, c *quic.ClientInfo) (context.Context, error) {
+				addr, err := quicreuse.ToQuicMultiaddr(c.RemoteAddr, quic.Version1)
+				if err != nil {
+					addr = nil // the limits that need none hold still
+				}
+				scope, err := limits.OpenConnection(network.DirInbound, false, addr)
+				if err != nil {
+					return ctx, err
+				}
+				ctx = network.WithConnManagementScope(ctx, scope)
+				context.AfterFunc(ctx, scope.Done)
+				return ctx, nil
+			}))...)
 }
 
 // close releases parts of which no host was made.
@@ -241,15 +357,26 @@ func (p *parts) close() {
 	if p.swarm != nil {
 		p.swarm.Close()
 	}
+	if p.dialer.swarm != nil {
+		p.dialer.swarm.Close()
+		p.dialer.swarm.Peerstore().Close()
+	}
 	if p.conns != nil {
 		p.conns.Close()
 	}
-	if p.quic != nil {
-		p.quic.Close()
+	for _, q := range []*quicreuse.ConnManager{p.quic, p.dialer.quic} {
+		if q != nil {
+			q.Close()
+		}
 	}
 	if p.limits != nil {
 		p.limits.Close()
 	}
+}
+
+// onlyLoopback reports whether nobody but this machine can use some addresses.
+func onlyLoopback(addrs []ma.Multiaddr) bool {
+	return !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) })
 }
 
 // listenAddrs reads the addresses to listen on. Every TCP port takes WebSocket
@@ -296,6 +423,11 @@ func resources() (network.ResourceManager, error) {
 	for _, id := range fetchProtocols {
 		bound(id, [2]int{2 * fetchesPerPeer, 2 * maxFetches})
 	}
+	bound(circuits.ProtoIDv2Hop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
+	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
+	bound(holepunch.Protocol, [2]int{2, 64})
+	bound(autonatv2.DialProtocol, [2]int{2, 32})
+	bound(autonatv2.DialBackProtocol, [2]int{2, 32})
 	limiter := rcmgr.NewFixedLimiter(partial.Build(scaling.AutoScale()))
 	return rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(

@@ -96,21 +96,22 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 	if err := n.checkNames(t); err != nil {
 		return JoinResult{}, err
 	}
-	info := peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}
-	n.startAfresh(info.ID)
-	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
-	if err := n.connect(ctx, info); err != nil {
-		return JoinResult{}, fmt.Errorf("join: %w", err)
-	}
 	names := map[dag.CollectionID]string{}
 	secrets := map[dag.CollectionID]secret{} // accepted when the other node proves them
 	only := map[dag.CollectionID]bool{}
 	for _, c := range t.Collections {
 		names[c.ID], secrets[c.ID], only[c.ID] = c.Name, c.secret, true
 	}
+	e := errand{only: only, joining: true}
+	info := peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}
+	n.introduce(ctx, info, secrets, e.only)
+	n.startAfresh(info.ID)
+	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
+	if err := n.connect(ctx, info); err != nil {
+		return JoinResult{}, fmt.Errorf("join: %w", err)
+	}
 	n.admission.try(info.ID, secrets)
 	defer n.admission.endTrial(info.ID, secrets)
-	e := errand{only: only, joining: true}
 	if progress != nil {
 		e.progress = func(p Progress) {
 			p.Name = names[p.Collection]
@@ -157,6 +158,8 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 		n.gossip.follow()
 		if err := n.joined(ctx, t, got, res); err == nil {
 			return nil
+		} else if errors.Is(err, errNarrow) && wait(ctx, punchTime) {
+			continue // by then there may be a direct way
 		} else if !errors.Is(err, errBehind) {
 			return err
 		}
@@ -184,6 +187,9 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 		}
 		if !v.Equal && n.later.any(sharing{t.Peer, c.ID}) {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: some changes cannot be taken yet: %s", c.Name, v.Mine, v.Theirs, earlyHint)
+		}
+		if !v.Equal && got.Narrow {
+			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errNarrow)
 		}
 		if !v.Equal {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errBehind)

@@ -147,6 +147,37 @@ const (
 	busyFor = 250 * time.Millisecond
 )
 
+// What carrying connections for others may cost.
+const (
+	relayBuffer  = 16 << 10 // of each direction
+	relayMessage = 4 << 10  // of the protocol between a relay and its peers
+	// maxPlaces is how many peers may be reached through this node, maxStrangerPlaces
+	// how many of them may be no members.
+	maxPlaces         = 1024
+	maxStrangerPlaces = 64
+	// maxCarried is how many connections are carried, 32 MiB of buffers; maxCarriedOf
+	// how many of them one peer is an end of.
+	maxCarried   = 1024
+	maxCarriedOf = 64
+	// limitedBytes and limitedFor is what a connection may carry, each way, of which
+	// an end is no member: enough to greet, and to find a direct way.
+	limitedBytes = 128 << 10
+	limitedFor   = 2 * time.Minute
+
+	// limitedLog is how many commits a difference may have to pass there: 64 of the
+	// usual size are a sixth of that, and those that are larger fail alone.
+	limitedLog = 64
+
+	// reserveFor is how long a place at a relay lasts, renewBefore how long before that
+	// it is renewed. One that is not lasts as long as the connection at most.
+	reserveFor  = time.Hour
+	renewBefore = 10 * time.Minute
+	// relaysWanted is how many relays let others in to this node: one may fail.
+	relaysWanted = 2
+	// reachDelay gathers what happens at once.
+	reachDelay = 100 * time.Millisecond
+)
+
 // What gossip may cost.
 const (
 	inlineBytes  = 4 << 10 // a larger commit is announced by its header alone

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando"
@@ -43,6 +44,12 @@ type Config struct {
 	Allow []string
 	// MDNS announces this node in the local network, and looks for others there.
 	MDNS bool
+	// Relay makes this node carry connections between others that cannot reach each
+	// other: for members of its collections without limit, for others just enough to
+	// find a direct way.
+	Relay bool
+	// NATMap asks the router to let others in, by UPnP or NAT-PMP.
+	NATMap bool
 	// Host is used instead of a new one, for networks that are not the system's.
 	// It is not closed with the node.
 	Host host.Host
@@ -50,6 +57,8 @@ type Config struct {
 	Rand io.Reader
 	// Logger hears of what goes on; nil is silence.
 	Logger *slog.Logger
+
+	quic []quicreuse.Option // of networks that exist in tests only
 }
 
 // Counters say what a node did since its start.
@@ -66,6 +75,8 @@ type Counters struct {
 	Overflows                         uint64 // documents dropped from the inbox, to be found again by comparing
 	Undelivered                       uint64 // announcements lost in a queue, likewise
 	WantOverflows                     uint64
+	Relayed, RelayedBytes             uint64 // connections carried for others, and what went over them
+	Punched                           uint64 // relayed connections that became direct
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
@@ -80,7 +91,8 @@ type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed,
-	Gated, Pruned, Throttled, Oversubscribed atomic.Uint64
+	Gated, Pruned, Throttled, Oversubscribed,
+	Relayed, RelayedBytes, Punched atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -108,6 +120,8 @@ type Node struct {
 	count      counters
 
 	newcomers network.Notifiee
+	reach     *reach
+	hub       *hub // nil: this node is no relay
 	gate      *gate
 	door      *door
 	quotas    *quotas
@@ -146,7 +160,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(),
-		replicators: map[peer.ID]*replicator{}, later: newLater(), dial: newAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -171,7 +185,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		if c.Key.IsZero() {
 			c.Key = db.Identity()
 		}
-		if own, err = newHost(c.Key, listen, n.gate); err != nil {
+		if own, err = newHost(hostOptions{key: c.Key, listen: listen, gater: n.gate, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
 			return nil, err
 		}
 		n.host, n.ownsHost = own, true
@@ -236,6 +250,15 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	if err := n.startGossip(); err != nil {
 		return err
 	}
+	if c.Relay {
+		n.hub = newHub(n)
+		n.hub.start()
+	}
+	if own != nil && own.open {
+		if err := n.startReach(); err != nil {
+			return err
+		}
+	}
 	if own != nil { // not sooner: who connects is told of the protocols at once
 		if err := own.listen(); err != nil {
 			return err
@@ -281,6 +304,9 @@ func (n *Node) Close() error {
 	}
 	for _, id := range slices.Concat(syncProtocols, fetchProtocols) {
 		n.host.RemoveStreamHandler(id)
+	}
+	if n.hub != nil {
+		n.hub.stop()
 	}
 	n.stop(fault.Closed.Errorf("the node is closed"))
 	n.tasks.Wait()
@@ -352,6 +378,8 @@ func rank(a ma.Multiaddr) int {
 			r += 1
 		case ma.P_WS, ma.P_WSS:
 			r += 2
+		case ma.P_CIRCUIT:
+			r += 4
 		}
 	}
 	return r
@@ -369,6 +397,7 @@ func (n *Node) Counters() Counters {
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
+		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())

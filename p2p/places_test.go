@@ -233,7 +233,7 @@ func TestANodeListensWhenItIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHost(key, []string{addr}, nil)
+	h, err := newHost(hostOptions{key: key, listen: []string{addr}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func (s *seat) leave() {
 		s.n.serving[s.peer] = own
 	}
 	s.n.mu.Unlock()
-	if s.n.host.Network().Connectedness(s.peer) != network.Connected {
+	if !s.n.here(s.peer) {
 		s.n.admission.forget(s.peer) // left has done so already, or it never arrived
 	}
 }
@@ -267,6 +267,9 @@ func (s *service) answer(m message) error {
 	}
 	switch m.(type) {
 	case *getLog, *getFull, *getNodes, *push:
+		if _, ok := m.(*push); !ok && s.w.limited && !s.fits(m) {
+			return tooNarrow
+		}
 		if s.n.crosses(s.peer) {
 			return &refuse{Code: refusedBusy, Text: "a session the other way round is under way", After: busyFor}
 		}

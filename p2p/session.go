@@ -49,6 +49,7 @@ type report struct {
 	Sent        int           // commits that went
 	Taken       int           // of them, new to the peer
 	Bytes       uint64
+	Narrow      bool // a relay with limits did not let all differences pass
 }
 
 // verdict is how a collection stands after a session.
@@ -154,7 +155,11 @@ func (n *Node) running(c *companion, running, joining bool) {
 // open opens a stream to a peer, for the newest version of a protocol that it speaks.
 func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (network.Stream, error) {
 	// A session uses the connection there is. To dial is the dialer's task.
-	s, err := n.host.NewStream(network.WithNoDial(ctx, "pando session"), p, versions...)
+	ctx = network.WithNoDial(ctx, "pando session")
+	if versions[0] == protocolSync {
+		ctx = network.WithAllowLimitedConn(ctx, "pando session") // which knows what fits
+	}
+	s, err := n.host.NewStream(ctx, p, versions...)
 	if err != nil {
 		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, err)
 	}
@@ -171,6 +176,10 @@ func (s *session) run() error {
 		if again {
 			continue
 		}
+		if s.errand.probe && s.w.limited {
+			s.uncounted() // looking for what differs would not pass
+			return nil
+		}
 		if s.errand.probe {
 			if err := s.narrow(); err != nil {
 				return err
@@ -184,7 +193,7 @@ func (s *session) run() error {
 		if err != nil {
 			return err
 		}
-		differing := s.differing()
+		differing := s.fitting(s.differing())
 		if len(differing) == 0 && !fresh {
 			return nil
 		}

@@ -33,6 +33,7 @@ type world struct {
 	mu      sync.Mutex
 	latency time.Duration // one way
 	cuts    map[[2]string]bool
+	walls   map[string]map[string]bool // by the IP address of who is behind: to whom it sent something
 }
 
 // member is one machine of a world.
@@ -68,7 +69,7 @@ func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) 
 		t.Skip("the race detector and virtual time do not go together: set PANDO_RACE_SIMULATED=1 to try")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, latency: rtt / 2, cuts: map[[2]string]bool{}}
+		w := &world{t: t, latency: rtt / 2, cuts: map[[2]string]bool{}, walls: map[string]map[string]bool{}}
 		w.net = &simnet.Simnet{LatencyFunc: w.route, Logger: slog.New(slog.DiscardHandler)}
 		w.net.Start()
 		t.Cleanup(w.net.Close)
@@ -83,6 +84,13 @@ func (w *world) route(p *simnet.Packet) time.Duration {
 	defer w.mu.Unlock()
 	from, to := hostOf(p.From), hostOf(p.To)
 	if w.cuts[[2]string{from, to}] || w.cuts[[2]string{to, from}] {
+		p.To = nowhere
+		return w.latency
+	}
+	if sent := w.walls[from]; sent != nil {
+		sent[p.To.String()] = true
+	}
+	if sent := w.walls[to]; sent != nil && !sent[p.From.String()] {
 		p.To = nowhere
 	}
 	return w.latency

@@ -54,7 +54,8 @@ type PeerStatus struct {
 	ID          string
 	Addrs       []string
 	Connected   bool
-	Trusted     bool // named by the operator, for every collection
+	Connections []Connection // direct ones first
+	Trusted     bool         // named by the operator, for every collection
 	RTT         time.Duration
 	Collections []PeerCollection // by name
 	Score       float64          // 0 is good; below, gossip trusts it less: -400 and it is not listened to
@@ -98,6 +99,7 @@ func (n *Node) Peers() []PeerStatus {
 			addrs = append(slices.Clone(addrs), r.addrs...)
 		}
 		if c != nil {
+			s.Connections = n.connections(p)
 			for _, conn := range n.host.Network().ConnsToPeer(p) {
 				addrs = append(slices.Clone(addrs), conn.RemoteMultiaddr())
 			}
@@ -185,6 +187,9 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 		s.Collections = append(s.Collections, c)
 	}
 	var hints []string
+	if narrow(s.Connections) {
+		hints = append(hints, "connected through a relay that limits it, so that only small differences pass: let the relay join the collections too, or let one of both listen where others get in")
+	}
 	if len(clash) > 0 {
 		hints = append(hints, "the peer has another definition of "+strings.Join(clash, ", ")+": the same definition is needed on every node")
 	}

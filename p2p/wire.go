@@ -32,6 +32,7 @@ type stream interface {
 type wire struct {
 	s             stream
 	version       uint64 // of the protocol, on which both sides agreed
+	limited       bool   // a relay carries the stream, and not much of it
 	r             *bufio.Reader
 	out           []byte        // of the frame being written
 	patient       time.Duration // how long a read may take
@@ -56,7 +57,7 @@ func newWire(s stream, t *traffic) *wire {
 		w.version = versionOf(named.Protocol())
 	}
 	if over, ok := s.(interface{ Conn() network.Conn }); ok {
-		w.peer = over.Conn().RemotePeer()
+		w.peer, w.limited = over.Conn().RemotePeer(), over.Conn().Stat().Limited
 	}
 	w.about(dag.CollectionID{})
 	return w

@@ -31,6 +31,8 @@ type startFlags struct {
 	backups string
 	closed  bool
 	allow   []string
+	relay   bool
+	natMap  bool
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -56,7 +58,9 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.StringVar(&s.backups, "backup-dir", "", "directory where HTTP clients may have backup files written and read")
 	f.BoolVar(&s.closed, "closed", false, "let no strangers in: peers have to prove a join secret, or to be allowed if any are")
 	f.StringSliceVar(&s.allow, "allow", nil, "peers that may connect, by peer id or did:key, beside those of peer allow; others may not")
-	settings(f, "closed", "allow")
+	f.BoolVar(&s.relay, "relay", false, "carry connections between peers that cannot reach each other: without limit for members of this node's collections")
+	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
+	settings(f, "closed", "allow", "relay", "nat-map")
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
@@ -88,7 +92,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	addrs := "off"
 	if !s.noP2P {
 		if node, err = p2p.Start(ctx, db, p2p.Config{
-			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow,
+			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
 			MDNS: !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
 		}); err != nil {
 			return err

@@ -1,0 +1,271 @@
+package p2p
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// The tests of this file run hosts as the node itself makes them, where the others
+// have the library's.
+
+// wall makes a member a machine behind a firewall: nobody gets in but whom it sent
+// something before.
+func (w *world) wall(m *member) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.walls[m.ip()] = map[string]bool{}
+}
+
+// here puts a member's UDP sockets in the world.
+func (m *member) here() []quicreuse.Option {
+	var port atomic.Int32
+	port.Store(20000)
+	return []quicreuse.Option{
+		quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return m, nil }),
+		quicreuse.OverrideListenUDP(func(_ string, a *net.UDPAddr) (net.PacketConn, error) {
+			at := *a
+			if at.IP.IsUnspecified() {
+				at.IP = net.ParseIP(m.ip()).To4()
+			}
+			if at.Port == 0 {
+				at.Port = int(port.Add(1))
+			}
+			return m.w.net.NewEndpoint(&at, link), nil
+		}),
+	}
+}
+
+func (m *member) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) {
+	return net.ParseIP(m.ip()).To4(), nil
+}
+
+// own starts the member with a host of its own making.
+func (m *member) own(c Config, trusted ...*member) *Node {
+	m.w.t.Helper()
+	raw, err := m.key.Raw()
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	if c.Key, err = ident.GenerateFrom(ident.EdDSA, bytes.NewReader(ed25519.PrivateKey(raw).Seed())); err != nil {
+		m.w.t.Fatal(err)
+	}
+	c.Listen, c.quic = []string{strings.Split(m.addr(), "/p2p/")[0]}, m.here()
+	for _, p := range trusted {
+		c.Peers = append(c.Peers, p.addr())
+	}
+	if os.Getenv("PANDO_LOG") != "" {
+		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", m.i)
+	}
+	if m.node, err = Start(m.w.t.Context(), m.db, c); err != nil {
+		m.w.t.Fatal(err)
+	}
+	return m.node
+}
+
+func TestNodesFindOutWhetherOthersReachThem(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		outside, inside := w.member(0), w.member(1)
+		w.wall(inside)
+		addSchema(t, outside.db, schemaText)
+		outside.own(Config{}, inside)
+		inside.own(Config{}, outside)
+		converge(t, 10*time.Second, outside, inside)
+		for m, want := range map[*member]Reach{
+			outside: {Direct: "public", Addrs: []AddrReach{{"/ip4/1.0.0.1/udp/8000/quic-v1", "reachable"}}},
+			inside:  {Direct: "private", Addrs: []AddrReach{{"/ip4/1.0.0.2/udp/8000/quic-v1", "unreachable"}}},
+		} {
+			eventually(t, 5*time.Minute, func() (bool, string) { // three times, at least two minutes apart
+				got := m.node.Reach()
+				return reflect.DeepEqual(got, want), fmt.Sprintf("%+v, want %+v", got, want)
+			})
+		}
+	})
+}
+
+// circuitOf waits until a relay lets others in to a member, and returns the address.
+func circuitOf(t *testing.T, m *member) string {
+	t.Helper()
+	var at string
+	eventually(t, time.Minute, func() (bool, string) {
+		for _, a := range m.node.Info().Addrs {
+			if strings.Contains(a, "/p2p-circuit") {
+				at = a + "/p2p/" + m.node.Info().ID
+			}
+		}
+		return at != "", strings.Join(m.node.Info().Addrs, " ")
+	})
+	return at
+}
+
+// ways tells how a member is connected with another.
+func ways(m, to *member) (direct, through int) {
+	for _, c := range m.node.connections(to.id()) {
+		if c.Relay == "" {
+			direct++
+		} else {
+			through++
+		}
+	}
+	return direct, through
+}
+
+func TestTwoBehindFirewallsFindEachOtherThroughARelayAndPunchThrough(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		hub, a, b := w.member(0), w.member(1), w.member(2)
+		w.wall(a)
+		w.wall(b)
+		addSchema(t, hub.db, schemaText)
+		hub.own(Config{Relay: true}, a, b)
+		a.own(Config{}, hub)
+		b.own(Config{}, hub)
+		converge(t, 10*time.Second, hub, a, b)
+		if err := b.node.Connect(t.Context(), circuitOf(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		took := eventually(t, 30*time.Second, func() (bool, string) {
+			direct, through := ways(a, b)
+			return direct > 0 && through == 0, fmt.Sprint(a.node.connections(b.id()))
+		})
+		if n := a.node.Counters().Punched + b.node.Counters().Punched; n == 0 {
+			t.Error("the counters know of no connection that became direct")
+		}
+		t.Logf("directly connected, and by nothing else, after %v", took)
+		createUsers(t, a.db, "a", 100)
+		converge(t, 10*time.Second, a, b)
+	})
+}
+
+// What lets no stranger in lets nobody be punched through to: members are carried for
+// as long as they like.
+func TestMembersGoOnThroughTheRelayWhereNoHoleCanBePunched(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		hub, a, b := w.member(0), w.member(1), w.member(2)
+		w.cut([]*member{a}, []*member{b})
+		w.wall(a)
+		w.wall(b)
+		addSchema(t, hub.db, schemaText)
+		hub.own(Config{Relay: true}, a, b)
+		a.own(Config{}, hub)
+		b.own(Config{}, hub)
+		converge(t, 10*time.Second, hub, a, b)
+		addSchema(t, a.db, `type Book { title: String }`) // which the hub hears of, for it is named
+		if err := b.node.Connect(t.Context(), circuitOf(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		before := hub.node.Counters().RelayedBytes
+		createUsers(t, a.db, "a", 2000)
+		time.Sleep(3 * limitedFor)
+		if direct, through := ways(b, a); direct > 0 || through == 0 {
+			t.Errorf("b has %d direct connections with a and %d through the hub", direct, through)
+		}
+		for _, c := range b.node.connections(a.id()) {
+			if c.Limited {
+				t.Errorf("a connection of members is limited: %+v", c)
+			}
+		}
+		converge(t, 10*time.Second, hub, a, b)
+		if moved := hub.node.Counters().RelayedBytes - before; moved == 0 {
+			t.Error("the hub says that it carried nothing")
+		}
+		if r := hub.node.Reach(); r.Relay == nil || r.Relay.Places != 2 || r.Relay.Connections == 0 {
+			t.Errorf("the hub tells of itself: %+v", r.Relay)
+		}
+	})
+}
+
+// Whoever joins by a ticket is unknown to the relay that the ticket leads through. It
+// proves itself there first.
+func TestATicketLeadsThroughARelay(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		hub, a, b := w.member(0), w.member(1), w.member(2)
+		w.cut([]*member{a}, []*member{b})
+		w.wall(a)
+		w.wall(b)
+		addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "a", 3000)
+		hub.own(Config{Relay: true}, a)
+		a.own(Config{}, hub)
+		b.own(Config{})
+		converge(t, 10*time.Second, hub, a)
+		circuitOf(t, a)
+		ticket, err := a.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.node.Join(t.Context(), ticket, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Documents != 3000 {
+			t.Errorf("%d documents came, want 3000", got.Documents)
+		}
+	})
+}
+
+// A relay that is no member carries enough to greet, and small differences.
+func TestThroughAForeignRelayOnlySmallDifferencesPass(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		hub, a, b := w.member(0), w.member(1), w.member(2)
+		w.wall(a)
+		w.wall(b)
+		addSchema(t, a.db, schemaText)
+		hub.own(Config{Relay: true})
+		a.own(Config{}, hub)
+		b.own(Config{}, hub)
+		circuitOf(t, a)
+		ticket, err := a.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.node.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal("an empty collection:", err)
+		}
+		eventually(t, 30*time.Second, func() (bool, string) {
+			direct, _ := ways(b, a)
+			return direct > 0, fmt.Sprint(b.node.connections(a.id()))
+		})
+		createUsers(t, a.db, "a", 1)
+		createUsers(t, b.db, "b", 1)
+		converge(t, 10*time.Second, a, b)
+		time.Sleep(2 * antiEntropyEvery) // each knows how far it is in the other's feed
+
+		// Now no direct way is left, and b comes back.
+		w.cut([]*member{a}, []*member{b})
+		b.stop()
+		createUsers(t, a.db, "few", 20)
+		b.own(Config{}, hub)
+		converge(t, 5*time.Minute, a, b)
+		for _, c := range b.node.connections(a.id()) {
+			if !c.Limited {
+				t.Errorf("the hub is no member, but does not limit: %+v", c)
+			}
+		}
+		b.stop()
+		createUsers(t, a.db, "many", 1000)
+		b.own(Config{}, hub)
+		eventually(t, 5*time.Minute, func() (bool, string) {
+			s, err := b.node.Status(t.Context())
+			text := fmt.Sprintf("%+v", s.Peers)
+			return err == nil && strings.Contains(text, "Limited:true"), text
+		})
+		time.Sleep(time.Minute)
+		if n := documents(t, b); n != 22 {
+			t.Errorf("%d documents are there, want the 22 that came before", n)
+		}
+		w.heal([]*member{a}, []*member{b})
+		converge(t, 10*time.Minute, a, b)
+	})
+}
