@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -135,7 +136,8 @@ func TestNothingIsAnnouncedToStrangersAtAClosedDoor(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		x.up()
-		ps, err := pubsub.NewGossipSub(ctx, x.host, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor())
+		ps, err := pubsub.NewGossipSub(ctx, x.host, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
+			pubsub.WithMessageIdFn(func(m *pb.Message) string { return string(m.Data) }))
 		if err != nil {
 			t.Fatal(err)
 		}
