@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,27 +108,7 @@ func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more b
 
 // sendDocument sends what w asks for of one document.
 func (n *Node) sendDocument(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want) error {
-	for {
-		l, err := n.replica.Lacking(ctx, id, w)
-		if err != nil {
-			return err
-		}
-		for more := true; more; {
-			var part []copied
-			if part, more, err = page(n.replica.PackOf(ctx, l, w.After), pageBytes); err != nil {
-				return err
-			}
-			for _, c := range part {
-				if err := s.add(c.envelope); err != nil {
-					return err
-				}
-				w.After = c.at
-			}
-		}
-		if !l.Cut {
-			return nil
-		}
-	}
+	return n.sendUpTo(ctx, s, id, w, math.MaxInt)
 }
 
 // sendFull sends every commit of a collection, documents in the order of their IDs.
@@ -207,15 +188,31 @@ type intake struct {
 	Nameless                 int // of the deferred: nobody knows of which documents
 	Documents                uint64
 	Missing                  map[dag.DocID][]dag.CID
-	Mark                     uint64 // of END
-	Bytes                    uint64 // of a fetch, both ways
+	More                     []*more // documents whose histories go on
+	Mark                     uint64  // of END
+	Bytes                    uint64  // of a fetch, both ways
 }
 
 func (t *intake) add(m pando.Merged) {
 	t.Applied += m.Applied
 	t.Known += m.Known
 	t.Deferred += len(m.Future)
-	for doc, cids := range m.Missing {
+	t.miss(m.Missing)
+}
+
+// include adds what another run brought.
+func (t *intake) include(o intake) {
+	t.Applied += o.Applied
+	t.Known += o.Known
+	t.Deferred += o.Deferred
+	t.Nameless += o.Nameless
+	t.Documents += o.Documents
+	t.Bytes += o.Bytes
+	t.miss(o.Missing)
+}
+
+func (t *intake) miss(missing map[dag.DocID][]dag.CID) {
+	for doc, cids := range missing {
 		if t.Missing == nil {
 			t.Missing = map[dag.DocID][]dag.CID{}
 		}
@@ -235,6 +232,12 @@ type arrival struct {
 // is not merged yet stays below maxUnapplied: one frame in hand, one being
 // merged, the rest between. merged is called after each transaction.
 func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.CollectionID, merged func(*blocks, pando.Merged) error) (intake, error) {
+	return n.receiveInTurn(ctx, w, from, id, nil, merged)
+}
+
+// receiveInTurn is receiveBlocks of commits that others may have to come before:
+// turn, if not nil, waits for that, while the first of them are read already.
+func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.CollectionID, turn func() error, merged func(*blocks, pando.Merged) error) (intake, error) {
 	var total intake
 	arrivals := make(chan arrival, maxUnapplied/maxFrame-2)
 	stop := make(chan struct{})
@@ -256,7 +259,9 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 			case <-stop:
 				return
 			}
-			if _, more := m.(*blocks); err != nil || !more {
+			switch m.(type) {
+			case *blocks, *more:
+			default:
 				return
 			}
 		}
@@ -284,7 +289,17 @@ func (n *Node) receiveBlocks(ctx context.Context, w *wire, from peer.ID, id dag.
 		case *end:
 			total.Mark, done = m.Mark, true
 			return total, nil
+		case *more:
+			if total.More = append(total.More, m); len(total.More) > maxMore {
+				return total, breach("%d documents were cut in one answer, allowed are %d", len(total.More), maxMore)
+			}
 		case *blocks:
+			if turn != nil {
+				if err := turn(); err != nil {
+					return total, err
+				}
+				turn = nil
+			}
 			m, next = gather(m, arrivals)
 			begun := time.Now()
 			got, err := n.merge(ctx, id, m.Envelopes, from)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -15,69 +16,154 @@ import (
 	"github.com/pandodb/pando/internal/radix"
 )
 
-// fetch asks a peer for commits and merges them as they come. headed, if not nil,
-// is told the peer's heads of the documents.
-func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (total intake, err error) {
+// fetching is a stream over which this node asks a member for commits of a
+// collection.
+type fetching struct {
+	n      *Node
+	w      *wire
+	peer   peer.ID
+	id     dag.CollectionID
+	proof  proof
+	undone []func() // on closing, the last first
+}
+
+// openFetch opens a stream for fetching. It has to be closed.
+func (n *Node) openFetch(ctx context.Context, p peer.ID, id dag.CollectionID) (_ *fetching, err error) {
 	c, err := n.companion(p)
 	if err != nil {
-		return total, err
+		return nil, err
 	}
+	f := &fetching{n: n, peer: p, id: id}
+	defer func() {
+		if err != nil {
+			f.close(err)
+		}
+	}()
 	select {
 	case c.fetches <- struct{}{}:
-		defer func() { <-c.fetches }()
+		f.undone = append(f.undone, func() { <-c.fetches })
 	case <-ctx.Done():
-		return total, fault.Unavailable.Errorf("fetch from %s: %w", p, context.Cause(ctx))
+		return nil, fault.Unavailable.Errorf("fetch from %s: %w", p, context.Cause(ctx))
 	}
 	// Whoever answers has proved itself before: others are told nothing by the
 	// question, and cannot slip in anything with the answer.
 	by, ok := n.admission.member(p, id)
 	shown, known := n.admission.with(p).mine[claim{id, by.secret}]
 	if !ok || !known {
-		return total, fault.Denied.Errorf("fetch from %s: it has not proved to share collection %s", p, id)
+		return nil, fault.Denied.Errorf("fetch from %s: it has not proved to share collection %s", p, id)
 	}
+	f.proof = shown
 	s, err := n.open(ctx, p, fetchProtocols)
+	if err != nil {
+		return nil, err
+	}
+	n.count.Fetches.Add(1)
+	f.w = newAsking(s, &n.traffic)
+	f.w.about(id)
+	stop := context.AfterFunc(ctx, f.w.abort)
+	f.undone = append(f.undone, n.keepAlive(ctx, s.Conn(), f.w), func() { stop() })
+	return f, nil
+}
+
+// close ends the stream, at once if something went wrong, and draws the consequences
+// of that.
+func (f *fetching) close(err error) {
+	if f.w != nil && err != nil {
+		f.w.abort()
+		f.n.judge(f.peer, err)
+	} else if f.w != nil {
+		f.w.s.Close()
+	}
+	for _, undo := range slices.Backward(f.undone) {
+		undo()
+	}
+}
+
+// fetch asks a peer for commits and merges them as they come. headed, if not nil,
+// is told the peer's heads of the documents.
+func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (total intake, err error) {
+	f, err := n.openFetch(ctx, p, id)
 	if err != nil {
 		return total, err
 	}
-	n.count.Fetches.Add(1)
-	w := newAsking(s, &n.traffic)
-	w.about(id)
-	defer context.AfterFunc(ctx, w.abort)()
-	defer n.keepAlive(ctx, s.Conn(), w)()
-	defer func() { total.Bytes = w.bytes() }()
+	total, err = f.items(ctx, items, headed)
+	for _, m := range total.More {
+		if err != nil {
+			break
+		}
+		var got intake
+		got, err = f.rest(ctx, partOf(m, items))
+		total.include(got)
+	}
+	total.Bytes = f.w.bytes()
+	if f.close(err); err != nil {
+		return total, fmt.Errorf("fetch from %s: %w", p, err)
+	}
+	return total, nil
+}
+
+// items asks for commits of documents. Of some, which More names, there may be more.
+func (f *fetching) items(ctx context.Context, items []item, headed func(*heads)) (total intake, err error) {
 	for len(items) > 0 {
-		got, err := n.fetchOnce(ctx, w, p, id, &fetch{shown, headed != nil, items}, headed)
-		total.Applied += got.Applied
-		total.Known += got.Known
-		total.Deferred += got.Deferred
-		total.Nameless += got.Nameless
-		total.Missing = got.Missing
+		if err := f.w.send(&fetch{f.proof, headed != nil, items}); err != nil {
+			return total, err
+		}
+		if headed != nil {
+			h, err := expect[*heads](f.w)
+			if err != nil {
+				return total, err
+			}
+			headed(h)
+		}
+		got, err := f.n.receiveBlocks(ctx, f.w, f.peer, f.id, nil)
+		total.include(got)
+		total.More = append(total.More, got.More...)
 		if err == nil && (got.Mark == 0 || got.Mark > uint64(len(items))) {
 			err = breach("%d of %d documents answered", got.Mark, len(items))
 		}
 		if err != nil {
-			w.abort()
-			n.judge(p, err)
-			return total, fmt.Errorf("fetch from %s: %w", p, err)
+			return total, err
 		}
 		items = items[got.Mark:]
 	}
-	s.Close()
 	return total, nil
 }
 
-func (n *Node) fetchOnce(ctx context.Context, w *wire, p peer.ID, id dag.CollectionID, ask *fetch, headed func(*heads)) (intake, error) {
-	if err := w.send(ask); err != nil {
+// partOf asks for the rest of a document that was cut.
+func partOf(m *more, items []item) *getPart {
+	ask := &getPart{Doc: m.Doc, After: m.After}
+	for _, it := range items {
+		if string(it.Doc) == string(m.Doc[:]) {
+			ask.Have, ask.Locator = it.Have, it.Locator
+		}
+	}
+	return ask
+}
+
+// rest asks for a part of a document until all of it is here.
+func (f *fetching) rest(ctx context.Context, ask *getPart) (total intake, err error) {
+	for {
+		got, err := f.part(ctx, ask, nil)
+		total.include(got)
+		if err != nil || len(got.More) == 0 {
+			return total, err
+		}
+		ask.After = got.More[0].After
+	}
+}
+
+// part asks for a part of a document once. If there is more, More says where.
+func (f *fetching) part(ctx context.Context, ask *getPart, turn func() error) (intake, error) {
+	ask.Proof = f.proof
+	if err := f.w.send(ask); err != nil {
 		return intake{}, err
 	}
-	if headed != nil {
-		h, err := expect[*heads](w)
-		if err != nil {
-			return intake{}, err
-		}
-		headed(h)
+	got, err := f.n.receiveInTurn(ctx, f.w, f.peer, f.id, turn, nil)
+	if err == nil && len(got.More) > 0 &&
+		(len(got.More) > 1 || got.More[0].Doc != ask.Doc || got.More[0].After.Compare(ask.After) <= 0) {
+		err = breach("a part of a document that goes on with another, or where it began")
 	}
-	return n.receiveBlocks(ctx, w, p, id, nil)
+	return got, err
 }
 
 // fetchDifference fetches what a walk found to be lacking here.
@@ -165,23 +251,37 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 		if err != nil {
 			return err
 		}
-		ask, ok := m.(*fetch)
-		if !ok {
+		var given proof
+		switch ask := m.(type) {
+		case *fetch:
+			given = ask.Proof
+		case *getRange:
+			given = ask.Proof
+		case *getPart:
+			given = ask.Proof
+		default:
 			return breach("%T on a stream for fetching", m)
 		}
-		c, ok := n.admission.admits(place.peer, ask.Proof)
+		c, ok := n.admission.admits(place.peer, given)
 		if !ok {
 			return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
 		}
 		if err := place.proved(); err != nil {
 			return err
 		}
-		if err := n.charge(place.peer, ask); err != nil {
+		if err := n.charge(place.peer, m); err != nil {
 			return err
 		}
 		w.about(c.id)
 		before := w.written.Load()
-		err = n.answerFetch(ctx, w, c.id, ask)
+		switch ask := m.(type) {
+		case *fetch:
+			err = n.answerFetch(ctx, w, c.id, ask)
+		case *getRange:
+			err = n.answerRange(ctx, w, c.id, ask)
+		case *getPart:
+			err = n.answerPart(ctx, w, c.id, ask)
+		}
 		n.chargeBytes(place.peer, w, before)
 		if err != nil {
 			return err
@@ -209,12 +309,16 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 	if len(ask.Items) <= liveItems {
 		ctx = inLane(ctx, live)
 	}
+	limit := math.MaxInt
+	if w.version >= 2 {
+		limit = tallBytes
+	}
 	out := n.sender(ctx, w)
 	before := w.written.Load()
 	for i, it := range ask.Items {
 		for _, doc := range docs[i] {
 			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
-			if err := n.sendDocument(ctx, out, id, want); err != nil {
+			if err := n.sendUpTo(ctx, out, id, want, limit); err != nil {
 				return err
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/radix"
@@ -64,7 +65,14 @@ func specimens(version uint64) map[string]message {
 
 func specimensOf2() map[string]message {
 	part := Scope{Filter: "{points: {_gt: 3}}", Docs: []dag.DocID{fill[dag.DocID](1), fill[dag.DocID](2)}}
+	doc, next := fill[dag.DocID](0xd0), fill[dag.DocID](0xe0)
+	at := pando.Point{Height: 7000, CID: fill[dag.CID](5)}
 	return map[string]message{
+		"range":             &getRange{fill[proof](6), &doc, &next},
+		"range whole":       &getRange{fill[proof](6), nil, nil},
+		"part":              &getPart{fill[proof](6), doc, []dag.CID{fill[dag.CID](2)}, []uint64{1, 2}, at, 9000},
+		"part first":        &getPart{Proof: fill[proof](6), Doc: doc},
+		"more":              &more{doc, at, 90_000},
 		"scope":             &scopeSays{2, part},
 		"scope of all":      &scopeSays{2, Scope{Whole: true}},
 		"scoped":            &scopeAnswer{2, Scope{}, 7, fill[rootSum](3), 1, ""},
@@ -256,8 +264,10 @@ func TestAnnouncedBytesAreNotAllocated(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, m := range specimensOf1() {
-		f.Add(m.append(nil))
+	for _, some := range []map[string]message{specimensOf1(), specimensOf2()} {
+		for _, m := range some {
+			f.Add(m.append(nil))
+		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m, err := decode(protocolVersion, body)

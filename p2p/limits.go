@@ -66,6 +66,12 @@ const (
 	// fetchBytes is how much one FETCH is answered with before the requester must ask
 	// again, so that one request never holds a server for long.
 	fetchBytes = 32 << 20
+	// tallBytes is how much of one document is sent to who asks for several: of a longer
+	// history the rest is asked for in parts, perhaps of several peers. maxMore bounds
+	// the documents of which that may be said in one answer: there are two for each
+	// tallBytes of fetchBytes, and a leaf of them.
+	tallBytes = 1 << 20
+	maxMore   = 2*fetchBytes/tallBytes + leafDocuments
 	// maxUseless is how many commits in a row may turn out to be known already before a
 	// stream is taken for endless. A full copy that ends this way goes on at its token.
 	maxUseless = 1 << 15

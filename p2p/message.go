@@ -35,6 +35,9 @@ const (
 	msgRefuse
 
 	// Of version 2.
+	msgRange  = 14
+	msgPart   = 15
+	msgMore   = 16
 	msgScope  = 17
 	msgScoped = 18
 	msgKeep   = 19
@@ -61,6 +64,9 @@ var messages = [...]struct {
 	msgHeads:  {"HEADS", 1, 2, readHeads},
 	msgRefuse: {"REFUSE", 1, 4, readRefuse},
 
+	msgRange:  {"RANGE", 2, 4, readRange},
+	msgPart:   {"PART", 2, 8, readPart},
+	msgMore:   {"MORE", 2, 5, readMore},
 	msgScope:  {"SCOPE", 2, 3, readScopeSays},
 	msgScoped: {"SCOPED", 2, 7, readScopeAnswer},
 	msgKeep:   {"KEEP", 2, 2, readKeepOffers},
@@ -458,13 +464,28 @@ func (m *fetch) append(b []byte) []byte {
 		b = cbor.AppendBytes(b, it.Doc)
 		b = appendCIDs(b, it.Want)
 		b = appendCIDs(b, it.Have)
-		packed := make([]byte, 0, 8*len(it.Locator))
-		for _, id := range it.Locator {
-			packed = binary.BigEndian.AppendUint64(packed, id)
-		}
-		b = cbor.AppendBytes(b, packed)
+		b = appendLocator(b, it.Locator)
 	}
 	return b
+}
+
+func appendLocator(b []byte, ids []uint64) []byte {
+	packed := make([]byte, 0, 8*len(ids))
+	for _, id := range ids {
+		packed = binary.BigEndian.AppendUint64(packed, id)
+	}
+	return cbor.AppendBytes(b, packed)
+}
+
+func readLocator(r *cbor.Reader) (ids []uint64) {
+	packed := r.Bytes()
+	if len(packed)%8 != 0 || len(packed) > 8*maxLocator {
+		r.Fail(fault.Invalid.Errorf("a locator of %d bytes, want at most %d ids of 8", len(packed), maxLocator))
+	}
+	for ; r.Err() == nil && len(packed) > 0; packed = packed[8:] {
+		ids = append(ids, binary.BigEndian.Uint64(packed))
+	}
+	return ids
 }
 
 func readFetch(r *cbor.Reader) message {
@@ -481,13 +502,7 @@ func readFetch(r *cbor.Reader) message {
 		if r.Err() == nil && (len(it.Doc) == 0 || len(it.Doc) > 32) {
 			r.Fail(fault.Invalid.Errorf("a docID of %d bytes, want 32 or the first of them", len(it.Doc)))
 		}
-		packed := r.Bytes()
-		if len(packed)%8 != 0 || len(packed) > 8*maxLocator {
-			r.Fail(fault.Invalid.Errorf("a locator of %d bytes, want at most %d ids of 8", len(packed), maxLocator))
-		}
-		for ; r.Err() == nil && len(packed) > 0; packed = packed[8:] {
-			it.Locator = append(it.Locator, binary.BigEndian.Uint64(packed))
-		}
+		it.Locator = readLocator(r)
 		m.Items = append(m.Items, it)
 	}
 	return m

@@ -167,6 +167,8 @@ func costOf(m message) int64 {
 			}
 		}
 		return cost
+	case *getPart:
+		return 1 + int64(len(m.Have)+len(m.Locator))/8
 	}
 	return 1
 }

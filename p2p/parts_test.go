@@ -1,0 +1,203 @@
+package p2p
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// lengthen writes a document so many times, so many bytes each time.
+func lengthen(t testing.TB, db *pando.DB, id pando.DocID, times, size int) {
+	t.Helper()
+	for start := 0; start < times; start += 500 {
+		err := db.Update(t.Context(), func(tx *pando.Tx) error {
+			users, err := tx.Collection("User")
+			for i := start; i < min(times, start+500) && err == nil; i++ {
+				_, err = users.Update(id, map[string]any{"name": fmt.Sprint(i, strings.Repeat("x", size)), "points": i})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// plainCopy is all that a database has of a collection: what any way to copy it has
+// to bring.
+func plainCopy(t testing.TB, db *pando.DB, id pando.CollectionID) (all [][]byte, docs []pando.DocID) {
+	t.Helper()
+	for b, err := range db.Replica().Full(t.Context(), id, pando.DocID{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, bytes.Clone(b.Envelope))
+		if len(docs) == 0 || docs[len(docs)-1] != b.Doc {
+			docs = append(docs, b.Doc)
+		}
+	}
+	return all, docs
+}
+
+// asked sends a question over a stream and returns the answer up to END, without
+// merging any of it.
+func (f *fetching) asked(t *testing.T, m message) (envelopes [][]byte, cut []*more, mark uint64, done *pando.DocID) {
+	t.Helper()
+	if err := f.w.send(m); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := f.w.receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *blocks:
+			envelopes = append(envelopes, m.Envelopes...)
+			if m.Done != nil {
+				done = m.Done
+			}
+		case *more:
+			cut = append(cut, m)
+		case *end:
+			return envelopes, cut, m.Mark, done
+		default:
+			t.Fatalf("%T among commits", m)
+		}
+	}
+}
+
+// byPlace sorts commits as a plain copy does.
+func byPlace(t *testing.T, envelopes [][]byte) [][]byte {
+	t.Helper()
+	opened := map[*byte]*dag.Commit{}
+	for _, e := range envelopes {
+		c, err := dag.Open(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened[&e[0]] = c
+	}
+	slices.SortFunc(envelopes, func(x, y []byte) int {
+		a, b := opened[&x[0]], opened[&y[0]]
+		if c := a.Doc.Compare(b.Doc); c != 0 {
+			return c
+		}
+		return pando.Point{Height: a.Height, CID: a.CID}.Compare(pando.Point{Height: b.Height, CID: b.CID})
+	})
+	return envelopes
+}
+
+func sameCommits(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }
+
+// Ranges, wherever they are cut and gone on with, and the parts of histories that
+// are longer than an answer, make the plain copy: nothing is left out, and nothing
+// comes twice.
+func TestPartsMakeThePlainCopy(t *testing.T) {
+	simulate(t, 2*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		id := addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "a", 200)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		b.node.wants.alarm.clear(time.Now())
+		_, docs := plainCopy(t, a.db, id)
+		for _, doc := range []pando.DocID{docs[0], docs[90], docs[199]} {
+			lengthen(t, a.db, doc, 40, 60_000) // 2.4 MB
+		}
+		want, _ := plainCopy(t, a.db, id)
+		f, err := b.node.openFetch(t.Context(), a.id(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.close(nil)
+		rng := rand.New(rand.NewPCG(1, 2))
+		for range 4 {
+			var bounds []*pando.DocID // the last is the end
+			for range rng.IntN(4) {
+				cut := docs[rng.IntN(len(docs))]
+				cut[31] ^= byte(rng.IntN(2)) // also between documents
+				bounds = append(bounds, &cut)
+			}
+			slices.SortFunc(bounds, func(a, b *pando.DocID) int { return a.Compare(*b) })
+			var got [][]byte
+			var cut []*more
+			var after *pando.DocID
+			for _, until := range append(bounds, nil) {
+				for mark := uint64(0); mark == 0; {
+					part, more, m, done := f.asked(t, &getRange{f.proof, after, until})
+					got, cut, mark = append(got, part...), append(cut, more...), m
+					if mark == 0 {
+						after = done
+					}
+				}
+				after = until
+			}
+			if len(cut) != 3 {
+				t.Fatalf("%d documents were cut, want the 3 long ones", len(cut))
+			}
+			for _, m := range cut {
+				for below := m.After.Height + 1 + rng.Uint64N(10); ; below += 1 + rng.Uint64N(20) {
+					last := below > m.Top
+					if last {
+						below = 0
+					}
+					part, more, _, _ := f.asked(t, &getPart{Proof: f.proof, Doc: m.Doc, After: m.After, Below: below})
+					if got = append(got, part...); len(more) > 0 {
+						t.Fatalf("a part of a part: %+v", more[0])
+					}
+					if last {
+						break
+					}
+					// The next begins after the last commit below.
+					m.After = pando.Point{Height: below - 1, CID: fill[dag.CID](0xff)}
+				}
+			}
+			if !sameCommits(byPlace(t, got), want) {
+				t.Fatalf("%d commits came in parts, want the %d of a plain copy", len(got), len(want))
+			}
+		}
+	})
+}
+
+// A peer of the first version is answered in full, since it cannot ask for the rest.
+func TestOlderPeersGetLongHistoriesInOneAnswer(t *testing.T) {
+	simulate(t, 2*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		id := addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "a", 1)
+		startAll([]*member{a, b})
+		converge(t, 5*time.Second, a, b)
+		_, docs := plainCopy(t, a.db, id)
+		lengthen(t, a.db, docs[0], 40, 60_000)
+		want, _ := plainCopy(t, a.db, id)
+		time.Sleep(5 * time.Second) // what was announced is fetched
+		for version, protocols := range map[uint64]int{2: 0, 1: 1} {
+			f, err := b.node.openFetch(t.Context(), a.id(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := b.node.open(t.Context(), a.id(), fetchProtocols[protocols:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.w.abort()
+			f.w = newAsking(s, &b.node.traffic)
+			got, cut, _, _ := f.asked(t, &fetch{f.proof, false, []item{{Doc: docs[0][:]}}})
+			f.close(nil)
+			if version == 1 && (len(cut) > 0 || !sameCommits(got, want)) {
+				t.Errorf("version 1: %d commits, %d cut, want all %d", len(got), len(cut), len(want))
+			}
+			if version == 2 && (len(cut) != 1 || !sameCommits(got, want[:len(got)])) {
+				t.Errorf("version 2: %d commits, %d cut, want the beginning of %d", len(got), len(cut), len(want))
+			}
+		}
+	})
+}
