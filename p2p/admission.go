@@ -26,6 +26,11 @@ const (
 	labelTopic  = "pando/topic/1"  // name of the gossip topic
 	labelGossip = "pando/gossip/1" // key that seals gossip
 	labelNonce  = "pando/nonce/1"  // nonce of what is sealed
+
+	labelHouse   = "pando/house/1"    // what the names of all lines of a collection share
+	labelRoom    = "pando/room/1"     // the part of a line's name that stands for the room
+	labelRoomKey = "pando/room key/1" // key that seals what is posted in a room
+	labelPost    = "pando/post/1"     // before what the author of a post signs: no use of the secret
 )
 
 // keyring is an immutable snapshot of the secrets: older and newer ones live in

@@ -23,6 +23,7 @@
 //	keepEntropyDown    one      picks a peer to compare with, about once a minute
 //	watchSchema        one      notices new collections and changed secrets
 //	announce           one      publishes what was made here; owns readFeed
+//	rooms.tend         one      keeps up presence in topics, carries and leaves them
 //	takeIn             one      merges what was announced; rescue: at most 8 fetches
 //	fetchWants         one      asks for documents known to be incomplete: at most 8 peers
 //	flushCursors       one      makes cursors durable

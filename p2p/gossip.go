@@ -500,6 +500,7 @@ func (l *losses) RecvRPC(r *pubsub.RPC) {
 	size := proto.Size(&r.RPC)
 	l.n.count.GossipReceived.Add(uint64(size))
 	l.book(&r.RPC, r.From(), size, (*tally).got)
+	l.n.rooms.notice(r)
 }
 
 func (l *losses) SendRPC(r *pubsub.RPC, to peer.ID) {
@@ -520,11 +521,19 @@ func (l *losses) book(r *pb.RPC, p peer.ID, size int, count func(*tally, int)) {
 	count(l.n.traffic.ledger.of(p, dag.CollectionID{}), max(size, 0))
 }
 
-func (l *losses) DropRPC(_ *pubsub.RPC, p peer.ID) { l.lost(p) }
+func (l *losses) DropRPC(r *pubsub.RPC, p peer.ID) {
+	if l.n.rooms.lost(r) {
+		return
+	}
+	l.lost(p)
+}
+
 func (l *losses) RejectMessage(m *pubsub.Message, reason string) {
 	switch reason {
 	case pubsub.RejectValidationQueueFull, pubsub.RejectValidationThrottled:
-		l.lost(m.ReceivedFrom)
+		if !l.n.rooms.missed(m.GetTopic()) {
+			l.lost(m.ReceivedFrom)
+		}
 	}
 }
 func (l *losses) UndeliverableMessage(m *pubsub.Message) { l.lost(m.ReceivedFrom) }

@@ -74,6 +74,9 @@ type Counters struct {
 	Blamed                            uint64 // how often a peer was found to lie, or to be of no use
 	Overflows                         uint64 // documents dropped from the inbox, to be found again by comparing
 	Undelivered                       uint64 // announcements lost in a queue, likewise
+	TopicSent, TopicHeard             uint64 // messages of applications
+	TopicDropped                      uint64 // that came too fast, too late or twice, or that nobody read in time
+	TopicRefused                      uint64 // that broke the rules
 	WantOverflows                     uint64
 	Relayed, RelayedBytes             uint64 // connections carried for others, and what went over them
 	Punched                           uint64 // relayed connections that became direct
@@ -93,6 +96,8 @@ type counters struct {
 	Blamed,
 	Gated, Pruned, Throttled, Oversubscribed,
 	Relayed, RelayedBytes, Punched atomic.Uint64
+
+	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -112,6 +117,7 @@ type Node struct {
 	parts     *partTrees
 	later     *later
 	gossip    *gossip
+	rooms     *rooms
 	scores    *scores
 	// topicSlots is shared by everything that takes part in topics.
 	topicSlots slots
@@ -162,6 +168,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		serving: map[peer.ID]streams{}, scores: newScores(),
 		replicators: map[peer.ID]*replicator{}, later: newLater(), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
 	}
+	n.rooms = newRooms(n)
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -275,6 +282,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	n.spawn(n.keepEntropyDown)
 	n.spawn(n.watchSchema)
 	n.spawn(n.announce)
+	n.spawn(n.rooms.tend)
 	n.spawn(n.takeIn)
 	n.spawn(n.fetchWants)
 	n.spawn(n.flushCursors)
@@ -398,6 +406,7 @@ func (n *Node) Counters() Counters {
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
 		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
+		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())

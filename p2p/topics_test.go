@@ -1,0 +1,601 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"pgregory.net/rapid"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// chat is a world of members of one collection, all introduced by the first.
+func chat(t *testing.T, w *world, n int) []*member {
+	t.Helper()
+	ms := w.members(n)
+	addSchema(t, ms[0].db, `type Note { text: String }`)
+	startAll(ms)
+	converge(t, 10*time.Second, ms...)
+	for _, m := range ms[1:] {
+		eventually(t, 5*time.Second, func() (bool, string) {
+			_, ok := m.node.admission.member(ms[0].id(), noteID(t, m))
+			return ok, "not a member yet"
+		})
+	}
+	return ms
+}
+
+func noteID(t *testing.T, m *member) dag.CollectionID {
+	t.Helper()
+	c, err := m.db.Collection("Note")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.ID
+}
+
+func subscribe(t *testing.T, m *member, topic string, o TopicOptions) *Subscription {
+	t.Helper()
+	s, err := m.node.Subscribe(t.Context(), topic, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func publish(t *testing.T, m *member, topic, text string) int {
+	t.Helper()
+	reached, err := m.node.Publish(t.Context(), topic, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reached
+}
+
+// hears waits for the next message, and says what it tells, and of whom.
+func hears(t *testing.T, s *Subscription, ms ...*member) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	m, err := s.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, one := range ms {
+		if m.From == one.db.Identity().DID() {
+			return fmt.Sprintf("%d %s %s", i, m.Kind, m.Data)
+		}
+	}
+	return fmt.Sprintf("stranger %s %s", m.Kind, m.Data)
+}
+
+func wantHeard(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+}
+
+// Two who know nobody but a third talk over it, although it takes no part; and hear
+// of each other when they come, change, and go.
+func TestChatOverSomebodyElse(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 3)
+		ada := subscribe(t, ms[1], "Note/room", TopicOptions{Presence: true, State: []byte("ada")})
+		wantHeard(t, hears(t, ada, ms...), "1 here ada")
+		time.Sleep(time.Second)
+		start := time.Now()
+		bob := subscribe(t, ms[2], "Note/room", TopicOptions{Presence: true, State: []byte("bob")})
+		wantHeard(t, hears(t, bob, ms...), "2 here bob")
+		wantHeard(t, hears(t, ada, ms...), "2 here bob")
+		wantHeard(t, hears(t, bob, ms...), "1 here ada")
+		t.Logf("both know of each other after %v", time.Since(start))
+
+		start = time.Now()
+		publish(t, ms[1], "Note/room", "hello")
+		wantHeard(t, hears(t, bob, ms...), "1 message hello")
+		t.Logf("heard over two links after %v", time.Since(start))
+		wantHeard(t, hears(t, ada, ms...), "1 message hello") // what this node says, too
+		publish(t, ms[2], "Note/room", "hi")
+		wantHeard(t, hears(t, ada, ms...), "2 message hi")
+		wantHeard(t, hears(t, bob, ms...), "2 message hi")
+		publish(t, ms[0], "Note/room", "from outside")
+		wantHeard(t, hears(t, ada, ms...), "0 message from outside")
+		wantHeard(t, hears(t, bob, ms...), "0 message from outside")
+
+		if err := bob.SetState([]byte("bob is typing")); err != nil {
+			t.Fatal(err)
+		}
+		wantHeard(t, hears(t, ada, ms...), "2 here bob is typing")
+		wantHeard(t, hears(t, bob, ms...), "2 here bob is typing")
+		who, err := ms[0].node.Present(t.Context(), "Note/room")
+		if err != nil || len(who) != 2 {
+			t.Errorf("present, seen from outside: %+v %v, want 2", who, err)
+		}
+		bob.Close()
+		wantHeard(t, hears(t, ada, ms...), "2 gone ")
+		who, err = ms[1].node.Present(t.Context(), "Note/room")
+		if err != nil || len(who) != 1 || !who[0].Self {
+			t.Errorf("present: %+v %v, want this node alone", who, err)
+		}
+	})
+}
+
+// The way between two members may lead over several nodes that take no part.
+func TestChatOverAChain(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(4)
+		addSchema(t, ms[0].db, `type Note { text: String }`)
+		ms[0].start(ms[1])
+		ms[1].start(ms[0], ms[2])
+		ms[2].start(ms[1], ms[3])
+		ms[3].start(ms[2])
+		converge(t, 30*time.Second, ms...)
+		time.Sleep(2 * time.Second)
+		end := subscribe(t, ms[3], "Note/far", TopicOptions{})
+		time.Sleep(time.Second)
+		publish(t, ms[0], "Note/far", "from the other end")
+		wantHeard(t, hears(t, end, ms...), "0 message from the other end")
+
+		// Who carries stops when there is nobody to carry for.
+		end.Close()
+		eventually(t, 10*time.Minute, func() (bool, string) {
+			left := 0
+			for _, m := range ms {
+				m.node.rooms.mu.Lock()
+				left += len(m.node.rooms.lines) + len(m.node.rooms.all)
+				m.node.rooms.mu.Unlock()
+			}
+			return left == 0, fmt.Sprint(left, " rooms and lines are left")
+		})
+	})
+}
+
+// A member that vanishes without a word is gone when it missed its time.
+func TestVanishedMemberIsGone(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		a := subscribe(t, ms[0], "Note/room", TopicOptions{Presence: true})
+		b := subscribe(t, ms[1], "Note/room", TopicOptions{})
+		wantHeard(t, hears(t, a, ms...), "0 here ")
+		wantHeard(t, hears(t, a, ms...), "1 here ")
+		w.cut(ms[:1], ms[1:])
+		start := time.Now()
+		wantHeard(t, hears(t, a, ms...), "1 gone ")
+		if took := time.Since(start); took > 3*presenceEvery+10*time.Second {
+			t.Errorf("gone after %v", took)
+		}
+		w.heal(ms[:1], ms[1:])
+		wantHeard(t, hears(t, a, ms...), "1 here ")
+		b.Close()
+		wantHeard(t, hears(t, a, ms...), "1 gone ")
+	})
+}
+
+// Who listens elsewhere hears nothing, and a topic that nobody can mean is refused.
+func TestTopicNames(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		other := subscribe(t, ms[1], "Note/other", TopicOptions{})
+		room := subscribe(t, ms[1], "Note/room/1 ☃", TopicOptions{})
+		time.Sleep(time.Second) // until others know
+		if reached := publish(t, ms[0], "Note/room/1 ☃", "x"); reached != 1 {
+			t.Errorf("handed to %d peers, want 1", reached)
+		}
+		wantHeard(t, hears(t, room, ms...), "0 message x")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if m, err := other.Next(ctx); err == nil {
+			t.Errorf("heard %+v in another room", m)
+		}
+		got := []string{}
+		for _, st := range ms[1].node.Topics() {
+			got = append(got, fmt.Sprintf("%s %d %d %v", st.Name, st.Listeners, st.Heard, st.Carried))
+		}
+		if want := []string{"Note/other 1 0 false", "Note/room/1 ☃ 1 1 false"}; !slices.Equal(got, want) {
+			t.Errorf("topics %q, want %q", got, want)
+		}
+		for topic, kind := range map[string]error{
+			"": fault.Invalid, "Note": fault.Invalid, "Note/": fault.Invalid, "/room": fault.Invalid, "Nothing/room": fault.NotFound,
+			"Note/a\nb": fault.Invalid, "Note/\xff": fault.Invalid, "Note/" + strings.Repeat("x", maxRoomName+1): fault.TooLarge,
+		} {
+			if _, err := ms[0].node.Publish(t.Context(), topic, nil); !errors.Is(err, kind) {
+				t.Errorf("publish to %q: %v, want %v", topic, err, kind)
+			}
+			if _, err := ms[0].node.Subscribe(t.Context(), topic, TopicOptions{}); !errors.Is(err, kind) {
+				t.Errorf("subscribe to %q: %v, want %v", topic, err, kind)
+			}
+		}
+		if _, err := ms[0].node.Publish(t.Context(), "Note/room", make([]byte, MaxTopicMessage+1)); !errors.Is(err, fault.TooLarge) {
+			t.Errorf("a message that is too large: %v", err)
+		}
+		if publish(t, ms[0], "Note/room/1 ☃", strings.Repeat("x", MaxTopicMessage)); len(hears(t, room, ms...)) < MaxTopicMessage {
+			t.Error("the largest message was not heard")
+		}
+		if err := room.SetState(make([]byte, MaxTopicState+1)); !errors.Is(err, fault.TooLarge) {
+			t.Errorf("a state that is too large: %v", err)
+		}
+	})
+}
+
+// A node that closes ends its listeners.
+func TestClosingEndsListeners(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		s := subscribe(t, ms[1], "Note/room", TopicOptions{})
+		ended := make(chan error, 1)
+		go func() { _, err := s.Next(t.Context()); ended <- err }()
+		ms[1].node.Close()
+		if err := <-ended; !errors.Is(err, fault.Closed) {
+			t.Errorf("the listener heard %v, want closed", err)
+		}
+		if _, err := ms[1].node.Publish(t.Context(), "Note/room", nil); err == nil {
+			t.Error("a closed node publishes")
+		}
+		s.Close()
+	})
+}
+
+// A listener that does not read loses the oldest, and is told how many.
+func TestSlowListenerLosesTheOldest(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		s := subscribe(t, ms[1], "Note/room", TopicOptions{})
+		time.Sleep(time.Second) // until others know
+		const all = queueMessages + 44
+		for i := range all {
+			publish(t, ms[0], "Note/room", fmt.Sprint(i))
+		}
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		m, err := s.Next(ctx)
+		if err != nil || m.Dropped != 44 {
+			t.Errorf("after %d messages the first is %q with %d dropped, want 44: %v", all, m.Data, m.Dropped, err)
+		}
+		heard := 1
+		for ; heard < queueMessages; heard++ {
+			if m, err := s.Next(ctx); err != nil || m.Dropped != 0 {
+				t.Fatalf("message %d: %v %v", heard, m, err)
+			}
+		}
+	})
+}
+
+// A sender waits for its turn, or is told when it comes.
+func TestSenderIsHeldBack(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		start := time.Now()
+		const all = 160
+		for i := range all {
+			publish(t, ms[0], "Note/room", fmt.Sprint(i))
+		}
+		free := senderFlow.items * senderFlow.burst
+		if took, want := time.Since(start), (all-free)/senderFlow.items; took.Seconds() < want-0.1 || took.Seconds() > want+0.5 {
+			t.Errorf("%d messages in %v, want %v s", all, took, want)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := ms[0].node.Publish(ctx, "Note/room", nil); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("one more at once: %v, want unavailable", err)
+		}
+	})
+}
+
+// forged is a line in the hands of somebody who knows the secret, and makes posts
+// as it likes.
+type forged struct {
+	*line
+	key ident.Key
+	seq uint64
+}
+
+func forge(t *testing.T, m *member, room string, key ident.Key) *forged {
+	t.Helper()
+	id := noteID(t, m)
+	s, ok := m.node.admission.secret(id)
+	if !ok {
+		t.Fatal("no secret")
+	}
+	c, err := newLine(claim{id, s}, tagOf(s, id, room))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &forged{c, key, 0}
+}
+
+func (f *forged) post(t *testing.T, change func(*post)) []byte {
+	t.Helper()
+	f.seq++
+	p := &post{room: "room", kind: postSaid, from: f.key.Public(), run: 1, seq: f.seq, sent: uint64(time.Now().UnixMilli()), body: []byte("x")}
+	if change != nil {
+		change(p)
+	}
+	if err := p.sign(f.key, f.id); err != nil {
+		t.Fatal(err)
+	}
+	return p.append(nil)
+}
+
+func newKey(t testing.TB, n byte) ident.Key {
+	t.Helper()
+	k, err := ident.GenerateFrom(ident.EdDSA, bytes.NewReader(bytes.Repeat([]byte{n}, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// What breaks the rules is rejected, which counts against who passed it on; what
+// comes too late, twice or too fast is not passed on, and nobody's fault.
+func TestPostsAreJudged(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		n := ms[1].node
+		s := subscribe(t, ms[1], "Note/room", TopicOptions{})
+		eve := forge(t, ms[1], "room", newKey(t, 7))
+		c := n.rooms.lines[eve.name]
+		from := ms[0].id()
+		now := time.Now()
+		hear := func(plain []byte) pubsub.ValidationResult { return n.rooms.hear(c, from, eve.sealed(plain), now) }
+		check := func(what string, got, want pubsub.ValidationResult) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: verdict %d, want %d", what, got, want)
+			}
+		}
+		const accept, reject, ignore = pubsub.ValidationAccept, pubsub.ValidationReject, pubsub.ValidationIgnore
+
+		first := eve.post(t, nil)
+		check("a post", hear(first), accept)
+		check("the same", hear(first), ignore)
+		check("no seal", n.rooms.hear(c, from, first, now), reject)
+		check("cut short", n.rooms.hear(c, from, first[:9], now), reject)
+		cut := eve.sealed(first)
+		cut[len(cut)-1] ^= 1
+		check("a broken seal", n.rooms.hear(c, from, cut, now), reject)
+		wrong := eve.post(t, nil)
+		wrong[len(wrong)-1] ^= 1
+		check("a wrong signature", hear(wrong), reject)
+		check("somebody else's name", hear(func() []byte {
+			p := &post{room: "room", from: newKey(t, 8).Public(), run: 1, seq: 1, sent: uint64(now.UnixMilli())}
+			p.sign(eve.key, eve.id)
+			return p.append(nil)
+		}()), reject)
+		check("of another room", hear(eve.post(t, func(p *post) { p.room = "attic" })), reject)
+		check("a body that is too large", hear(eve.post(t, func(p *post) { p.body = make([]byte, MaxTopicMessage+1) })), reject)
+		check("a presence without end", hear(eve.post(t, func(p *post) { p.kind, p.body = postHere, here{lasts: 2 * presenceMost}.append() })), reject)
+		check("a state that is too large", hear(eve.post(t, func(p *post) {
+			p.kind, p.body = postHere, here{lasts: time.Minute, state: make([]byte, MaxTopicState+1)}.append()
+		})), reject)
+		check("another version", hear([]byte{0x82, 2, 0}), ignore)
+		check("of a kind to come", hear(eve.post(t, func(p *post) { p.kind = 99 })), accept)
+		check("an hour late", hear(eve.post(t, func(p *post) { p.sent -= 3_600_000 })), accept)
+		check("two hours late", hear(eve.post(t, func(p *post) { p.sent -= 7_200_000 })), ignore)
+		check("two hours early", hear(eve.post(t, func(p *post) { p.sent += 7_200_000 })), ignore)
+		check("at the end of time", hear(eve.post(t, func(p *post) { p.sent = 1<<64 - 1 })), ignore)
+		check("of an earlier run", hear(eve.post(t, func(p *post) { p.run = 0 })), ignore)
+		check("in the name of the receiver", n.rooms.hear(c, from, forge(t, ms[1], "room", ms[1].db.Identity()).sealed(
+			forge(t, ms[1], "room", ms[1].db.Identity()).post(t, nil)), now), ignore)
+
+		passed := 0
+		for range 1000 {
+			if hear(eve.post(t, nil)) == accept {
+				passed++
+			}
+		}
+		if most := int(othersFlow.items * othersFlow.burst); passed > most {
+			t.Errorf("%d of 1000 posts at once passed, want at most %d", passed, most)
+		}
+		heard := 0
+		for ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond); ; heard++ {
+			if _, err := s.Next(ctx); err != nil {
+				cancel()
+				break
+			}
+		}
+		if want := 2 + passed; heard != want {
+			t.Errorf("heard %d, want %d", heard, want)
+		}
+		if c := n.Counters(); c.TopicRefused != 9 || c.TopicDropped == 0 {
+			t.Errorf("refused %d, dropped %d, want 9 and some", c.TopicRefused, c.TopicDropped)
+		}
+	})
+}
+
+// Many names of one hand take no more memory than the room has places.
+func TestManyNamesAreForgotten(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		n := ms[1].node
+		subscribe(t, ms[1], "Note/room", TopicOptions{})
+		c := n.rooms.lines[forge(t, ms[1], "room", newKey(t, 7)).name]
+		now := time.Now()
+		for i := range 2 * maxAuthors {
+			key, err := ident.GenerateFrom(ident.EdDSA, bytes.NewReader(bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 32)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			eve := forge(t, ms[1], "room", key)
+			now = now.Add(10 * time.Millisecond)
+			if got := n.rooms.hear(c, ms[0].id(), eve.sealed(eve.post(t, func(p *post) {
+				p.kind, p.body = postHere, here{lasts: time.Minute, state: make([]byte, 100)}.append()
+			})), now); got != pubsub.ValidationAccept {
+				t.Fatalf("post %d: verdict %d, want accepted", i, got)
+			}
+		}
+		n.rooms.mu.Lock()
+		defer n.rooms.mu.Unlock()
+		if known := len(c.room.authors); known != maxAuthors || n.rooms.states != 100*maxAuthors {
+			t.Errorf("%d names and %d bytes of state are kept, want %d and %d", known, n.rooms.states, maxAuthors, 100*maxAuthors)
+		}
+	})
+}
+
+// A connected peer that is no member sees that there is a room, and nothing else.
+func TestStrangersReadNothing(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 2)
+		s := subscribe(t, ms[1], "Note/room", TopicOptions{})
+		stranger := w.member(9)
+		h := stranger.up()
+		ps, err := pubsub.NewGossipSub(t.Context(), h, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
+			pubsub.WithMessageIdFn(func(m *pb.Message) string { return string(m.Data) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := peer.AddrInfoFromString(ms[1].addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Connect(t.Context(), *info); err != nil {
+			t.Fatal(err)
+		}
+		name := forge(t, ms[1], "room", newKey(t, 7)).name
+		if strings.Contains(name, "room/1/Note") || strings.Contains(name, "/room/room") {
+			t.Errorf("the line says its name: %s", name)
+		}
+		topic, err := ps.Join(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ear, err := topic.Subscribe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		publish(t, ms[1], "Note/room", "a secret of ours")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		m, err := ear.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(m.Data, []byte("secret")) || bytes.Contains(m.Data, []byte("room")) {
+			t.Errorf("a stranger reads %q", m.Data)
+		}
+		topic.Publish(t.Context(), []byte("I was never here"))
+		eventually(t, 5*time.Second, func() (bool, string) {
+			return ms[1].node.Counters().TopicRefused > 0, "what a stranger says is not refused"
+		})
+		if got := hears(t, s, ms...); got != "1 message a secret of ours" {
+			t.Errorf("heard %q", got)
+		}
+	})
+}
+
+// The window over sequence numbers says of each whether it is new, or too old to tell.
+func TestSequenceNumbers(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var s seen
+		had, most := map[uint64]bool{}, uint64(0)
+		for range rapid.IntRange(1, 300).Draw(t, "numbers") {
+			seq := rapid.Uint64Range(1, 200).Draw(t, "number")
+			want := !had[seq] && (seq > most || most-seq < 64)
+			if got := s.add(seq); got != want {
+				t.Fatalf("number %d with %d as the highest: new %v, want %v", seq, most, got, want)
+			}
+			had[seq], most = true, max(most, seq)
+		}
+	})
+}
+
+func FuzzPost(f *testing.F) {
+	key := newKey(f, 1)
+	for _, p := range []*post{
+		{room: "a", kind: postSaid, from: key.Public(), run: 1, seq: 1, sent: 1, body: []byte("hi")},
+		{room: "a", kind: postHere, from: key.Public(), run: 1, seq: 2, sent: 1, body: here{lasts: time.Minute, asks: true, state: []byte("x")}.append()},
+		{room: "a", kind: postGone, from: key.Public(), run: 1, seq: 3, sent: 1},
+	} {
+		if err := p.sign(key, dag.CollectionID{}); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := readPost(b, dag.CollectionID{})
+		if err == nil && !bytes.Equal(p.append(nil), b) {
+			t.Errorf("%x is read as a post that is written %x", b, p.append(nil))
+		}
+	})
+}
+
+// Members talk at once, each connected with six others: everybody hears
+// everything once, soon.
+func TestRoomUnderLoad(t *testing.T) {
+	simulate(t, 80*time.Millisecond, func(t *testing.T, w *world) {
+		const members, speakers, each = 16, 8, 20
+		ms := w.members(members)
+		addSchema(t, ms[0].db, `type Note { text: String }`)
+		for i, m := range ms {
+			var near []*member
+			for _, d := range []int{1, 2, 7, members - 1, members - 2, members - 7} {
+				near = append(near, ms[(i+d)%members])
+			}
+			m.start(near...)
+		}
+		converge(t, 30*time.Second, ms...)
+		var listeners []*Subscription
+		for _, m := range ms {
+			listeners = append(listeners, subscribe(t, m, "Note/room", TopicOptions{}))
+		}
+		time.Sleep(5 * time.Second)
+		before := ms[5].node.Counters().GossipReceived
+		var talk sync.WaitGroup
+		for i, m := range ms[:speakers] {
+			talk.Go(func() {
+				for j := range each {
+					publish(t, m, "Note/room", fmt.Sprintf("%d %d %d", i, j, time.Now().UnixNano()))
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		var took []time.Duration
+		var mu sync.Mutex
+		for _, s := range listeners {
+			talk.Go(func() {
+				had := map[string]bool{}
+				for len(had) < speakers*each {
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					m, err := s.Next(ctx)
+					cancel()
+					if err != nil || had[string(m.Data)] {
+						t.Errorf("%d of %d messages were heard, and then %q: %v", len(had), speakers*each, m.Data, err)
+						return
+					}
+					had[string(m.Data)] = true
+					var i, j, at int64
+					fmt.Sscan(string(m.Data), &i, &j, &at)
+					mu.Lock()
+					took = append(took, time.Duration(time.Now().UnixNano()-at))
+					mu.Unlock()
+				}
+			})
+		}
+		talk.Wait()
+		slices.Sort(took)
+		got := ms[5].node.Counters().GossipReceived - before
+		p50, p99 := took[len(took)/2], took[len(took)*99/100]
+		t.Logf("%d messages heard by %d members: p50 %v, p99 %v, last %v, %d bytes for each", speakers*each, members, p50, p99, took[len(took)-1], got/(speakers*each))
+		if p99 > 400*time.Millisecond {
+			t.Errorf("p99 is %v", p99)
+		}
+		if per := got / (speakers * each); per > 2048 {
+			t.Errorf("a member takes %d bytes for each message", per)
+		}
+	})
+}
