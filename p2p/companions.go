@@ -380,6 +380,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	n.followed.keepOnly(n.here)
 	n.cursors.keepOnly(known)
 	n.traffic.ledger.keepOnly(known)
+	n.contacts.keepOnly(known)
 }
 
 func (n *Node) pardon(p peer.ID) {

@@ -235,6 +235,8 @@ const (
 	// maxMarks bounds what is remembered of the ways of changes, live ones and copied ones
 	// each: some ten thousand events, a megabyte.
 	maxMarks = 1 << 13
+	// maxContacts bounds the peers whose last session is remembered.
+	maxContacts = 1 << 11
 	// maxTallies bounds the pairs of a peer and a collection whose bytes are counted: 128
 	// peers with 64 collections each, at 300 bytes.
 	maxTallies = 1 << 13

@@ -123,6 +123,9 @@ type Node struct {
 	topicSlots slots
 	traffic    traffic
 	traces     traces
+	contacts   *contacts
+	delays     delays
+	started    time.Time
 	count      counters
 
 	newcomers network.Notifiee
@@ -167,6 +170,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(),
 		replicators: map[peer.ID]*replicator{}, later: newLater(), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
+		contacts: newContacts(), started: time.Now(),
 	}
 	n.rooms = newRooms(n)
 	if n.log == nil {

@@ -223,20 +223,22 @@ type service struct {
 	theirs *hello
 	mine   *greeting
 	their  map[dag.CollectionID]card
-	took   bool                       // something was pushed
+	came   int                        // commits that were pushed, and were news
 	asking *companion                 // that it is noted with; nil: it proved nothing yet
 	parts  map[uint64]*pando.Part     // of collections, that the last SCOPE named
 	keeps  map[dag.CollectionID]Scope // what KEEP said of the offers to come
 }
 
-func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) error {
-	p := place.peer
+func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) {
+	p, begun := place.peer, time.Now()
 	s := &service{n: n, ctx: ctx, w: w, peer: p, seat: place}
 	defer func() {
 		if s.asking != nil {
 			n.asking(s.asking, -1)
+			told := report{Applied: s.came, Bytes: w.bytes()}
+			n.contacts.session(p, told.status(begun, err))
 		}
-		if s.took { // also when it ended badly: what was merged stays
+		if s.came > 0 { // also when it ended badly: what was merged stays
 			n.spread(p)
 		}
 	}()
@@ -352,7 +354,9 @@ func (s *service) greet(theirs *hello) error {
 		their := s.their[id]
 		told.Clock = their.Clock
 		told.Collections[id] = &verdict{Mine: mine.Count, Theirs: their.Count}
-		if p := (pair{id: id, mine: mine, theirs: their}); p.equal() {
+		p := pair{id: id, mine: mine, theirs: their}
+		s.n.contacts.compared(sharing{s.peer, id}, p.equal())
+		if p.equal() {
 			s.n.equals(s.peer, id, their, since)
 		} else {
 			equal = false
@@ -455,7 +459,7 @@ func (s *service) take(m *push) error {
 	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, id, nil)
 	s.n.chargeWaste(s.peer, s.w.read.Load()-before, got)
 	s.n.wantMissing(s.peer, id, got.Missing)
-	s.took = s.took || got.Applied > 0
+	s.came += got.Applied
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,15 @@ type report struct {
 	Narrow      bool // a relay with limits did not let all differences pass
 }
 
+// status is what is remembered of a session.
+func (r *report) status(begun time.Time, err error) SessionStatus {
+	s := SessionStatus{At: begun, Took: time.Since(begun), Applied: r.Applied, Sent: r.Sent, Bytes: r.Bytes}
+	if err != nil {
+		s.Problem = err.Error()
+	}
+	return s
+}
+
 // verdict is how a collection stands after a session.
 type verdict struct {
 	Equal         bool
@@ -130,8 +139,12 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 		ctx = inLane(ctx, interactive)
 	}
 	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}
+	begun := time.Now()
 	err = x.run()
 	x.report.Bytes += w.bytes()
+	if !e.probe {
+		n.contacts.session(p, x.report.status(begun, err))
+	}
 	if x.report.Applied > 0 { // also if it ended badly: what was merged stays
 		n.spread(p)
 	}
@@ -286,6 +299,7 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		}
 		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce), nil}
 		s.pairs = append(s.pairs, p)
+		s.n.contacts.compared(sharing{s.peer, c.id}, p.equal())
 		s.report.Clock = p.theirs.Clock
 		s.report.Collections[c.id] = &verdict{Equal: p.equal(), Mine: p.mine.Count, Theirs: p.theirs.Count,
 			Root: p.mine.Root, Seq: p.mine.Seq, TheirSeq: p.theirs.Seq}
@@ -660,6 +674,7 @@ func (s *session) unresolved() error {
 			continue
 		}
 		s.n.count.Mismatches.Add(1)
+		s.n.contacts.mismatch(sharing{s.peer, p.id})
 		s.n.log.Warn("two quiet copies of a collection stay different: check both databases",
 			"peer", s.peer, "collection", p.id, "here", p.mine.Count, "there", p.theirs.Count)
 		s.n.blame(s.peer, blameMismatch, "its copy stays different although all was exchanged")

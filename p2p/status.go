@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -31,6 +32,8 @@ const (
 	// Outdated: a part of the collection is kept here, and the peer's version of the
 	// protocol knows of no parts.
 	Outdated State = "older version"
+	// NotAsked: the status is one that asks no peers.
+	NotAsked State = "not asked"
 
 	// Of replicators only.
 	Active  State = "active"
@@ -39,6 +42,7 @@ const (
 
 // Status is what a node holds, and how its peers compare.
 type Status struct {
+	At, Started time.Time // now, and when the node was started
 	Self        Info
 	Collections []pando.Summary
 	Peers       []PeerStatus
@@ -46,7 +50,11 @@ type Status struct {
 	Counters    Counters
 	// Skew is the median of how far the peers' clocks are ahead of this one's.
 	// Far off, new commits lose against older ones, or wait.
-	Skew time.Duration
+	Skew   time.Duration
+	Delays Delays
+	Queues []Queue
+	Wants  []WantStatus     // that are wanted longest, a few; Counters has how many there are
+	Moved  map[string]Moved // by ID of collection, with all peers since the start; "" for none
 }
 
 // PeerStatus is one known peer.
@@ -55,9 +63,12 @@ type PeerStatus struct {
 	Addrs       []string
 	Connected   bool
 	Connections []Connection // direct ones first
+	Since       time.Time    // it is connected
 	Trusted     bool         // named by the operator, for every collection
 	RTT         time.Duration
 	Collections []PeerCollection // by name
+	Moved                        // with it, since it was first met
+	Session     SessionStatus    // the last one
 	Score       float64          // 0 is good; below, gossip trusts it less: -400 and it is not listened to
 	Problem     string           // of the last session; "" if it went well
 	Hint        string           // what to do, if something is to be done
@@ -73,6 +84,23 @@ type PeerCollection struct {
 	AtLeast   bool   // Differ is a lower bound: the count was cut short
 	Part      string // what was compared, if one side does not keep all: the state is of that
 	Problem   string // why it cannot be compared
+	Moved            // for it, with this peer
+	Wants     int    // documents that the peer told of, and that are incomplete here
+	// When the copies were compared last, and found identical last, since the start.
+	// They need not be identical now.
+	Compared, Same time.Time
+	// Mismatch is when two quiet copies stayed different after a session. Zero: they did
+	// not, or came together later. If it lasts, one of the databases is damaged.
+	Mismatch time.Time
+}
+
+// Lag is for how long this node may have missed what the peer has: zero while the
+// copies are identical, else since they last were; ok is false if they never were.
+func (c PeerCollection) Lag(now time.Time) (lag time.Duration, ok bool) {
+	if c.State == Identical {
+		return 0, true
+	}
+	return max(0, now.Sub(c.Same)), !c.Same.IsZero()
 }
 
 // Peers lists the peers that are connected, and those known that are not.
@@ -98,8 +126,10 @@ func (n *Node) Peers() []PeerStatus {
 			s.Trusted = s.Trusted || len(r.collections) == 0
 			addrs = append(slices.Clone(addrs), r.addrs...)
 		}
+		s.Session = n.contacts.lastSession(p)
 		if c != nil {
 			s.Connections = n.connections(p)
+			s.Since = c.since
 			for _, conn := range n.host.Network().ConnsToPeer(p) {
 				addrs = append(slices.Clone(addrs), conn.RemoteMultiaddr())
 			}
@@ -127,7 +157,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Self: n.Info(), Collections: sums, Peers: n.Peers(), Replicators: n.Replicators()}
+	s := n.status(sums)
 	var probes sync.WaitGroup
 	slots := make(chan struct{}, maxProbes)
 	for i := range s.Peers {
@@ -138,8 +168,73 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		})
 	}
 	probes.Wait()
+	n.fillIn(&s)
 	s.Counters, s.Skew = n.Counters(), n.skew()
 	return s, nil
+}
+
+// LocalStatus is Status without a word to the peers: how their copies compare is
+// NotAsked. It costs little, however many there are.
+func (n *Node) LocalStatus(ctx context.Context) (Status, error) {
+	sums, err := n.replica.Summaries(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	s := n.status(sums)
+	for i := range s.Peers {
+		p, _ := peer.Decode(s.Peers[i].ID) // it was printed a moment ago
+		for _, sum := range sums {
+			if _, ok := n.admission.member(p, sum.Collection); ok {
+				s.Peers[i].Collections = append(s.Peers[i].Collections, PeerCollection{ID: sum.Collection.String(), Name: sum.Name, State: NotAsked})
+			}
+		}
+	}
+	n.fillIn(&s)
+	return s, nil
+}
+
+// listedWants is how many wants a status lists.
+const listedWants = 20
+
+// status is what is known without asking.
+func (n *Node) status(sums []pando.Summary) Status {
+	s := Status{At: time.Now(), Started: n.started, Self: n.Info(), Collections: sums, Peers: n.Peers(), Replicators: n.Replicators(),
+		Counters: n.Counters(), Skew: n.skew(), Delays: n.Delays(), Queues: n.Queues(), Wants: n.Wants(listedWants), Moved: map[string]Moved{}}
+	for id, m := range n.traffic.ledger.byCollection(s.At) {
+		key := ""
+		if id != (dag.CollectionID{}) {
+			key = id.String()
+		}
+		s.Moved[key] = m
+	}
+	return s
+}
+
+// fillIn adds what this node knows of the peers' copies.
+func (n *Node) fillIn(s *Status) {
+	moved, wants := n.traffic.ledger.peers(time.Now()), n.wants.told()
+	for i := range s.Peers {
+		p, _ := peer.Decode(s.Peers[i].ID)
+		for _, m := range moved[p] {
+			s.Peers[i].Moved = s.Peers[i].Moved.plus(m)
+		}
+		for j := range s.Peers[i].Collections {
+			c := &s.Peers[i].Collections[j]
+			id := s.collection(c.ID)
+			k := n.contacts.of(sharing{p, id})
+			c.Moved, c.Wants = moved[p][id], wants[sharing{p, id}]
+			c.Compared, c.Same, c.Mismatch = k.compared, k.same, k.mismatch
+		}
+	}
+}
+
+func (s *Status) collection(id string) dag.CollectionID {
+	for _, sum := range s.Collections {
+		if sum.Collection.String() == id {
+			return sum.Collection
+		}
+	}
+	return dag.CollectionID{}
 }
 
 // maxProbes is how many peers are asked at once.
