@@ -51,6 +51,8 @@ var homes = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
+	{"github.com/prometheus/client_golang", []string{"api"}, "packages count, and what is told to Prometheus is written in one place"},
+	{"charm.land/", []string{"cmd/pando"}, "a screen is a matter of the command line"},
 	{"net/http", []string{"api", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
 }
 

@@ -316,6 +316,12 @@ func (db *DB) Seq() uint64 { return db.store.Seq() }
 // DiskBytes returns how much the database takes on disk.
 func (db *DB) DiskBytes() uint64 { return db.store.Size() }
 
+// Storage are figures of the storage engine, for people and monitoring.
+type Storage = kv.Metrics
+
+// Storage returns the figures of now; zero when the database is closed.
+func (db *DB) Storage() Storage { return db.store.Metrics() }
+
 // Check reads the whole database and reports what is wrong with it: checksums,
 // commits, signatures, documents that are not what their commits make.
 func (db *DB) Check(ctx context.Context, report func(Problem)) error {

@@ -184,51 +184,6 @@ func (s *Server) share(_ context.Context, in shareRequest) (Shared, error) {
 	return shared, nil
 }
 
-// status needs no network: what the node holds is worth knowing without one.
-func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
-	st := Status{Collections: []CollectionStatus{}, Peers: []PeerStatus{}}
-	var sums []pando.Summary
-	switch {
-	case s.node == nil, in.Local:
-		all, err := s.db.Replica().Summaries(ctx)
-		if err != nil {
-			return Status{}, err
-		}
-		sums = all
-		if s.node != nil {
-			st.Peer, st.Traffic = s.node.Info().ID, trafficOf(s.node.Counters())
-		}
-	default:
-		all, err := s.node.Status(ctx)
-		if err != nil {
-			return Status{}, err
-		}
-		sums, st.Peer, st.Traffic = all.Collections, all.Self.ID, trafficOf(all.Counters)
-		for _, p := range all.Peers {
-			st.Peers = append(st.Peers, peerStatus(p))
-		}
-	}
-	st.Root = rootOf(sums)
-	for _, c := range sums {
-		st.Documents += c.Alive
-		st.Collections = append(st.Collections, CollectionStatus{c.Name, c.Collection.String(), c.Alive, pando.CID(c.Root).String()})
-	}
-	return st, nil
-}
-
-func trafficOf(c p2p.Counters) Traffic {
-	return Traffic{Sent: c.Sent + c.GossipSent, Received: c.Received + c.GossipReceived, RoundTrips: c.RoundTrips}
-}
-
-func peerStatus(p p2p.PeerStatus) PeerStatus {
-	out := PeerStatus{ID: p.ID, Addrs: p.Addrs, Connected: p.Connected, Trusted: p.Trusted, Millis: p.RTT.Seconds() * 1000,
-		Collections: []PeerCollection{}, Problem: p.Problem, Hint: p.Hint}
-	for _, c := range p.Collections {
-		out.Collections = append(out.Collections, PeerCollection{c.Name, c.State, c.Differ, c.AtLeast})
-	}
-	return out
-}
-
 // rootOf is one name for the contents of several collections; of a single one it is
 // that collection's own root.
 func rootOf(all []pando.Summary) string {

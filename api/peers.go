@@ -61,6 +61,16 @@ type Status struct {
 	Collections []CollectionStatus `json:"collections"`
 	Peers       []PeerStatus       `json:"peers"`
 	Traffic     Traffic            `json:"traffic"`
+
+	// Nothing of what follows is there without a network.
+
+	At      time.Time         `json:"at,omitzero"`
+	Started time.Time         `json:"started,omitzero"`
+	Skew    float64           `json:"skewMilliseconds,omitempty"` // the median of how far the peers' clocks are ahead
+	Delay   Delay             `json:"delay,omitzero"`
+	Queues  []Queue           `json:"queues,omitempty"`
+	Wanted  Wanted            `json:"wanted,omitzero"`
+	Counts  map[string]uint64 `json:"counts,omitempty"` // since the start: what p2p.Counters has
 }
 
 // CollectionStatus is one collection of a node. Two nodes hold the same documents
@@ -79,6 +89,10 @@ type PeerStatus struct {
 	Connected   bool             `json:"connected"`
 	Trusted     bool             `json:"trusted"` // named by the operator of this node, for every collection
 	Millis      float64          `json:"roundTripMilliseconds,omitempty"`
+	Since       time.Time        `json:"since,omitzero"` // it is connected
+	Moved                        // with it, since it was first met
+	Session     Session          `json:"session,omitzero"` // the last one
+	Score       float64          `json:"score"`            // 0 is good; at -400 gossip does not listen to it
 	Collections []PeerCollection `json:"collections"`
 	Problem     string           `json:"problem,omitempty"` // of the last session
 	Hint        string           `json:"hint,omitempty"`    // what to do about it
@@ -90,12 +104,25 @@ type PeerCollection struct {
 	State   p2p.State `json:"state"`
 	Differ  uint64    `json:"differ,omitempty"`  // documents
 	AtLeast bool      `json:"atLeast,omitempty"` // more may differ
+
+	Documents uint64 `json:"documents,omitempty"` // that the peer has
+	Moved            // for it, with this peer
+	Wants     int    `json:"wants,omitempty"` // documents that the peer told of, and that are incomplete here
+	// When the copies were compared last, and found identical last.
+	Compared time.Time `json:"compared,omitzero"`
+	Same     time.Time `json:"same,omitzero"`
+	// Mismatch is when two quiet copies stayed different after all was exchanged, if they
+	// have not come together since: one of the databases is damaged.
+	Mismatch time.Time `json:"mismatch,omitzero"`
 }
 
 // Traffic is how many bytes of documents the node has moved since its start.
 type Traffic struct {
 	Sent     uint64 `json:"sent"`
 	Received uint64 `json:"received"`
+	// Both a second, about the last ten seconds.
+	SendRate    float64 `json:"sendRate"`
+	ReceiveRate float64 `json:"receiveRate"`
 	// RoundTrips is how often the node waited for an answer of a peer it had asked.
 	RoundTrips uint64 `json:"roundTrips"`
 }
@@ -153,7 +180,7 @@ var operations = []operation{
 	opAddLens, opAddView, opViews, opDropView, opRefreshViews,
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
-	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus,
+	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus, opWants, opTrace, opTraces,
 	opAccess, opChangeAccess,
 	opDoctor,
 }

@@ -97,6 +97,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /health-check", s.health)
 	mux.HandleFunc("GET /ready", s.ready)
+	mux.HandleFunc("GET /metrics", s.handleMetrics())
 	mux.HandleFunc("/", s.unknown(mux))
 	return s.guard(mux)
 }

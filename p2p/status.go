@@ -184,7 +184,8 @@ func (n *Node) LocalStatus(ctx context.Context) (Status, error) {
 	for i := range s.Peers {
 		p, _ := peer.Decode(s.Peers[i].ID) // it was printed a moment ago
 		for _, sum := range sums {
-			if _, ok := n.admission.member(p, sum.Collection); ok {
+			_, member := n.admission.member(p, sum.Collection)
+			if member || !n.contacts.of(sharing{p, sum.Collection}).compared.IsZero() {
 				s.Peers[i].Collections = append(s.Peers[i].Collections, PeerCollection{ID: sum.Collection.String(), Name: sum.Name, State: NotAsked})
 			}
 		}

@@ -272,6 +272,9 @@ func (s *Store) Seq() uint64 {
 // Size returns how many bytes the directory takes on disk.
 func (s *Store) Size() uint64 { return s.kv.Metrics().DiskBytes }
 
+// Metrics returns figures of the storage engine.
+func (s *Store) Metrics() kv.Metrics { return s.kv.Metrics() }
+
 // Update runs fn in a transaction and commits it; the writes are durable on
 // return. fn sees a snapshot and its own writes. If another transaction changed
 // what fn read, fn runs again, the second time with no other writer beside it,
