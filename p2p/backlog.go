@@ -9,7 +9,7 @@ import (
 // Queue is something that waits in this node, and how much of it may.
 type Queue struct {
 	Name         string
-	Items, Limit int
+	Items, Limit int // a limit of 0 is that of what makes it wait
 	Bytes        int // that it holds; 0 where that is not counted
 }
 
@@ -21,7 +21,7 @@ func (n *Node) Queues() []Queue {
 	n.mu.Lock()
 	served, strangers := n.served, len(n.strangers)
 	n.mu.Unlock()
-	return []Queue{
+	all := []Queue{
 		{Name: "inbox", Items: inbox.Items, Limit: inboxDocuments, Bytes: inbox.Bytes},
 		{Name: "wants", Items: open, Limit: maxWants},
 		{Name: "postponed", Items: n.later.size(), Limit: maxLater},
@@ -29,7 +29,18 @@ func (n *Node) Queues() []Queue {
 		{Name: "fetches served", Items: served[aFetch], Limit: maxFetches},
 		{Name: "streams of strangers", Items: strangers, Limit: maxStrangers},
 	}
+	for _, l := range []struct {
+		what  string
+		lanes *lanes
+	}{{"sending", n.sending}, {"merging", n.merging}} {
+		for lane, waiting := range l.lanes.queued() {
+			all = append(all, Queue{Name: l.what + ", " + laneNames[lane], Items: waiting})
+		}
+	}
+	return all
 }
+
+var laneNames = [len(laneShares)]string{catchUp: "catch-up", backfill: "backfill", live: "live", interactive: "interactive"}
 
 func (b *inbox) size() Queue {
 	b.mu.Lock()
