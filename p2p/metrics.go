@@ -32,6 +32,9 @@ var Metrics = map[string]Metric{
 	"StuckWants":     {"wants_stuck", "Documents that have been incomplete for more than a day."},
 	"Oversubscribed": {"oversubscribed_total", "Topics that peers follow beyond what is remembered."},
 	"Throttled":      {"throttled_total", "Requests of peers that were above their quota."},
+	"Relayed":        {"relayed_connections_total", "Connections between other peers that this node relayed."},
+	"RelayedBytes":   {"relayed_bytes_total", "Bytes between other peers that this node relayed."},
+	"Punched":        {"punched_total", "Connections over a relay that became direct."},
 	"Topics":         {"topics", "Topics that the node takes part in."},
 	"Unfollowed":     {"unfollowed_collections", "Collections that lack topics: their changes come late, or twice."},
 }

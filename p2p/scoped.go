@@ -192,6 +192,7 @@ func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	v.Mine, v.Theirs, v.Root = p.mine.Count, p.theirs.Count, p.mine.Root
 	v.Loose = len(x.loose) + int(min(answer.Loose, maxLoose))
 	v.Equal = p.equal() && v.Loose == 0
+	s.n.contacts.compared(sharing{s.peer, p.id}, v.Equal)
 	if p.equal() && x.keeps && x.theirs.Whole {
 		s.n.covered(p.id, x.own, s.peer)
 	}
