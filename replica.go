@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"math/bits"
+	"time"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -46,6 +47,9 @@ type (
 	// Note is a small durable entry beside the documents.
 	Note = kv.Entry
 )
+
+// Now is the clock of the database, by which commits are made and judged.
+func (r *Replica) Now() time.Time { return r.db.store.Now() }
 
 // Epoch identifies the feed: cursors into one epoch say nothing in another.
 func (r *Replica) Epoch() [16]byte { return r.db.store.Epoch() }

@@ -285,7 +285,7 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 			c.last = r
 		}
 		if r.Clock > 0 {
-			c.skew = time.Until(time.UnixMilli(int64(r.Clock))) + r.RTT/2
+			c.skew = time.UnixMilli(int64(r.Clock)).Sub(n.replica.Now()) + r.RTT/2
 		}
 	}
 	known := n.known[p]

@@ -177,7 +177,7 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 		if got.Nameless > 0 { // it may be any of these
 			docs := map[short]time.Time{}
 			for _, it := range items {
-				docs[start(it.Doc)] = time.Now().Add(laterMost)
+				docs[start(it.Doc)] = n.later.now().Add(laterMost)
 			}
 			n.later.postpone(sharing{p, id}, docs)
 		}

@@ -303,7 +303,7 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 			way = ByHeader
 		}
 		g.n.mark(a.commit.CID, Heard, way, from)
-		if dag.Future(a.commit.HLC, time.Now()) {
+		if dag.Future(a.commit.HLC, g.n.replica.Now()) {
 			return pubsub.ValidationIgnore // neither applied nor passed on early
 		}
 	}

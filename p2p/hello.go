@@ -84,7 +84,7 @@ func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint6
 func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, error) {
 	// The number is read before the root, which holds at least what the feed has up
 	// to there.
-	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(time.Now().UnixMilli(), 0))}
+	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(n.replica.Now().UnixMilli(), 0))}
 	sum, err := n.replica.Summary(ctx, id)
 	switch {
 	case err != nil && !errors.Is(err, fault.NotFound):
@@ -141,19 +141,28 @@ func (n *Node) schema(ctx context.Context, id dag.CollectionID) ([][]byte, error
 // addSchema adds what a peer sent. A definition that cannot be added is refused
 // by itself; the others are not to suffer for it.
 func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) error {
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
+	if err := n.addVersions(ctx, from, versions); err != nil {
+		return err
+	}
+	return n.notice()
+}
+
+// addVersions is addSchema for who holds n.adopting, and sees to the secrets himself.
+func (n *Node) addVersions(ctx context.Context, from peer.ID, versions [][]byte) error {
 	if known := len(n.db.Collections()); known+n.unknown(versions) > maxCollections {
 		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, known, maxCollections)
 	}
-	err := n.replica.AddSchema(ctx, versions)
-	if err == nil {
-		return n.noticeCollections()
+	if n.replica.AddSchema(ctx, versions) == nil {
+		return nil
 	}
 	for _, v := range versions {
 		if err := n.replica.AddSchema(ctx, [][]byte{v}); err != nil {
 			n.log.Warn("a peer's collection cannot be added", "peer", from, "error", err)
 		}
 	}
-	return n.noticeCollections()
+	return nil
 }
 
 // unknown counts the collections among the versions that are not here.
@@ -185,6 +194,13 @@ func checkSchema(id dag.CollectionID, versions [][]byte) error {
 // noticeCollections makes a secret for each collection that has none, and sees to
 // it that those that are new are followed.
 func (n *Node) noticeCollections() error {
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
+	return n.notice()
+}
+
+// notice is noticeCollections for who holds n.adopting.
+func (n *Node) notice() error {
 	var ids []dag.CollectionID
 	for _, c := range n.db.Collections() {
 		ids = append(ids, c.ID)
@@ -306,8 +322,12 @@ func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer, parts
 		}
 		secrets[trusted] = append(secrets[trusted], claim{o.Collection, o.Secret})
 	}
+	// The collections and their secrets are taken together: one that is without a secret
+	// for a moment would get one of this node's own, and soon have too many.
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
 	if len(versions) > 0 {
-		if err := n.addSchema(ctx, p, versions); err != nil {
+		if err := n.addVersions(ctx, p, versions); err != nil {
 			n.log.Warn("collections of a peer cannot be added", "peer", p, "error", err)
 		}
 	}
@@ -320,6 +340,9 @@ func (n *Node) adoptOffers(ctx context.Context, p peer.ID, offers []offer, parts
 			n.log.Warn("join secrets cannot be stored", "error", err)
 		}
 		changed = changed || news
+	}
+	if err := n.notice(); err != nil {
+		n.log.Warn("join secrets cannot be stored", "error", err)
 	}
 	return changed
 }

@@ -15,6 +15,8 @@ import (
 // comes. Asked for in every session they would cost as much as news. Nothing of it
 // outlives the process.
 type later struct {
+	now func() time.Time // the clock by which commits come too early
+
 	mu      sync.Mutex // guards what follows
 	sharing map[sharing]*postponed
 	docs    int // of all
@@ -45,7 +47,9 @@ const (
 	maxLaterOf = maxLater / 4
 )
 
-func newLater() *later { return &later{sharing: map[sharing]*postponed{}} }
+func newLater(now func() time.Time) *later {
+	return &later{now: now, sharing: map[sharing]*postponed{}}
+}
 
 // of returns what is postponed of a copy, less what is due. l.mu is held.
 func (l *later) of(s sharing, now time.Time) *postponed {
@@ -82,7 +86,7 @@ func start(doc []byte) short { return short(doc[:8]) }
 
 // postpone notes when to ask for documents again, by the beginnings of their IDs.
 func (l *later) postpone(s sharing, docs map[short]time.Time) {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.change(s, now)
@@ -99,7 +103,7 @@ func (l *later) postpone(s sharing, docs map[short]time.Time) {
 
 // any reports whether documents of a copy are postponed, or pushes to it.
 func (l *later) any(s sharing) bool {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.of(s, now)
@@ -110,14 +114,14 @@ func (l *later) any(s sharing) bool {
 func (l *later) until(s sharing, doc dag.DocID) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.of(s, time.Now()).docs[start(doc[:])]
+	return l.of(s, l.now()).docs[start(doc[:])]
 }
 
 // filter takes out of a difference what is postponed, and returns how much that was.
 func (l *later) filter(s sharing, d *difference) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.of(s, time.Now())
+	p := l.of(s, l.now())
 	before := d.size()
 	d.Both = slices.DeleteFunc(d.Both, func(doc dag.DocID) bool { return !p.docs[start(doc[:])].IsZero() })
 	d.Theirs = slices.DeleteFunc(d.Theirs, func(doc []byte) bool { return !p.docs[start(doc)].IsZero() })
@@ -126,14 +130,14 @@ func (l *later) filter(s sharing, d *difference) int {
 
 // refused notes that the peer could do nothing with what was pushed.
 func (l *later) refused(s sharing) {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.change(s, now).refuse = now.Add(laterMost)
 }
 
 func (l *later) refuses(s sharing) bool {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return now.Before(l.of(s, now).refuse)
@@ -141,7 +145,7 @@ func (l *later) refuses(s sharing) bool {
 
 // rest notes that all that differs between two copies is postponed.
 func (l *later) rest(s sharing, mine, theirs rootSum) {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.change(s, now)
@@ -155,7 +159,7 @@ func (l *later) rest(s sharing, mine, theirs rootSum) {
 
 // rests reports whether nothing has changed since rest.
 func (l *later) rests(s sharing, mine, theirs rootSum) bool {
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.of(s, now)
@@ -171,7 +175,7 @@ func (n *Node) postpone(s sharing, envelopes [][]byte, early []dag.CID) (nameles
 	if len(early) == 0 {
 		return 0
 	}
-	now := time.Now()
+	now := n.later.now()
 	docs := map[short]time.Time{}
 	nameless = len(early)
 	is := map[dag.CID]bool{}

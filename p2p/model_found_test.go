@@ -68,3 +68,52 @@ func TestAConnectionWithoutIntroductionIsMadeAgain(t *testing.T) {
 		t.Logf("equal after %v", equalRoots(t, time.Minute, ms...))
 	})
 }
+
+// What came too early for a clock that ran behind is taken as soon as that clock is
+// set right: whoever does so looks whether it helped.
+func TestAClockThatIsSetRightIsNoticed(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		addSchema(t, ms[0].db, schemaText)
+		ms[1].skew.Store(-int64(30 * time.Minute))
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		createUsers(t, ms[0].db, "early", 3)
+		time.Sleep(2 * time.Minute)
+		if same := modelDocuments(t, ms[1]); same != 0 {
+			t.Fatalf("%d documents were taken before their time", same)
+		}
+		ms[1].skew.Store(0)
+		t.Logf("equal after %v", equalRoots(t, 3*time.Minute, ms...))
+	})
+}
+
+func modelDocuments(t *testing.T, m *machine) (n uint64) {
+	t.Helper()
+	sums, err := m.db.Replica().Summaries(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sums {
+		n += s.Documents
+	}
+	return n
+}
+
+// Who takes a collection from others takes their secret with it. Where each made one
+// of its own besides, there were soon more than a node keeps, each kept others, and
+// with two hundred nodes some heard nothing live.
+func TestATakenCollectionHasOneSecret(t *testing.T) {
+	model(t, 5, func(t *testing.T, n *modelNet, ms []*machine) {
+		id := addSchema(t, ms[0].db, schemaText)
+		for i, m := range ms { // in a row, each with its neighbours
+			m.join(ms[max(i-1, 0):min(i+2, len(ms))]...)
+		}
+		equalRoots(t, time.Minute, ms...)
+		time.Sleep(10 * time.Second)
+		for _, m := range ms {
+			if ring, _ := m.node.admission.keys(); len(ring.secrets[id]) != 1 {
+				t.Errorf("%s knows %d secrets of a collection that one made, want 1", m.name(), len(ring.secrets[id]))
+			}
+		}
+	})
+}

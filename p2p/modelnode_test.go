@@ -111,7 +111,9 @@ func (m *machine) join(trusted ...*machine) {
 	m.host = h
 	c := Config{Host: h}
 	for _, p := range trusted {
-		c.Peers = append(c.Peers, p.addr())
+		if p != m {
+			c.Peers = append(c.Peers, p.addr())
+		}
 	}
 	if os.Getenv("PANDO_LOG") != "" {
 		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", m.name())

@@ -144,6 +144,10 @@ type Node struct {
 	noticed atomic.Int64  // how many schema versions there were at the last look
 	grew    chan struct{} // there are more
 
+	// adopting is held while collections come and get their secrets, which they must
+	// not be without. Taken before noting.
+	adopting sync.Mutex
+
 	// noting is held while notes are written that others may change: what is written
 	// last is what holds. Taken before mu.
 	noting sync.Mutex
@@ -169,7 +173,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(),
-		replicators: map[peer.ID]*replicator{}, later: newLater(), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
 	n.rooms = newRooms(n)

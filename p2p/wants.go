@@ -328,8 +328,12 @@ func (w *wants) notBefore(q sharing, left map[dag.DocID][]dag.CID, l *later) {
 	defer w.mu.Unlock()
 	for doc := range left {
 		v := w.open[wantKey{q.collection, doc}]
-		if due := l.until(q, doc); v != nil && due.After(v.next) {
-			v.next = due
+		due := l.until(q, doc)
+		if v == nil || due.IsZero() {
+			continue
+		}
+		if next := time.Now().Add(due.Sub(l.now())); next.After(v.next) {
+			v.next = next
 		}
 	}
 }

@@ -259,6 +259,9 @@ func (s *Store) Close() error {
 // Schema returns the collections as they are now.
 func (s *Store) Schema() *Set { return s.set.Load() }
 
+// Now is the clock that commits are made and judged by.
+func (s *Store) Now() time.Time { return s.now() }
+
 // Epoch identifies the feed: a cursor into one epoch says nothing in another.
 func (s *Store) Epoch() [16]byte { return s.epoch }
 
