@@ -66,6 +66,9 @@ func (n *Node) proved(p peer.ID, c claim) error {
 		n.hub.prove(p)
 	}
 	n.reach.wake.set(reachDelay) // it may be a relay
+	if n.finder.exchange {
+		n.finder.wake.set(exchangeDelay) // it may know others
+	}
 	return nil
 }
 
@@ -87,6 +90,7 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 			}
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
+				n.finder.heard(e.Peer, e.SignedPeerRecord)
 				n.arrived(e.Peer)
 			case event.EvtPeerIdentificationFailed:
 				n.unintroduced(e.Peer)
@@ -375,6 +379,7 @@ func (n *Node) sweepOnce(now time.Time) {
 		n.unlearn(p) // what stays behind is dropped after the next start
 	}
 	n.admission.keepOnly(n.here)
+	n.finder.keepOnly(n.here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
 	n.followed.keepOnly(n.here)

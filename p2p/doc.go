@@ -31,6 +31,7 @@
 //	replicate          per replicator
 //	keepAlive          per session and fetch of this node, which wait for it
 //	watchReach         one      hears whether others reach this node, if it listens beyond it
+//	exchangePeers      one      asks members for others, if it is on
 //	keepRelays         one      likewise, has relays let others in
 //	retire             per relayed connection that a direct one took the place of
 //	startMDNS          one, if it is on: stops the announcements

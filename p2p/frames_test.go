@@ -77,6 +77,8 @@ func specimensOf2() map[string]message {
 		"scope of all":      &scopeSays{2, Scope{Whole: true}},
 		"scoped":            &scopeAnswer{2, Scope{}, 7, fill[rootSum](3), 1, ""},
 		"scoped not at all": &scopeAnswer{Collection: 2, Scope: Scope{Whole: true}, Why: "there is no field points"},
+		"peers":             &getPeers{fill[proof](9), 12},
+		"told":              &toldPeers{[][]byte{{1, 2}, {3}}},
 		"keep":              &keepOffers{[]keepOffer{{fill[dag.CollectionID](7), part}}},
 	}
 }

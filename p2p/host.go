@@ -423,6 +423,7 @@ func resources() (network.ResourceManager, error) {
 	for _, id := range fetchProtocols {
 		bound(id, [2]int{2 * fetchesPerPeer, 2 * maxFetches})
 	}
+	bound(protocolPeers, [2]int{2 * exchangesPerPeer, 2 * maxExchanges})
 	bound(circuits.ProtoIDv2Hop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(holepunch.Protocol, [2]int{2, 64})

@@ -153,6 +153,29 @@ const (
 	busyFor = 250 * time.Millisecond
 )
 
+// What finding members costs.
+const (
+	// enoughMembers is how many connected members of a collection are enough: gossip
+	// keeps 4 neighbours, and a few may go.
+	enoughMembers = 6
+	// maxTold is how many members another is told of at once, maxPeerRecord how large
+	// the record of one may be: 16 addresses are less than 1 KiB.
+	maxTold       = 32
+	maxPeerRecord = 4 << 10
+	// maxTried is how many peers are remembered that were found and not reached, and of
+	// how many it is kept what they say of themselves.
+	maxTried = 1024
+	// maxAsked is up to how many collections members are asked for each.
+	maxAsked = 16
+	// exchangeDelay is how soon after a member was met it is asked for others,
+	// exchangeEvery how often one is as long as there are too few.
+	exchangeDelay = 2 * time.Second
+	exchangeEvery = 5 * time.Minute
+
+	exchangesPerPeer = 2
+	maxExchanges     = 32
+)
+
 // What carrying connections for others may cost.
 const (
 	relayBuffer  = 16 << 10 // of each direction

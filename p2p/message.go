@@ -41,6 +41,8 @@ const (
 	msgScope  = 17
 	msgScoped = 18
 	msgKeep   = 19
+	msgPeers  = 25
+	msgTold   = 26
 )
 
 var messages = [...]struct {
@@ -70,6 +72,8 @@ var messages = [...]struct {
 	msgScope:  {"SCOPE", 2, 3, readScopeSays},
 	msgScoped: {"SCOPED", 2, 7, readScopeAnswer},
 	msgKeep:   {"KEEP", 2, 2, readKeepOffers},
+	msgPeers:  {"PEERS", 2, 3, readGetPeers},
+	msgTold:   {"TOLD", 2, 2, readToldPeers},
 }
 
 func begin(b []byte, kind int) []byte {

@@ -35,6 +35,7 @@ var Metrics = map[string]Metric{
 	"Relayed":        {"relayed_connections_total", "Connections between other peers that this node relayed."},
 	"RelayedBytes":   {"relayed_bytes_total", "Bytes between other peers that this node relayed."},
 	"Punched":        {"punched_total", "Connections over a relay that became direct."},
+	"Introduced":     {"introduced_total", "Peers reached of which members told."},
 	"TopicSent":      {"application_messages_sent_total", "Messages of applications that were published here."},
 	"TopicHeard":     {"application_messages_heard_total", "Messages of applications that came."},
 	"TopicDropped":   {"application_messages_dropped_total", "Messages of applications that came too fast, too late or twice, or that nobody read in time."},

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -44,6 +45,8 @@ type Config struct {
 	Allow []string
 	// MDNS announces this node in the local network, and looks for others there.
 	MDNS bool
+	// Exchange asks members of collections for others, as long as few are connected.
+	Exchange bool
 	// Relay makes this node carry connections between others that cannot reach each
 	// other: for members of its collections without limit, for others just enough to
 	// find a direct way.
@@ -80,6 +83,7 @@ type Counters struct {
 	WantOverflows                     uint64
 	Relayed, RelayedBytes             uint64 // connections carried for others, and what went over them
 	Punched                           uint64 // relayed connections that became direct
+	Introduced                        uint64 // peers reached of which members told
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
@@ -95,7 +99,7 @@ type counters struct {
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed,
 	Gated, Pruned, Throttled, Oversubscribed,
-	Relayed, RelayedBytes, Punched atomic.Uint64
+	Relayed, RelayedBytes, Punched, Introduced atomic.Uint64
 
 	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
@@ -131,6 +135,7 @@ type Node struct {
 	newcomers network.Notifiee
 	reach     *reach
 	hub       *hub // nil: this node is no relay
+	finder    *finder
 	gate      *gate
 	door      *door
 	quotas    *quotas
@@ -173,7 +178,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(),
-		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), dial: newAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
 	n.rooms = newRooms(n)
@@ -262,6 +267,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	for _, id := range fetchProtocols {
 		n.host.SetStreamHandler(id, n.handleFetch)
 	}
+	n.host.SetStreamHandler(protocolPeers, n.handlePeers)
 	if err := n.startGossip(); err != nil {
 		return err
 	}
@@ -295,6 +301,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	n.spawn(n.fetchWants)
 	n.spawn(n.flushCursors)
 	n.spawn(n.sweep)
+	if c.Exchange {
+		n.spawn(n.exchangePeers)
+	}
 	if err := n.startReplicators(); err != nil {
 		return err
 	}
@@ -318,7 +327,7 @@ func (n *Node) Close() error {
 	if n.newcomers != nil {
 		n.host.Network().StopNotify(n.newcomers)
 	}
-	for _, id := range slices.Concat(syncProtocols, fetchProtocols) {
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols, []protocol.ID{protocolPeers}) {
 		n.host.RemoveStreamHandler(id)
 	}
 	if n.hub != nil {
@@ -415,6 +424,7 @@ func (n *Node) Counters() Counters {
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
 		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
+		Introduced: c.Introduced.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())

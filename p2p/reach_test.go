@@ -3,8 +3,10 @@ package p2p
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"reflect"
@@ -13,8 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/record"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -267,5 +275,101 @@ func TestThroughAForeignRelayOnlySmallDifferencesPass(t *testing.T) {
 		}
 		w.heal([]*member{a}, []*member{b})
 		converge(t, 10*time.Minute, a, b)
+	})
+}
+
+// Two nodes that joined by a third know each other from it, and go on without it.
+func TestMembersTellOfEachOther(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		center, b, c := w.member(0), w.member(1), w.member(2)
+		addSchema(t, center.db, schemaText)
+		center.own(Config{Exchange: true})
+		ticket, err := center.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*member{b, c} {
+			m.own(Config{Exchange: true})
+			if _, err := m.node.Join(t.Context(), ticket, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, 30*time.Second, func() (bool, string) {
+			direct, _ := ways(b, c)
+			return direct > 0, "b is not connected with c"
+		})
+		w.cut([]*member{center}, []*member{b, c})
+		createUsers(t, b.db, "b", 10)
+		converge(t, 10*time.Second, b, c)
+		if n := b.node.Counters().Introduced + c.node.Counters().Introduced; n == 0 {
+			t.Error("the counters know of nobody introduced")
+		}
+	})
+}
+
+func TestRecordsOfPeersAreTheirOwn(t *testing.T) {
+	t.Parallel()
+	signed := func(signer, of int) []byte {
+		key, _, err := crypto.GenerateEd25519Key(mathrand.NewChaCha8([32]byte{byte(signer)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		about, _, err := crypto.GenerateEd25519Key(mathrand.NewChaCha8([32]byte{byte(of)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := peer.IDFromPrivateKey(about)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var addrs []ma.Multiaddr
+		for port := range 40 {
+			addrs = append(addrs, ma.StringCast(fmt.Sprintf("/ip4/192.0.2.1/tcp/%d", port+1)))
+		}
+		e, err := record.Seal(peer.PeerRecordFromAddrInfo(peer.AddrInfo{ID: id, Addrs: addrs}), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := e.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if got, err := readPeerRecord(signed(1, 1)); err != nil || len(got.Addrs) != maxAddrs {
+		t.Errorf("a record with 40 addresses: %d of them, %v, want %d", len(got.Addrs), err, maxAddrs)
+	}
+	if _, err := readPeerRecord(signed(2, 1)); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a record that another signed: %v, want invalid", err)
+	}
+	if _, err := readPeerRecord([]byte{1, 2, 3}); err == nil {
+		t.Error("no record is read as one")
+	}
+}
+
+// Who asks for members has to be one, and gets no more than it asked for.
+func TestStrangersAreToldOfNobody(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, stranger := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		a.own(Config{})
+		stranger.own(Config{})
+		to, err := peer.AddrInfoFromString(a.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stranger.node.connect(t.Context(), *to); err != nil {
+			t.Fatal(err)
+		}
+		s, err := stranger.node.open(t.Context(), a.id(), []protocol.ID{protocolPeers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := newAsking(s, &stranger.node.traffic)
+		wire.version = protocolVersion
+		_, err = stranger.node.receivePeers(wire, &getPeers{Proof: fill[proof](1), Most: 3})
+		if !errors.Is(err, fault.Denied) {
+			t.Errorf("a stranger asks for members: %v, want denied", err)
+		}
 	})
 }

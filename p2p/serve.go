@@ -95,14 +95,15 @@ type kindOfStream int
 const (
 	aSession kindOfStream = iota
 	aFetch
+	anExchange // of peers
 )
 
 // streams is how many streams are served, by kind, of one peer or of all.
-type streams [2]int
+type streams [3]int
 
 var (
-	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer}
-	maxStreams     = streams{maxSessions, maxFetches}
+	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer, exchangesPerPeer}
+	maxStreams     = streams{maxSessions, maxFetches, maxExchanges}
 )
 
 // seat is the place that a served stream takes. A peer that opens too many gets an

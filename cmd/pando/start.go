@@ -93,7 +93,8 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if !s.noP2P {
 		if node, err = p2p.Start(ctx, db, p2p.Config{
 			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
-			MDNS: !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
+			MDNS:     !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
+			Exchange: true,
 		}); err != nil {
 			return err
 		}
