@@ -154,8 +154,16 @@ func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 	news := map[dag.CollectionID][]secret{}
 	for _, c := range fresh {
 		old := next[c.id]
-		if len(old) >= most || slices.Contains(old, c.secret) || c.secret == (secret{}) {
+		if slices.Contains(old, c.secret) || c.secret == (secret{}) {
 			continue // of zeros anybody thinks
+		}
+		if len(old) >= most {
+			if most < maxSecrets || bytes.Compare(c.secret[:], old[0][:]) > 0 {
+				continue
+			}
+			// The smallest is the one in use: it finds a place everywhere, or those who have
+			// no place for each other's secrets would have none in common.
+			old = old[:most-1]
 		}
 		all := append(slices.Clone(old), c.secret)
 		slices.SortFunc(all, func(a, b secret) int { return bytes.Compare(a[:], b[:]) })

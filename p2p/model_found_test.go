@@ -117,3 +117,21 @@ func TestATakenCollectionHasOneSecret(t *testing.T) {
 		}
 	})
 }
+
+// A program that brings its schema with it makes the collection on each of its nodes.
+// However many these are, they come together.
+func TestManyMadeTheSameCollection(t *testing.T) {
+	model(t, 24, func(t *testing.T, n *modelNet, ms []*machine) {
+		for i, m := range ms {
+			addSchema(t, m.db, schemaText)
+			createUsers(t, m.db, fmt.Sprint("by", i, "-"), 1)
+		}
+		for i, m := range ms { // in a row, each with its neighbours
+			m.join(ms[max(i-1, 0):min(i+2, len(ms))]...)
+		}
+		t.Logf("equal after %v", equalRoots(t, 10*time.Minute, ms...))
+		time.Sleep(time.Minute)
+		createUsers(t, ms[0].db, "live", 1)
+		t.Logf("a change passed along the row in %v", equalRoots(t, 10*time.Second, ms...))
+	})
+}

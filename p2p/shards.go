@@ -113,7 +113,7 @@ func (g *gossip) follow() {
 // followWhole takes part in the topics for all documents of a collection.
 func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 	ch := g.channels[id]
-	if len(ch.whole) == len(secrets) {
+	if slices.EqualFunc(ch.whole, secrets, func(t *topic, s secret) bool { return t.name == topicName(s, id) }) {
 		return true
 	}
 	whole := make([]*topic, 0, len(secrets))
@@ -125,6 +125,8 @@ func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 			whole = append(whole, one...)
 		}
 	}
+	// Of secrets that gave way to others.
+	g.close(slices.DeleteFunc(slices.Clone(ch.whole), func(t *topic) bool { return slices.Contains(whole, t) }))
 	ch.whole = whole
 	g.channels[id] = ch
 	return len(whole) == len(secrets)
