@@ -220,6 +220,11 @@ func (t *intake) miss(missing map[dag.DocID][]dag.CID) {
 	}
 }
 
+// nothing reports whether no commit came at all.
+func (t *intake) nothing() bool {
+	return t.Applied+t.Known+t.Deferred+len(t.Missing)+len(t.More) == 0
+}
+
 // complete reports whether everything that came is now here.
 func (t *intake) complete() bool { return len(t.Missing) == 0 && t.Deferred == 0 }
 
@@ -320,7 +325,7 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 			if useless += len(m.Envelopes); got.Applied > 0 {
 				useless = 0
 			}
-			if useless > maxUseless {
+			if useless > n.patienceWith(from) {
 				n.blame(from, blameUseless, "it repeats what is known")
 				return total, fault.Unavailable.Errorf("%d commits in a row brought nothing new: the peer repeats itself", useless)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -263,7 +262,7 @@ func (n *Node) spread(except peer.ID) {
 func (n *Node) keepEntropyDown(ctx context.Context) {
 	for wait(ctx, jitter(antiEntropyEvery, antiEntropyJitter)) {
 		if all := n.connected(); len(all) > 0 {
-			all[rand.IntN(len(all))].next.set(0)
+			n.toCompareWith(all).next.set(0)
 		}
 	}
 }

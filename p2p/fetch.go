@@ -95,11 +95,23 @@ func (n *Node) fetch(ctx context.Context, p peer.ID, id dag.CollectionID, items 
 		got, err = f.rest(ctx, partOf(m, items))
 		total.include(got)
 	}
+	if err == nil && total.nothing() && promised(items) {
+		n.blame(p, blameUseless, "it does not give what its tree shows")
+		err = fault.Unavailable.Errorf("none of %d documents that it shows came", len(items))
+	}
 	total.Bytes = f.w.bytes()
 	if f.close(err); err != nil {
 		return total, fmt.Errorf("fetch from %s: %w", p, err)
 	}
 	return total, nil
+}
+
+// promised reports whether items stand for documents of which nothing is here, and that
+// the peer showed in its tree: some of them exist there, whatever happened meanwhile.
+func promised(items []item) bool {
+	return len(items) >= leafDocuments && !slices.ContainsFunc(items, func(it item) bool {
+		return len(it.Doc) == len(dag.DocID{}) || len(it.Want)+len(it.Have) > 0
+	})
 }
 
 // items asks for commits of documents. Of some, which More names, there may be more.

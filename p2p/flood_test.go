@@ -2,10 +2,13 @@ package p2p
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
 )
@@ -81,4 +84,42 @@ func TestAFloodOfSubscriptionsIsNotRemembered(t *testing.T) {
 			t.Error("the topics of a peer that is gone are remembered")
 		}
 	})
+}
+
+// Peers that do not answer leave places for others, and when that is known of them
+// they share few.
+func TestWhoDoesNotAnswerHoldsUpFewFetches(t *testing.T) {
+	n := &Node{scores: newScores(), log: slog.New(slog.DiscardHandler)}
+	r := newRescues(n)
+	var open []func()
+	begin := func(p peer.ID) bool {
+		done, ok := r.begin(p)
+		if ok {
+			open = append(open, done)
+		}
+		return ok
+	}
+	for i := range 5 { // liars
+		for range 10 {
+			begin(peer.ID(fmt.Sprint("liar", i)))
+		}
+	}
+	if !begin("honest") {
+		t.Error("five silent peers leave no place")
+	}
+	for _, done := range open {
+		done()
+	}
+	open = nil
+	if r.running != 0 || len(r.of) != 0 {
+		t.Errorf("%d fetches run, of %v, after all are done", r.running, r.of)
+	}
+	for i := range 100 {
+		p := peer.ID(fmt.Sprint("liar", i))
+		n.blame(p, blameSilent, "for the test")
+		begin(p)
+	}
+	if len(open) != rescuesOfPeer {
+		t.Errorf("peers that are blamed have %d places together, want %d", len(open), rescuesOfPeer)
+	}
 }

@@ -136,13 +136,9 @@ func (b *inbox) take() map[wantKey]*letter {
 	return docs
 }
 
-// maxRescues is how many fetches for announced commits run at once; what exceeds
-// it becomes a durable want.
-const maxRescues = 8
-
 // takeIn merges what the inbox holds, again and again.
 func (n *Node) takeIn(ctx context.Context) {
-	slots := make(chan struct{}, maxRescues)
+	slots := newRescues(n)
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,7 +159,7 @@ func (n *Node) takeIn(ctx context.Context) {
 }
 
 // mergeLetters merges announced commits and fetches what they refer to.
-func (n *Node) mergeLetters(ctx context.Context, id dag.CollectionID, letters map[dag.DocID]*letter, slots chan struct{}) {
+func (n *Node) mergeLetters(ctx context.Context, id dag.CollectionID, letters map[dag.DocID]*letter, slots *rescues) {
 	var all []told
 	from := map[dag.DocID]peer.ID{}
 	missing := map[peer.ID]map[dag.DocID][]dag.CID{}
@@ -274,25 +270,24 @@ func (n *Node) fetchAnnounced(ctx context.Context, p peer.ID, id dag.CollectionI
 // rescue fetches what an announcement refers to from whoever delivered it or, since
 // anybody can carry a sealed message, from a peer that proved to share the
 // collection. If that fails, it becomes a durable want.
-func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID, slots chan struct{}) {
-	if _, ok := n.admission.member(p, id); !ok {
-		if p, ok = n.nextPeer(id, p); !ok {
+func (n *Node) rescue(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID, slots *rescues) {
+	if _, ok := n.admission.member(p, id); !ok || n.blamed(p) {
+		if p, ok = n.nextGood(id, p); !ok {
 			n.wantMissing(p, id, docs)
 			return
 		}
 	}
 	n.repair(p) // an orphan is a sign that more was missed
-	select {
-	case slots <- struct{}{}:
-	default:
+	done, ok := slots.begin(p)
+	if !ok {
 		n.wantMissing(p, id, docs)
 		return
 	}
 	started := n.spawn(func(ctx context.Context) {
-		defer func() { <-slots }()
+		defer done()
 		n.wantMissing(p, id, n.fetchAnnounced(inLane(ctx, live), p, id, docs))
 	})
 	if !started {
-		<-slots
+		done()
 	}
 }

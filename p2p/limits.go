@@ -54,6 +54,9 @@ const (
 	// walk finds more, up to maxCuts times in a session.
 	maxFound = 1 << 18
 	maxCuts  = 64
+	// maxFoundOfBlamed is the same for a peer that something speaks against: it has to give
+	// what it shows before it is asked for more.
+	maxFoundOfBlamed = 512
 	// leafDocuments is the most documents under one leaf, a property of package radix; a
 	// docID prefix in FETCH may stand for that many.
 	leafDocuments = 32
@@ -75,7 +78,12 @@ const (
 	// maxUseless is how many commits in a row may turn out to be known already before a
 	// stream is taken for endless. A full copy that ends this way goes on at its token.
 	maxUseless = 1 << 15
+	// maxUselessOfBlamed is the same for a peer that something speaks against.
+	maxUselessOfBlamed = 1 << 11
 
+	// maxFutile is after how many comparisons of trees in a row that brought nothing, though
+	// something differs, a session gives up: whatever this side has, was pushed.
+	maxFutile = 2
 	// maxRounds is how often one session compares roots and mends before it gives up:
 	// log, tree, and two more for what was written meanwhile.
 	maxRounds = 6
@@ -232,6 +240,11 @@ const (
 )
 
 const (
+	// maxRescues is how many fetches for announced commits run at once, and as many for
+	// wanted ones, and rescuesOfPeer how many of one peer: five that do not answer leave
+	// a place for others.
+	maxRescues    = 16
+	rescuesOfPeer = 3
 	// maxWants bounds the documents known to be incomplete. Behind more, comparing
 	// trees finds them again; the overflow is counted.
 	maxWants = 1 << 16

@@ -17,6 +17,8 @@ const (
 	blameUseless  = 20  // an answer that only cost time, such as what is known, over and over
 	blameMismatch = 40  // copies that stay different although all was exchanged
 	blameBreach   = 400 // the protocol was broken
+	// blameSilent is for a question that was not answered in time, by a peer that is there.
+	blameSilent = 10
 	// blameInsistent is for asking again and again while it is refused.
 	blameInsistent = 50
 )

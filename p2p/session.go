@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -106,6 +107,7 @@ type session struct {
 	tried   map[dag.CollectionID]int
 	cut     bool      // a comparison of this round did not find all
 	cuts    int       // rounds of which that is true
+	futile  int       // comparisons in a row that brought nothing
 	since   time.Time // before the roots of mine were taken
 	report  report
 }
@@ -211,7 +213,7 @@ func (s *session) run() error {
 			return nil
 		}
 		s.cut = false
-		moved := s.report.Applied + s.report.Taken
+		applied, moved := s.report.Applied, s.report.Applied+s.report.Taken
 		for _, p := range differing {
 			if err := s.mend(p); err != nil {
 				return err
@@ -224,8 +226,19 @@ func (s *session) run() error {
 		if s.errand.pushOnly && s.acked(differing) {
 			return nil
 		}
+		if s.report.Applied > applied || s.cut || !s.compared(differing) {
+			s.futile = 0
+		} else if s.futile++; s.futile == maxFutile {
+			s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
+			break
+		}
 	}
 	return s.unresolved()
+}
+
+// compared reports whether the trees of all these were compared at least once.
+func (s *session) compared(ps []pair) bool {
+	return !slices.ContainsFunc(ps, func(p pair) bool { return s.tried[p.id] < 2 })
 }
 
 func (s *session) acked(ps []pair) bool {
@@ -584,6 +597,9 @@ func (s *session) walk(p pair) (difference, error) {
 	if s.errand.pushOnly {
 		return walkToGive(s.ctx, s.n.side(p.id), salt, s.asker(p))
 	}
+	if s.n.blamed(s.peer) {
+		return walk(s.ctx, s.n.side(p.id), salt, maxFoundOfBlamed, s.asker(p)) // and goes on if that leads to something
+	}
 	return walk(s.ctx, s.n.side(p.id), salt, 0, s.asker(p))
 }
 
@@ -686,5 +702,7 @@ func (s *session) unresolved() error {
 func (n *Node) judge(p peer.ID, err error) {
 	if b := new(breachError); errors.As(err, &b) {
 		n.punish(p, err)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		n.blame(p, blameSilent, "it does not answer")
 	}
 }

@@ -302,7 +302,7 @@ func (w *walker) run(ask asker) error {
 		if len(w.next) > maxPending {
 			return breach("a tree in which %d nodes differ and no documents", len(w.next))
 		}
-		at := max(0, len(w.next)-walkAtOnce)
+		at := max(0, len(w.next)-min(walkAtOnce, w.limit/2))
 		asked := slices.Clone(w.next[at:])
 		w.next = w.next[:at]
 		levels := uint64(1)

@@ -208,7 +208,7 @@ func (w *wants) due(now time.Time) (due []wantKey, next time.Duration, expired i
 // fetchWants asks for what is wanted. A peer that does not answer holds up nobody
 // but what it is asked for.
 func (n *Node) fetchWants(ctx context.Context) {
-	slots := make(chan struct{}, maxRescues)
+	slots := newRescues(n)
 	for n.wants.alarm.wait(ctx) {
 		due, next, expired := n.wants.due(time.Now())
 		if expired > 0 {
@@ -216,12 +216,12 @@ func (n *Node) fetchWants(ctx context.Context) {
 			n.log.Warn("documents stay incomplete: nobody had what they refer to", "documents", expired, "for", wantsExpire)
 		}
 		for q, docs := range n.questions(due) {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return
+			done, ok := slots.begin(q.peer)
+			if !ok {
+				n.wants.putOff(q.collection, docs)
+				continue
 			}
-			if !n.spawn(func(ctx context.Context) { defer func() { <-slots }(); n.tryWants(ctx, q, docs) }) {
+			if !n.spawn(func(ctx context.Context) { defer done(); n.tryWants(ctx, q, docs) }) {
 				return
 			}
 		}
@@ -229,6 +229,19 @@ func (n *Node) fetchWants(ctx context.Context) {
 			n.wants.alarm.set(next)
 		}
 	}
+}
+
+// putOff asks for documents again a little later, for whom there was no place now.
+func (w *wants) putOff(id dag.CollectionID, docs map[dag.DocID][]dag.CID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := time.Now().Add(jitter(retryFirst, 0.5))
+	for doc := range docs {
+		if v := w.open[wantKey{id, doc}]; v != nil {
+			v.asking, v.next = false, next
+		}
+	}
+	w.alarm.set(time.Until(next))
 }
 
 // questions decides whom to ask for what: for each document the next peer in turn.
@@ -241,7 +254,11 @@ func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 		if v == nil {
 			continue // given up meanwhile
 		}
-		p, _ := n.nextPeer(k.collection, v.asked) // none: what came by other ways is noticed
+		choose := n.nextGood
+		if v.tries%onceInAWhile == onceInAWhile-1 {
+			choose = n.nextPeer
+		}
+		p, _ := choose(k.collection, v.asked) // none: what came by other ways is noticed
 		q := sharing{p, k.collection}
 		if out[q] == nil {
 			out[q] = map[dag.DocID][]dag.CID{}
@@ -373,12 +390,7 @@ func (n *Node) nextPeer(id dag.CollectionID, after peer.ID) (peer.ID, bool) {
 	if len(sharing) == 0 {
 		return "", false
 	}
-	for _, p := range sharing {
-		if p > after {
-			return p, true
-		}
-	}
-	return sharing[0], true
+	return following(sharing, after), true
 }
 
 // fetchCommits fetches commits of documents, with what lies between them and what
