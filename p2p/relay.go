@@ -273,12 +273,14 @@ func (h *hub) finish(c *carriage) {
 func (h *hub) call(ctx context.Context, c *carriage) (far network.Stream, err error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), strangerTimeout)
 	defer cancel()
-	if far, err = h.n.host.NewStream(ctx, c.to, circuits.ProtoIDv2Stop); err != nil {
+	opened, err := h.n.host.NewStream(ctx, c.to, circuits.ProtoIDv2Stop)
+	if err != nil {
 		return nil, err
 	}
+	far = opened
 	defer func() {
 		if err != nil {
-			far.Reset()
+			opened.Reset() // far is nil then
 		}
 	}()
 	far.SetDeadline(time.Now().Add(strangerTimeout))
