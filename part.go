@@ -22,8 +22,9 @@ type Part struct {
 	elements [256][]Element // by the first byte of the docID, each in order
 	count    int
 	tree     *radix.Tree
-	set      *store.Set // under which documents were judged; nil: none were
-	seq      uint64     // of the feed: what changed up to there was looked at
+	set      *store.Set     // under which documents were judged; nil: none were
+	seq      uint64         // of the feed: what changed up to there was looked at
+	moved    map[DocID]bool // of a Follow: what belonged before, or belongs now
 }
 
 const (
@@ -69,6 +70,25 @@ func (p *Part) Summary(ctx context.Context) (Summary, error) {
 	}
 	s.Documents, s.Root = p.tree.Root()
 	return s, nil
+}
+
+// PartStep is what changed in a part between two looks at it.
+type PartStep struct {
+	After, Until uint64         // of the feed: the changes in between
+	Docs         map[DocID]bool // that changed, and belonged before or belong now
+	Anew         bool           // all was found anew, and nothing is known of before
+}
+
+// Follow brings the part up to date, and says what changed.
+func (p *Part) Follow(ctx context.Context) (PartStep, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	step := PartStep{After: p.seq, Docs: map[DocID]bool{}}
+	p.moved = step.Docs
+	err := p.refresh(ctx)
+	step.Anew = p.moved == nil
+	step.Until, p.moved = p.seq, nil
+	return step, err
 }
 
 // Node returns a node of the tree as of the last Summary; ok is false if the tree has
@@ -170,6 +190,9 @@ func (p *Part) look(ctx context.Context, docs map[DocID]bool) (same bool, err er
 func (p *Part) put(j Judged) {
 	bucket := &p.elements[j.Key[0]]
 	i, found := slices.BinarySearchFunc(*bucket, j.Key, byKey)
+	if p.moved != nil && (found || j.In) {
+		p.moved[j.Key] = true
+	}
 	switch {
 	case found && j.In:
 		(*bucket)[i] = j.Element
@@ -187,6 +210,7 @@ func (p *Part) put(j Judged) {
 
 // rebuild finds all documents anew.
 func (p *Part) rebuild(ctx context.Context) error {
+	p.moved = nil
 	seq := p.m.db.Seq() // before the snapshot, which has at least that
 	var set *store.Set
 	var found [256][]Element

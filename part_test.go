@@ -71,6 +71,45 @@ func TestPartFollowsItsDocuments(t *testing.T) {
 	}
 }
 
+// Whoever follows a part hears of what belonged to it before or belongs to it now.
+func TestFollowAPart(t *testing.T) {
+	t.Parallel()
+	db := emptyDB(t)
+	if _, err := db.AddSchema(t.Context(), scopeSchema); err != nil {
+		t.Fatal(err)
+	}
+	note, _ := db.Collection("Note")
+	part, err := db.Replica().Part(note.ID, pando.Scope{Filter: `{stars: {_gt: 5}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := part.Follow(t.Context()); err != nil || !first.Anew {
+		t.Errorf("at first nothing is known of before: %+v, %v", first, err)
+	}
+	at := db.Seq()
+	for _, c := range []struct {
+		what, write string
+		docs        int
+	}{
+		{"outside", `create_Note(input: {text: "a", stars: 1})`, 0},
+		{"inside", `create_Note(input: {text: "b", stars: 9})`, 1},
+		{"still inside", `update_Note(filter: {text: {_eq: "b"}}, input: {stars: 8})`, 1},
+		{"both come in", `update_Note(all: true, input: {stars: 7})`, 2},
+		{"one leaves", `update_Note(filter: {text: {_eq: "a"}}, input: {stars: 2})`, 1},
+		{"one is deleted", `delete_Note(filter: {text: {_eq: "b"}})`, 1},
+		{"gone", `update_Note(filter: {text: {_eq: "a"}}, input: {stars: 3})`, 0},
+	} {
+		if err := db.Exec(t.Context(), pando.Request{Query: "mutation { " + c.write + " { _docID } }"}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		step, err := part.Follow(t.Context())
+		if err != nil || step.Anew || len(step.Docs) != c.docs || step.After != at || step.Until != db.Seq() {
+			t.Errorf("%s: %+v, %v, want %d documents between %d and %d", c.what, step, err, c.docs, at, db.Seq())
+		}
+		at = step.Until
+	}
+}
+
 // A part of everything has the root of the collection.
 func TestPartOfEverything(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,8 @@ const (
 	labelTopic  = "pando/topic/1"  // name of the gossip topic
 	labelGossip = "pando/gossip/1" // key that seals gossip
 	labelNonce  = "pando/nonce/1"  // nonce of what is sealed
+	labelHot    = "pando/hot/1"    // name of the topic of a document
+	labelHotKey = "pando/hotkey/1" // key that seals what is said there
 
 	labelHouse   = "pando/house/1"    // what the names of all lines of a collection share
 	labelRoom    = "pando/room/1"     // the part of a line's name that stands for the room

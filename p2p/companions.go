@@ -36,7 +36,8 @@ type companion struct {
 	last     *report // of the last session over all collections
 	lastErr  error
 	skew     time.Duration
-	clashes  map[string]bool // names of collections that are other ones at the peer
+	parts    map[dag.CollectionID]bool // that it keeps a part of
+	clashes  map[string]bool           // names of collections that are other ones at the peer
 }
 
 const (
@@ -63,6 +64,9 @@ func (n *Node) proved(p peer.ID, c claim) error {
 	}
 	if n.hub != nil {
 		n.hub.prove(p)
+	}
+	if n.partial(c.id) {
+		n.watchAgain()
 	}
 	n.reach.wake.set(reachDelay) // it may be a relay
 	if n.finder.exchange {

@@ -26,6 +26,9 @@
 //	rooms.tend         one      keeps up presence in topics, carries and leaves them
 //	takeIn             one      merges what was announced; rescue: at most 8 fetches
 //	fetchWants         one      asks for documents known to be incomplete: at most 8 peers
+//	keepWatches        one      begins and ends watches of parts: watch, up to 2 for each part
+//	look               per filter that peers watch here
+//	tellHot            one      says what changed in documents that many watch
 //	flushCursors       one      makes cursors durable
 //	sweep              one      drops what was kept of peers that are gone
 //	replicate          per replicator
@@ -36,7 +39,8 @@
 //	retire             per relayed connection that a direct one took the place of
 //	startMDNS          one, if it is on: stops the announcements
 //	hub.handle                  per stream of a relay, made by the host; two more for what it carries
-//	handleSync, handleFetch     per stream, made by the host, bounded by admission
+//	handleSync, handleFetch, handleWatch     per stream, made by the host, bounded by admission
+//	a reader           per watch of a peer, which waits for it
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them
 //

@@ -79,6 +79,9 @@ func specimensOf2() map[string]message {
 		"scoped not at all": &scopeAnswer{Collection: 2, Scope: Scope{Whole: true}, Why: "there is no field points"},
 		"peers":             &getPeers{fill[proof](9), 12},
 		"told":              &toldPeers{[][]byte{{1, 2}, {3}}},
+		"watch":             &watch{fill[proof](6), part, []docHeads{{doc, []dag.CID{fill[dag.CID](4)}}, {next, nil}}},
+		"watching":          &watching{},
+		"watching hot":      &watching{[]dag.DocID{doc}, []dag.DocID{next}},
 		"keep":              &keepOffers{[]keepOffer{{fill[dag.CollectionID](7), part}}},
 	}
 }

@@ -48,6 +48,7 @@ type gossip struct {
 
 type topic struct {
 	id     dag.CollectionID
+	doc    *dag.DocID // that it is for; nil: for many
 	name   string
 	handle *pubsub.Topic
 	mute   pubsub.RelayCancelFunc // ends taking part
@@ -130,31 +131,35 @@ func newTopic(id dag.CollectionID, s secret, name string) (*topic, error) {
 	return &topic{id: id, name: name, seal: seal, nonces: s}, err
 }
 
-func (g *gossip) join(id dag.CollectionID, s secret, name string) (*topic, error) {
+func (g *gossip) join(id dag.CollectionID, s secret, name string, quiet bool) (*topic, error) {
 	t, err := newTopic(id, s, name)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = g.enter(t, quiet)
 	}
+	return t, err
+}
+
+// enter begins to take part in a topic or, quietly, only to be able to speak in it.
+func (g *gossip) enter(t *topic, quiet bool) (err error) {
 	validate := func(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 		return g.hear(t, from, m.Data)
 	}
-	if err := g.pubsub.RegisterTopicValidator(name, validate); err != nil {
-		return nil, err
+	if err := g.pubsub.RegisterTopicValidator(t.name, validate); err != nil {
+		return err
 	}
-	g.losses.names.Store(name, id)
-	if t.handle, err = g.pubsub.Join(name); err == nil {
+	g.losses.names.Store(t.name, t.id)
+	if t.handle, err = g.pubsub.Join(t.name); err == nil {
 		err = t.handle.SetScoreParams(topicScore())
 	}
-	if err == nil {
+	if err == nil && !quiet {
 		// A relay takes part in the mesh like a subscriber. What arrives is taken in by
 		// the validator; a subscription would add a queue that drops, and a goroutine.
 		t.mute, err = t.handle.Relay()
 	}
 	if err != nil {
 		g.leave(t)
-		return nil, err
 	}
-	return t, nil
+	return err
 }
 
 // leave ends what join began, as far as it came. What fails there fails because the
@@ -298,6 +303,10 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		return pubsub.ValidationReject
 	}
 	for _, a := range all {
+		if t.doc != nil && a.commit.Doc != *t.doc {
+			g.n.count.InvalidCommits.Add(1)
+			return pubsub.ValidationReject // a member said it who does not keep the protocol
+		}
 		way := ByGossip
 		if a.envelope == nil {
 			way = ByHeader
@@ -308,7 +317,7 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		}
 	}
 	g.n.count.Heard.Add(uint64(len(all)))
-	if g.n.partial(t.id) {
+	if t.doc == nil && g.n.partial(t.id) {
 		g.n.repair(from) // whether it concerns the part shows by comparing
 		return pubsub.ValidationAccept
 	}
@@ -413,6 +422,7 @@ const maxFeedFailures = 4
 // node closes.
 func (n *Node) tell(ctx context.Context, c pando.Change, made chan<- announcement) bool {
 	n.pokeReplicators()
+	n.lookouts.tell(c)
 	if c.Origin != "" {
 		return true
 	}

@@ -106,7 +106,9 @@ func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, 
 // lifted takes the veil off the card of an entry of a peer's HELLO.
 func (n *Node) lifted(p peer.ID, e entry, c claim, made nonce) card {
 	e.Card.veil(c.secret, p, n.host.ID(), c.id, made)
-	return e.Card.read()
+	lifted := e.Card.read()
+	n.noteKeeper(p, c.id, lifted.ofPart())
+	return lifted
 }
 
 func (n *Node) epoch() (e epoch) {

@@ -60,6 +60,7 @@ const (
 var (
 	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/1"}
 	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/1"}
+	watchProtocols = []protocol.ID{"/pando/watch/1"}
 )
 
 // versionOf is the number that a protocol ends with, the newest if it has none.
@@ -424,6 +425,9 @@ func resources() (network.ResourceManager, error) {
 		bound(id, [2]int{2 * fetchesPerPeer, 2 * maxFetches})
 	}
 	bound(protocolPeers, [2]int{2 * exchangesPerPeer, 2 * maxExchanges})
+	for _, id := range watchProtocols {
+		bound(id, [2]int{2 * watchesPerPeer, 2 * maxWatches})
+	}
 	bound(circuits.ProtoIDv2Hop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(holepunch.Protocol, [2]int{2, 64})

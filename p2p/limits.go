@@ -95,6 +95,8 @@ const (
 	fetchesPerPeer  = 4
 	maxSessions     = 32
 	maxFetches      = 64
+	watchesPerPeer  = 16  // each of a part of a collection
+	maxWatches      = 256 // each with a goroutine, and a queue
 	// maxAtDoor is how many peers may be connected that have proved nothing: a member does
 	// within a second, so that whoever wants to keep others out has to connect more often
 	// than this many times a second.
@@ -237,6 +239,30 @@ const (
 	inboxDocuments = 8192    // documents waiting to be merged
 	inboxBytes     = 4 << 20 // their commits
 	inboxPerDoc    = 64 << 10
+)
+
+// What is watched.
+const (
+	watchesPerPart = 2 // members that tell this node of one part: one may be slow, or leave
+	// maxWatchQueue is how many changes wait for a watcher that reads slowly: half a
+	// megabyte. Behind more it compares.
+	maxWatchQueue = 4096
+	// maxWatchedBytes bounds the memory for the documents of watched filters, all
+	// together: 800,000 documents.
+	maxWatchedBytes = 64 << 20
+	// watchBeat is how often a watcher hears that it is still told, watchPatience how
+	// long it waits for that.
+	watchBeat     = 20 * time.Second
+	watchPatience = 3 * watchBeat
+
+	// hotFrom and hotUntil are with how many watchers a document gets a topic, and below
+	// how many it loses it: a message in a topic costs about as much as telling five.
+	hotFrom  = 8
+	hotUntil = 4
+	maxHot   = 256 // topics of documents, of maxTopics in all
+	// maxHotNamed is up to how many documents a scope may name for them to count.
+	maxHotNamed = 64
+	hotQueue    = 1024 // changes that wait to be said; behind more, each watcher is told by itself
 )
 
 const (

@@ -35,14 +35,16 @@ const (
 	msgRefuse
 
 	// Of version 2.
-	msgRange  = 14
-	msgPart   = 15
-	msgMore   = 16
-	msgScope  = 17
-	msgScoped = 18
-	msgKeep   = 19
-	msgPeers  = 25
-	msgTold   = 26
+	msgRange    = 14
+	msgPart     = 15
+	msgMore     = 16
+	msgScope    = 17
+	msgScoped   = 18
+	msgKeep     = 19
+	msgPeers    = 25
+	msgTold     = 26
+	msgWatch    = 21
+	msgWatching = 22
 )
 
 var messages = [...]struct {
@@ -66,14 +68,16 @@ var messages = [...]struct {
 	msgHeads:  {"HEADS", 1, 2, readHeads},
 	msgRefuse: {"REFUSE", 1, 4, readRefuse},
 
-	msgRange:  {"RANGE", 2, 4, readRange},
-	msgPart:   {"PART", 2, 8, readPart},
-	msgMore:   {"MORE", 2, 5, readMore},
-	msgScope:  {"SCOPE", 2, 3, readScopeSays},
-	msgScoped: {"SCOPED", 2, 7, readScopeAnswer},
-	msgKeep:   {"KEEP", 2, 2, readKeepOffers},
-	msgPeers:  {"PEERS", 2, 3, readGetPeers},
-	msgTold:   {"TOLD", 2, 2, readToldPeers},
+	msgRange:    {"RANGE", 2, 4, readRange},
+	msgPart:     {"PART", 2, 8, readPart},
+	msgMore:     {"MORE", 2, 5, readMore},
+	msgScope:    {"SCOPE", 2, 3, readScopeSays},
+	msgScoped:   {"SCOPED", 2, 7, readScopeAnswer},
+	msgKeep:     {"KEEP", 2, 2, readKeepOffers},
+	msgPeers:    {"PEERS", 2, 3, readGetPeers},
+	msgTold:     {"TOLD", 2, 2, readToldPeers},
+	msgWatch:    {"WATCH", 2, 4, readWatch},
+	msgWatching: {"WATCHING", 2, 3, readWatching},
 }
 
 func begin(b []byte, kind int) []byte {
@@ -542,25 +546,28 @@ type docHeads struct {
 	Heads []dag.CID
 }
 
-func (m *heads) append(b []byte) []byte {
-	b = cbor.AppendArray(begin(b, msgHeads), len(m.Documents))
-	for _, d := range m.Documents {
+func (m *heads) append(b []byte) []byte { return appendDocHeads(begin(b, msgHeads), m.Documents) }
+
+func readHeads(r *cbor.Reader) message { return &heads{readDocHeads(r, maxItems*leafDocuments)} }
+
+func appendDocHeads(b []byte, all []docHeads) []byte {
+	b = cbor.AppendArray(b, len(all))
+	for _, d := range all {
 		b = cbor.AppendBytes(cbor.AppendArray(b, 2), d.Doc[:])
 		b = appendCIDs(b, d.Heads)
 	}
 	return b
 }
 
-func readHeads(r *cbor.Reader) message {
-	m := new(heads)
-	for n := list(r, "documents", maxItems*leafDocuments); n > 0 && r.Err() == nil; n-- {
+func readDocHeads(r *cbor.Reader, most int) (all []docHeads) {
+	for n := list(r, "documents", most); n > 0 && r.Err() == nil; n-- {
 		var d docHeads
 		tuple(r, 2)
 		exactly(r, "a docID", d.Doc[:])
 		d.Heads = readCIDs(r)
-		m.Documents = append(m.Documents, d)
+		all = append(all, d)
 	}
-	return m
+	return all
 }
 
 // Why a peer is refused. The numbers are part of the protocol.
@@ -570,6 +577,7 @@ const (
 	refusedInvalid   = 3 // the request breaks the protocol
 	refusedFailed    = 4 // this side has a problem of its own
 	refusedVersion   = 6 // the two speak different versions of the protocol
+	refusedPart      = 7 // a watch of a node that keeps a part itself
 )
 
 // refuse is the typed answer in place of the one asked for. It is the error

@@ -40,6 +40,11 @@ var Metrics = map[string]Metric{
 	"TopicHeard":     {"application_messages_heard_total", "Messages of applications that came."},
 	"TopicDropped":   {"application_messages_dropped_total", "Messages of applications that came too fast, too late or twice, or that nobody read in time."},
 	"TopicRefused":   {"application_messages_refused_total", "Messages of applications that broke the rules."},
+	"Watched":        {"watched_commits_total", "Commits that peers were told of which watch a part here."},
+	"WatchHeard":     {"watch_heard_commits_total", "Commits that members told of which this node watches."},
+	"Watchers":       {"watchers", "Peers that watch a part of a collection here, once for each."},
+	"Watches":        {"watches", "Members that tell this node of the parts that it keeps, once for each."},
+	"HotTopics":      {"document_topics", "Topics of documents that many watch."},
 	"Topics":         {"topics", "Topics that the node takes part in."},
 	"Unfollowed":     {"unfollowed_collections", "Collections that lack topics: their changes come late, or twice."},
 }

@@ -90,6 +90,9 @@ type Counters struct {
 	Oversubscribed                    uint64 // topics that peers follow beyond what is remembered
 	Throttled                         uint64 // requests of peers that were above their quota
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
+	Watched, WatchHeard               uint64 // commits told to watchers, and told by whom this node watches
+	Watchers, Watches                 int    // that watch a part here, and members that tell this node of its parts
+	HotTopics                         int    // of documents that many watch
 	Topics                            int    // that the node takes part in
 	Unfollowed                        int    // collections that lack topics: their changes come late, or twice
 }
@@ -97,7 +100,7 @@ type Counters struct {
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
-	Blamed,
+	Blamed, Watched, WatchHeard,
 	Gated, Pruned, Throttled, Oversubscribed,
 	Relayed, RelayedBytes, Punched, Introduced atomic.Uint64
 
@@ -125,6 +128,10 @@ type Node struct {
 	scores    *scores
 	// topicSlots is shared by everything that takes part in topics.
 	topicSlots slots
+	hotTopics  atomic.Int64 // of them, of documents
+	lookouts   *lookouts    // what is watched here
+	watches    *watches     // what this node watches elsewhere
+	meetings   meetings
 	traffic    traffic
 	traces     traces
 	contacts   *contacts
@@ -177,7 +184,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
-		serving: map[peer.ID]streams{}, scores: newScores(),
+		serving: map[peer.ID]streams{}, scores: newScores(), lookouts: newLookouts(), watches: newWatches(), meetings: meetings{at: map[wantKey]*meeting{}},
 		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
@@ -268,6 +275,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		n.host.SetStreamHandler(id, n.handleFetch)
 	}
 	n.host.SetStreamHandler(protocolPeers, n.handlePeers)
+	for _, id := range watchProtocols {
+		n.host.SetStreamHandler(id, n.handleWatch)
+	}
 	if err := n.startGossip(); err != nil {
 		return err
 	}
@@ -299,6 +309,8 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	n.spawn(n.rooms.tend)
 	n.spawn(n.takeIn)
 	n.spawn(n.fetchWants)
+	n.spawn(n.keepWatches)
+	n.spawn(n.tellHot)
 	n.spawn(n.flushCursors)
 	n.spawn(n.sweep)
 	if c.Exchange {
@@ -327,7 +339,7 @@ func (n *Node) Close() error {
 	if n.newcomers != nil {
 		n.host.Network().StopNotify(n.newcomers)
 	}
-	for _, id := range slices.Concat(syncProtocols, fetchProtocols, []protocol.ID{protocolPeers}) {
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, []protocol.ID{protocolPeers}) {
 		n.host.RemoveStreamHandler(id)
 	}
 	if n.hub != nil {
@@ -427,6 +439,8 @@ func (n *Node) Counters() Counters {
 		Introduced: c.Introduced.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
+	all.Watched, all.WatchHeard = c.Watched.Load(), c.WatchHeard.Load()
+	all.Watchers, all.Watches, all.HotTopics = n.lookouts.size(), n.watches.told(), int(n.hotTopics.Load())
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())
 	return all
 }

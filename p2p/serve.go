@@ -96,14 +96,15 @@ const (
 	aSession kindOfStream = iota
 	aFetch
 	anExchange // of peers
+	aWatch
 )
 
 // streams is how many streams are served, by kind, of one peer or of all.
-type streams [3]int
+type streams [4]int
 
 var (
-	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer, exchangesPerPeer}
-	maxStreams     = streams{maxSessions, maxFetches, maxExchanges}
+	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer, exchangesPerPeer, watchesPerPeer}
+	maxStreams     = streams{maxSessions, maxFetches, maxExchanges, maxWatches}
 )
 
 // seat is the place that a served stream takes. A peer that opens too many gets an

@@ -55,19 +55,20 @@ type channel struct {
 	bits   int
 	shards []*topic // 2^bits, or none
 	whole  []*topic // one for each secret, in their order
+	quiet  bool     // this node only speaks there: it keeps a part, and watches that
 }
 
 // shardOf returns the topic, of 2^bits, in which a document is told of.
 func shardOf(doc dag.DocID, bits int) int { return int(doc[0]) >> (8 - bits) }
 
 // open takes part in some topics, all or none.
-func (g *gossip) open(id dag.CollectionID, s secret, bits int) ([]*topic, bool) {
+func (g *gossip) open(id dag.CollectionID, s secret, bits int, quiet bool) ([]*topic, bool) {
 	if !g.n.topicSlots.take(1 << bits) {
 		return nil, false
 	}
 	var all []*topic
 	for shard := range 1 << bits {
-		t, err := g.join(id, s, shardName(s, id, bits, shard))
+		t, err := g.join(id, s, shardName(s, id, bits, shard), quiet)
 		if err != nil {
 			g.n.log.Warn("live changes of a collection cannot be followed", "collection", id, "error", err)
 			g.close(all)
@@ -108,11 +109,16 @@ func (g *gossip) follow() {
 			"collections", len(lacking), "topics", maxTopics)
 	}
 	g.lacking = lacking
+	g.n.watchAgain()
 }
 
 // followWhole takes part in the topics for all documents of a collection.
 func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 	ch := g.channels[id]
+	if quiet := g.n.partial(id); quiet != ch.quiet {
+		g.close(ch.whole)
+		ch.whole, ch.quiet = nil, quiet
+	}
 	if slices.EqualFunc(ch.whole, secrets, func(t *topic, s secret) bool { return t.name == topicName(s, id) }) {
 		return true
 	}
@@ -121,7 +127,7 @@ func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 		name := topicName(s, id)
 		if i := slices.IndexFunc(ch.whole, func(t *topic) bool { return t.name == name }); i >= 0 {
 			whole = append(whole, ch.whole[i])
-		} else if one, ok := g.open(id, s, 0); ok {
+		} else if one, ok := g.open(id, s, 0, ch.quiet); ok {
 			whole = append(whole, one...)
 		}
 	}
@@ -136,12 +142,15 @@ func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 // not told in any more.
 func (g *gossip) followShards(id dag.CollectionID, s secret) (all bool) {
 	ch, bits := g.channels[id], g.n.replica.ShardBits(id)
+	if ch.quiet {
+		bits = 0 // everybody follows the topic for all documents too
+	}
 	if len(ch.shards) > 0 && (ch.secret != s || ch.bits != bits) {
 		g.close(ch.shards)
 		ch.shards = nil
 	}
 	if bits > 0 && len(ch.shards) == 0 {
-		ch.shards, _ = g.open(id, s, bits)
+		ch.shards, _ = g.open(id, s, bits, false)
 		ch.secret, ch.bits = s, bits
 	}
 	g.channels[id] = ch
@@ -165,8 +174,8 @@ type voice struct {
 }
 
 // voices returns the topics to announce a commit of a document in: its shard, and
-// others with members that do not follow that. missed are the connected members that
-// follow none.
+// others with members that do not follow that. missed are the connected members to
+// compare with soon, because they follow none.
 func (g *gossip) voices(id dag.CollectionID, doc dag.DocID) (out []voice, missed []peer.ID) {
 	g.mu.Lock()
 	ch := g.channels[id]
@@ -193,8 +202,11 @@ func (g *gossip) voices(id dag.CollectionID, doc dag.DocID) (out []voice, missed
 		}
 		out = append(out, v)
 	}
+	if ch.quiet { // that it arrived is known by comparing alone, and nobody else would find it
+		return out, g.n.tellers(id)
+	}
 	for _, p := range g.n.sharers(id) {
-		if !reached[p] {
+		if !reached[p] && !g.n.keepsPart(p, id) {
 			missed = append(missed, p)
 		}
 	}

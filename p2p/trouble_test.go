@@ -21,7 +21,7 @@ func TestAnnouncementsOutliveTroubleWithTheFeed(t *testing.T) {
 		defer cancel()
 		db := openDB(t, "")
 		addSchema(t, db, schemaText)
-		n := &Node{db: db, replica: db.Replica(), log: slog.New(slog.DiscardHandler)}
+		n := &Node{db: db, replica: db.Replica(), lookouts: newLookouts(), log: slog.New(slog.DiscardHandler)}
 		made := make(chan announcement, 100)
 		trouble := 2
 		changes := func(ctx context.Context, after uint64) iter.Seq2[pando.Change, error] {

@@ -1,0 +1,441 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// A node that keeps a part of a collection does not follow its topics, where it would
+// hear of all of it. It watches: it asks a member that keeps the whole to be told of
+// what changes in its part, over a stream that stays open. Nothing depends on that
+// stream: whenever one begins or ends, the two compare.
+
+// watch asks to be told of a part of a collection.
+type watch struct {
+	Proof proof
+	Scope Scope
+	Have  []docHeads // what the asker has of documents that the scope names
+}
+
+func (m *watch) append(b []byte) []byte {
+	b = appendScope(cbor.AppendBytes(begin(b, msgWatch), m.Proof[:]), m.Scope)
+	return appendDocHeads(b, m.Have)
+}
+
+func readWatch(r *cbor.Reader) message {
+	m := new(watch)
+	exactly(r, "a proof", m.Proof[:])
+	m.Scope = readScope(r)
+	m.Have = readDocHeads(r, maxItems)
+	return m
+}
+
+// watching says that the asker is told from now on and, again and again, that it still
+// is. It names documents that have a topic of their own, or have it no more.
+type watching struct{ Meet, Part []dag.DocID }
+
+func (m *watching) append(b []byte) []byte {
+	return appendDocs(appendDocs(begin(b, msgWatching), m.Meet), m.Part)
+}
+
+func readWatching(r *cbor.Reader) message { return &watching{readDocs(r), readDocs(r)} }
+
+func appendDocs(b []byte, docs []dag.DocID) []byte {
+	b = cbor.AppendArray(b, len(docs))
+	for _, d := range docs {
+		b = cbor.AppendBytes(b, d[:])
+	}
+	return b
+}
+
+func readDocs(r *cbor.Reader) (docs []dag.DocID) {
+	for n := list(r, "documents", maxHot); n > 0 && r.Err() == nil; n-- {
+		var d dag.DocID
+		exactly(r, "a docID", d[:])
+		docs = append(docs, d)
+	}
+	return docs
+}
+
+// lookouts are the parts of collections that peers watch here.
+type lookouts struct {
+	mu     sync.Mutex                               // guards what follows, and what lookouts and watchers say it does
+	of     map[dag.CollectionID]map[string]*lookout // by scope, in canonical form
+	number int                                      // of watchers
+	hot    *hotDocs
+}
+
+// lookout finds, in all that changes, what concerns one scope. All who watch the same
+// share it.
+type lookout struct {
+	id    dag.CollectionID
+	form  string
+	scope Scope
+	part  *pando.Part // of a filter; nil: the scope names documents, and that is all
+	wake  chan struct{}
+	stop  context.CancelFunc
+	size  int64 // of part; guarded by lookouts.mu, as watchers is
+
+	watchers map[*watcher]bool
+}
+
+// watcher is one peer that watches a part.
+type watcher struct {
+	peer peer.ID
+	on   *lookout
+	wake chan struct{}
+
+	// Guarded by lookouts.mu.
+	changes    []pando.Change
+	lost       bool // something that it had to be told
+	meet, part []dag.DocID
+}
+
+func newLookouts() *lookouts {
+	return &lookouts{of: map[dag.CollectionID]map[string]*lookout{}, hot: newHotDocs()}
+}
+
+func (n *Node) handleWatch(s network.Stream) { n.handle(s, aWatch, n.serveWatch) }
+
+var tooManyWatched = &refuse{Code: refusedBusy, Text: "too much is watched here already", After: retryFirst}
+
+// watchFrom begins a watch of a peer: what changes from now on is in its queue.
+func (n *Node) watchFrom(ctx context.Context, p peer.ID, id dag.CollectionID, s Scope) (*watcher, error) {
+	x := &watcher{peer: p, wake: make(chan struct{}, 1)}
+	form := string(appendScope(nil, s))
+	l := n.lookouts
+	l.mu.Lock()
+	l.number++
+	if at := l.of[id][form]; at != nil {
+		x.on = at
+		at.watchers[x] = true
+		l.mu.Unlock()
+		n.heat(x, +1)
+		return x, nil
+	}
+	l.mu.Unlock()
+	at, err := n.lookOut(ctx, id, form, s)
+	l.mu.Lock()
+	if err != nil {
+		l.number--
+		l.mu.Unlock()
+		return nil, err
+	}
+	if other := l.of[id][form]; other != nil { // somebody else came first
+		at.stop()
+		at = other
+	} else {
+		if l.of[id] == nil {
+			l.of[id] = map[string]*lookout{}
+		}
+		l.of[id][form] = at
+	}
+	x.on = at
+	at.watchers[x] = true
+	l.mu.Unlock()
+	at.poke() // for what changed meanwhile
+	n.heat(x, +1)
+	return x, nil
+}
+
+// lookOut begins to look out for a scope.
+func (n *Node) lookOut(ctx context.Context, id dag.CollectionID, form string, s Scope) (*lookout, error) {
+	at := &lookout{id: id, form: form, scope: s, wake: make(chan struct{}, 1), watchers: map[*watcher]bool{}, stop: func() {}}
+	if s.Filter == "" {
+		return at, nil
+	}
+	part, err := n.replica.Part(id, s)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := part.Summary(ctx); err != nil {
+		return nil, err
+	}
+	at.part, at.size = part, part.Bytes()
+	l, all := n.lookouts, at.size
+	l.mu.Lock()
+	for _, of := range l.of {
+		for _, o := range of {
+			all += o.size
+		}
+	}
+	l.mu.Unlock()
+	if all > maxWatchedBytes {
+		return nil, tooManyWatched
+	}
+	own, stop := context.WithCancel(n.ctx)
+	at.stop = stop
+	if !n.spawn(func(context.Context) { n.look(own, at) }) {
+		stop()
+		return nil, fault.Closed.Errorf("the node is closed")
+	}
+	return at, nil
+}
+
+// watchEnds takes a watcher away, and with the last the lookout.
+func (n *Node) watchEnds(x *watcher) {
+	n.heat(x, -1)
+	l := n.lookouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.number--
+	delete(x.on.watchers, x)
+	if at := x.on; len(at.watchers) == 0 {
+		at.stop()
+		delete(l.of[at.id], at.form)
+		if len(l.of[at.id]) == 0 {
+			delete(l.of, at.id)
+		}
+	}
+}
+
+func (at *lookout) poke() { poke(at.wake) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// tell is told of every change, and passes it to those whom it concerns. It must not
+// take long.
+func (l *lookouts) tell(c pando.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	told := false // in the topic of the document
+	for _, at := range l.of[c.Collection] {
+		if at.part != nil {
+			at.poke()
+			continue
+		}
+		if _, named := slices.BinarySearchFunc(at.scope.Docs, c.Doc, dag.DocID.Compare); !named {
+			continue
+		}
+		if told = told || l.hot.tell(c); told {
+			continue // who takes part in it hears it there, and the others are told then
+		}
+		l.deliver(at, c)
+	}
+}
+
+// deliver puts a change into the queues of those who watch. l.mu is held.
+func (l *lookouts) deliver(at *lookout, c pando.Change) {
+	for x := range at.watchers {
+		x.take(c)
+	}
+}
+
+// take adds a change to the queue of a watcher. lookouts.mu is held.
+func (x *watcher) take(c pando.Change) {
+	if c.Origin == x.peer.String() {
+		return
+	}
+	if len(x.changes) >= maxWatchQueue {
+		x.lost, x.changes = true, nil
+	}
+	if !x.lost {
+		x.changes = append(x.changes, c)
+	}
+	poke(x.wake)
+}
+
+// look finds what concerns a filter, whenever something changed: documents that
+// belong to it now, and those that belonged to it before.
+func (n *Node) look(ctx context.Context, at *lookout) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-at.wake:
+		}
+		changes, whole, err := n.changesOf(ctx, at)
+		l := n.lookouts
+		l.mu.Lock()
+		if at.size = at.part.Bytes(); err != nil || !whole {
+			for x := range at.watchers {
+				x.lost = true
+				poke(x.wake)
+			}
+		}
+		for _, c := range changes {
+			l.deliver(at, c)
+		}
+		l.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			n.log.Debug("a watched part cannot be read", "collection", at.id, "error", err)
+		}
+	}
+}
+
+// changesOf returns what changed in a part since the last time. whole is false if
+// that cannot be told, because all of it is judged otherwise now.
+func (n *Node) changesOf(ctx context.Context, at *lookout) (changes []pando.Change, whole bool, err error) {
+	step, err := at.part.Follow(ctx)
+	if err != nil || step.Anew {
+		return nil, err == nil && !step.Anew, err
+	}
+	for c, err := range n.replica.Log(ctx, step.After) {
+		if err != nil {
+			return nil, false, err
+		}
+		if c.Seq > step.Until {
+			break
+		}
+		if c.Collection == at.id && step.Docs[c.Doc] {
+			changes = append(changes, c)
+		}
+	}
+	return changes, true, nil
+}
+
+// serveWatch tells one peer of a part as it changes, for as long as both want.
+func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
+	w.version = protocolVersion // the number of the protocol's name is its own
+	ctx = inLane(ctx, live)
+	m, err := w.receive()
+	if err == io.EOF {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ask, ok := m.(*watch)
+	if !ok {
+		return breach("%T on a stream for watching", m)
+	}
+	c, ok := n.admission.admits(place.peer, ask.Proof)
+	if !ok {
+		return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
+	}
+	if err := place.proved(); err != nil {
+		return err
+	}
+	w.about(c.id)
+	if n.partial(c.id) || !n.has(c.id) {
+		return &refuse{Code: refusedPart, Text: "this node keeps a part of the collection itself", After: retryMost}
+	}
+	if ask.Scope.Whole || ask.Scope.None() {
+		return &refuse{Code: refusedInvalid, Text: "all of a collection is told of in its topics, and of nothing there is nothing to tell"}
+	}
+	x, err := n.watchFrom(ctx, place.peer, c.id, ask.Scope)
+	if errors.Is(err, fault.Invalid) {
+		return &refuse{Code: refusedInvalid, Text: err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	defer n.watchEnds(x)
+	gone := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() { // what comes, if anything does, is the end
+		defer close(gone)
+		w.s.SetReadDeadline(time.Time{})
+		w.r.ReadByte()
+	})
+	defer reader.Wait()
+	defer w.s.CloseRead()
+	if err := w.send(&watching{}); err != nil {
+		return err
+	}
+	out := n.sender(ctx, w)
+	for _, d := range ask.Have {
+		if err := n.sendDocument(ctx, out, c.id, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
+			return err
+		}
+	}
+	if err := out.flush(); err != nil {
+		return err
+	}
+	return n.tellWatcher(ctx, w, out, x, gone)
+}
+
+// tellWatcher tells a watcher what is put into its queue, until it is gone.
+func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher, gone chan struct{}) error {
+	beat := time.NewTicker(watchBeat)
+	defer beat.Stop()
+	l := n.lookouts
+	for {
+		beats := false
+		select {
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-beat.C:
+			beats = true
+		case <-x.wake:
+		}
+		l.mu.Lock()
+		changes, lost, news := x.changes, x.lost, watching{x.meet, x.part}
+		x.changes, x.meet, x.part = nil, nil, nil
+		l.mu.Unlock()
+		if lost {
+			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
+		}
+		for _, c := range changes {
+			envelope, err := n.replica.Block(ctx, c.Commit)
+			if errors.Is(err, fault.NotFound) {
+				continue
+			}
+			if err == nil {
+				err = out.add(envelope)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := out.flush(); err != nil {
+			return err
+		}
+		n.count.Watched.Add(uint64(len(changes)))
+		if beats || len(news.Meet)+len(news.Part) > 0 {
+			if err := w.send(&news); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// noteKeeper notes whether a peer keeps less than all of a collection, as it said last.
+func (n *Node) noteKeeper(p peer.ID, id dag.CollectionID, part bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.companions[p]
+	switch {
+	case c == nil:
+	case !part:
+		delete(c.parts, id)
+	case c.parts == nil:
+		c.parts = map[dag.CollectionID]bool{id: true}
+	default:
+		c.parts[id] = true
+	}
+}
+
+// keepsPart reports whether a connected peer keeps less than all of a collection: what
+// concerns it, it hears from whom it watches.
+func (n *Node) keepsPart(p peer.ID, id dag.CollectionID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.companions[p]
+	return c != nil && c.parts[id]
+}
+
+func (l *lookouts) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.number
+}

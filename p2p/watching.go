@@ -1,0 +1,266 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// watches are those that this node asked others for: up to watchesPerPart for each
+// collection of which it keeps a part.
+type watches struct {
+	alarm alarm
+
+	mu     sync.Mutex // guards what follows
+	open   map[sharing]*openWatch
+	pauses map[sharing]pause // of peers that refused, or failed
+}
+
+type openWatch struct {
+	form string // of the scope that it was asked for
+	stop context.CancelFunc
+	told bool // the peer tells
+}
+
+type pause struct {
+	until    time.Time
+	failures int
+}
+
+func newWatches() *watches {
+	return &watches{alarm: newAlarm(), open: map[sharing]*openWatch{}, pauses: map[sharing]pause{}}
+}
+
+// keepWatches sees to it that this node is told of every part that it keeps, by members
+// that keep the whole, whoever comes and goes.
+func (n *Node) keepWatches(ctx context.Context) {
+	for n.watches.alarm.wait(ctx) {
+		if next := n.adjustWatches(time.Now()); next > 0 {
+			n.watches.alarm.set(next)
+		}
+	}
+}
+
+// adjustWatches ends the watches that are not wanted any more, begins those that are
+// lacking, and returns in how long to look again; 0 if nothing is to be waited for.
+func (n *Node) adjustWatches(now time.Time) (next time.Duration) {
+	n.mu.Lock()
+	parts := maps.Clone(n.scopes)
+	n.mu.Unlock()
+	maps.DeleteFunc(parts, func(id dag.CollectionID, s Scope) bool { return s.None() || !n.has(id) })
+	w := n.watches
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	open := map[dag.CollectionID]int{}
+	for s, o := range w.open {
+		if part, ok := parts[s.collection]; !ok || o.form != string(appendScope(nil, part)) {
+			o.stop() // and begins anew when it has ended
+			continue
+		}
+		open[s.collection]++
+	}
+	for id, scope := range parts {
+		for _, p := range n.sharers(id) {
+			if open[id] >= watchesPerPart {
+				break
+			}
+			s := sharing{p, id}
+			if w.open[s] != nil {
+				continue
+			}
+			if left := w.pauses[s].until.Sub(now); left > 0 {
+				if next == 0 || left < next {
+					next = left
+				}
+				continue
+			}
+			if n.beginWatch(s, scope) {
+				open[id]++
+			}
+		}
+	}
+	maps.DeleteFunc(w.pauses, func(s sharing, p pause) bool { return now.Sub(p.until) > quarantine })
+	return next
+}
+
+// beginWatch starts one watch. n.watches.mu is held.
+func (n *Node) beginWatch(s sharing, scope Scope) bool {
+	ctx, stop := context.WithCancel(n.ctx)
+	o := &openWatch{form: string(appendScope(nil, scope)), stop: stop}
+	started := n.spawn(func(context.Context) {
+		defer stop()
+		err := n.watch(ctx, s, scope, o)
+		n.watchEnded(s, o, err, ctx.Err() != nil)
+	})
+	if started {
+		n.watches.open[s] = o
+	}
+	return started
+}
+
+// watchEnded draws the consequences of the end of a watch: what was missed is found by
+// comparing, and another watch takes its place, with another member if need be.
+func (n *Node) watchEnded(s sharing, o *openWatch, err error, wanted bool) {
+	w := n.watches
+	w.mu.Lock()
+	delete(w.open, s)
+	switch busy := new(refuse); {
+	case wanted:
+		delete(w.pauses, s)
+	default:
+		failures := w.pauses[s].failures + 1
+		if o.told { // it went well for some time
+			failures = 1
+		}
+		d := backoff(failures)
+		if errors.As(err, &busy) {
+			d = max(d, busy.After)
+		}
+		w.pauses[s] = pause{time.Now().Add(d), failures}
+		n.log.Debug("a watch ended", "peer", s.peer, "collection", s.collection, "error", err)
+	}
+	w.mu.Unlock()
+	n.goFrom(s)
+	if o.told {
+		n.repair(s.peer)
+	}
+	w.alarm.set(0)
+}
+
+// watchAgain looks for what should be watched soon.
+func (n *Node) watchAgain() { n.watches.alarm.set(0) }
+
+// watch asks a member to be told of a part, and takes in what it tells, until it ends.
+func (n *Node) watch(ctx context.Context, at sharing, scope Scope, o *openWatch) error {
+	ctx = inLane(ctx, live)
+	by, ok := n.admission.member(at.peer, at.collection)
+	shown, known := n.admission.with(at.peer).mine[claim{at.collection, by.secret}]
+	if !ok || !known {
+		return fault.Denied.Errorf("watch: %s has not proved to share collection %s", at.peer, at.collection)
+	}
+	ask := &watch{Proof: shown, Scope: scope}
+	for _, doc := range scope.Docs[:min(len(scope.Docs), maxItems)] {
+		heads, err := n.replica.Heads(ctx, at.collection, doc)
+		if err != nil {
+			return err
+		}
+		if size := 64 + 32*len(heads); size*len(ask.Have) < maxFrame/2 {
+			ask.Have = append(ask.Have, docHeads{doc, heads[:min(len(heads), maxHeads)]})
+		}
+	}
+	s, err := n.open(ctx, at.peer, watchProtocols)
+	if err != nil {
+		return err
+	}
+	w := newAsking(s, &n.traffic)
+	w.version, w.patient = protocolVersion, watchPatience
+	w.about(at.collection)
+	defer w.abort()
+	defer context.AfterFunc(ctx, w.abort)()
+	if err := w.send(ask); err != nil {
+		return err
+	}
+	for {
+		m, err := w.receive()
+		if err != nil {
+			n.judge(at.peer, err)
+			return err
+		}
+		switch m := m.(type) {
+		case *watching:
+			n.nowWatching(at, o, m)
+		case *blocks:
+			if err := n.takeWatched(ctx, at, m.Envelopes); err != nil {
+				n.judge(at.peer, err)
+				return err
+			}
+		default:
+			err := breach("%T on a stream for watching", m)
+			n.judge(at.peer, err)
+			return err
+		}
+	}
+}
+
+// nowWatching takes note that the peer tells from now on, and of documents with topics.
+func (n *Node) nowWatching(at sharing, o *openWatch, m *watching) {
+	n.watches.mu.Lock()
+	first := !o.told
+	o.told = true
+	if first {
+		delete(n.watches.pauses, at)
+	}
+	n.watches.mu.Unlock()
+	if first { // what was before is found by comparing
+		if c, err := n.companion(at.peer); err == nil {
+			c.next.set(jitter(repairDelay, 0.5))
+		}
+	}
+	n.goTo(at, m)
+}
+
+// takeWatched merges what a watch told.
+func (n *Node) takeWatched(ctx context.Context, at sharing, envelopes [][]byte) error {
+	n.count.WatchHeard.Add(uint64(len(envelopes)))
+	got, err := n.merge(ctx, at.collection, envelopes, at.peer)
+	n.postpone(at, envelopes, got.Future)
+	if len(got.Missing) > 0 { // mostly of documents that belong to the part from now on
+		docs := orphans(envelopes, got.Missing)
+		n.wantMissing(at.peer, at.collection, n.fetchAnnounced(ctx, at.peer, at.collection, docs))
+	}
+	return err
+}
+
+// orphans returns the commits among some that were not taken because others are
+// missing, which come with them when they are asked for.
+func orphans(envelopes [][]byte, missing map[dag.DocID][]dag.CID) map[dag.DocID][]dag.CID {
+	docs := map[dag.DocID][]dag.CID{}
+	for _, e := range envelopes {
+		c, err := dag.Open(e)
+		if err != nil || missing[c.Doc] == nil {
+			continue
+		}
+		docs[c.Doc] = append(slices.DeleteFunc(docs[c.Doc], func(p dag.CID) bool { return slices.Contains(c.Parents, p) }), c.CID)
+	}
+	return docs
+}
+
+// told reports how many members tell this node of parts that it keeps.
+func (w *watches) told() (all int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range w.open {
+		if o.told {
+			all++
+		}
+	}
+	return all
+}
+
+// tellers returns the members that tell this node of its part of a collection, or a
+// member if none does yet.
+func (n *Node) tellers(id dag.CollectionID) []peer.ID {
+	w := n.watches
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []peer.ID
+	for s, o := range w.open {
+		if s.collection == id && o.told {
+			all = append(all, s.peer)
+		}
+	}
+	if len(all) == 0 {
+		all = n.sharers(id)
+		all = all[:min(len(all), 1)]
+	}
+	slices.Sort(all)
+	return all
+}
