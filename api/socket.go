@@ -118,7 +118,7 @@ func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 			s.fail(w, r, err)
 			return
 		}
-		s.admit(s.eventSlots, func(w http.ResponseWriter, r *http.Request) { s.openSocket(w, r, subprotocol, (*socket).serve) })(w, r)
+		s.admit(s.eventSlots, s.openSocket)(w, r)
 	}
 }
 
@@ -134,10 +134,9 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return wire, rw, err
 }
 
-// openSocket takes a WebSocket of a subprotocol, and serves it to its end.
-func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol string, serve func(*socket)) {
-	if !offers(r, protocol) {
-		s.fail(w, r, fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", protocol))
+func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
+	if !offers(r, subprotocol) {
+		s.fail(w, r, fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", subprotocol))
 		return
 	}
 	if !s.sockets.begin() {
@@ -147,7 +146,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol str
 	defer s.sockets.open.Done()
 	t := &takeover{ResponseWriter: w}
 	conn, err := websocket.Accept(t, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{protocol},
+		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // foreign has looked, as the guard does
 	})
 	if err != nil {
@@ -159,7 +158,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol str
 	defer k.wire.Close()
 	stop := context.AfterFunc(s.streams, func() { k.close(websocket.StatusGoingAway, "the node is closing") })
 	cut := context.AfterFunc(s.requests, func() { k.wire.Close() })
-	serve(k)
+	k.serve()
 	cancel()
 	k.work.Wait()
 	stop()
