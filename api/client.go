@@ -129,6 +129,9 @@ func problemIn(resp *http.Response) error {
 	}
 	var p problem
 	if json.Unmarshal(raw, &p) == nil && p.Error != "" {
+		if resp.StatusCode == http.StatusTooManyRequests {
+			return &busyError{p.err()}
+		}
 		return p.err()
 	}
 	return fault.Unavailable.Errorf("answer with status %d and no reason: is it a pando node of this version?", resp.StatusCode)

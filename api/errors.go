@@ -88,6 +88,13 @@ type busyError struct{ error }
 
 func (b *busyError) Unwrap() error { return b.error }
 
+// Busy reports whether a node refused something only for now, because too much is going
+// on: the same may be tried again in a moment.
+func Busy(err error) bool {
+	var b *busyError
+	return errors.As(err, &b)
+}
+
 func busy(format string, args ...any) error {
 	return &busyError{fault.Unavailable.Errorf(format, args...)}
 }

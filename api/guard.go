@@ -146,6 +146,15 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // readAllBody reads a body that is used whole.
 func readAllBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	raw, err := readRawBody(w, r)
+	if err == nil && !utf8.Valid(raw) { // the JSON reader would put something else in its place
+		return nil, fault.Invalid.Errorf("body: it is not valid UTF-8")
+	}
+	return raw, err
+}
+
+// readRawBody reads a body that may hold any bytes.
+func readRawBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBody { // nobody has to wait for what is refused
 		return nil, bodyError(&http.MaxBytesError{Limit: maxBody})
 	}
@@ -155,9 +164,6 @@ func readAllBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, bodyError(err)
-	}
-	if !utf8.Valid(raw) { // the JSON reader would put something else in its place
-		return nil, fault.Invalid.Errorf("body: it is not valid UTF-8")
 	}
 	return raw, nil
 }

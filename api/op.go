@@ -24,6 +24,7 @@ import (
 //	query:"name"  a parameter of the query string
 //	body:"json"   the body, as JSON
 //	body:"text"   the body, as it is
+//	body:"bytes"  likewise, of bytes that need not be text
 type op[In, Out any] struct {
 	route string // "POST /schema": method, and path below Base
 	run   func(*Server, context.Context, In) (Out, error)
@@ -96,6 +97,8 @@ func (o op[In, Out]) request(ctx context.Context, c *Client, in In) (*http.Reque
 			query.Set(name, fmt.Sprint(f.Interface()))
 		} else if form := tag.Get("body"); form == "text" {
 			body = strings.NewReader(f.String())
+		} else if form == "bytes" {
+			body = bytes.NewReader(f.Bytes())
 		} else if form == "json" {
 			raw, err := json.Marshal(f.Interface())
 			if err != nil {
@@ -172,6 +175,11 @@ func parameters(r *http.Request, names ...string) (url.Values, error) {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, f reflect.Value, form string) error {
+	if form == "bytes" {
+		raw, err := readRawBody(w, r)
+		f.SetBytes(raw)
+		return err
+	}
 	raw, err := readAllBody(w, r)
 	if err != nil {
 		return err

@@ -181,6 +181,7 @@ var operations = []operation{
 	opBegin, opBeginConcurrent, opCommit, opDiscard,
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus, opWants, opTrace, opTraces,
+	opPublish, opRooms, opPresence,
 	opAccess, opChangeAccess,
 	opDoctor,
 }

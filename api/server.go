@@ -93,6 +93,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST "+Base+"/backup/export", s.admit(s.streamSlots, s.exportBackup))
 	mux.HandleFunc("POST "+Base+"/backup/import", s.admit(s.streamSlots, s.importBackup))
 	mux.HandleFunc("GET "+Base+"/backup/archive", s.admit(s.streamSlots, s.saveArchive))
+	mux.HandleFunc("GET "+Base+"/topics/{collection}/{room}", s.admit(s.eventSlots, s.listen))
 	mux.HandleFunc("POST "+Base+"/p2p/join", s.admit(s.streamSlots, s.join))
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /health-check", s.health)

@@ -118,7 +118,7 @@ func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 			s.fail(w, r, err)
 			return
 		}
-		s.admit(s.eventSlots, s.openSocket)(w, r)
+		s.admit(s.eventSlots, func(w http.ResponseWriter, r *http.Request) { s.openSocket(w, r, subprotocol, (*socket).serve) })(w, r)
 	}
 }
 
@@ -134,9 +134,10 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return wire, rw, err
 }
 
-func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
-	if !offers(r, subprotocol) {
-		s.fail(w, r, fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", subprotocol))
+// openSocket takes a WebSocket of a subprotocol, and serves it to its end.
+func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol string, serve func(*socket)) {
+	if !offers(r, protocol) {
+		s.fail(w, r, fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", protocol))
 		return
 	}
 	if !s.sockets.begin() {
@@ -146,7 +147,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 	defer s.sockets.open.Done()
 	t := &takeover{ResponseWriter: w}
 	conn, err := websocket.Accept(t, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{subprotocol},
+		Subprotocols:       []string{protocol},
 		InsecureSkipVerify: true, // foreign has looked, as the guard does
 	})
 	if err != nil {
@@ -158,7 +159,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 	defer k.wire.Close()
 	stop := context.AfterFunc(s.streams, func() { k.close(websocket.StatusGoingAway, "the node is closing") })
 	cut := context.AfterFunc(s.requests, func() { k.wire.Close() })
-	k.serve()
+	serve(k)
 	cancel()
 	k.work.Wait()
 	stop()

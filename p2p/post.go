@@ -141,6 +141,8 @@ func checkRoom(room string) error {
 		return fault.Invalid.Errorf("the topic has no name behind the collection: write it as COLLECTION/ROOM, such as Note/lobby")
 	case len(room) > maxRoomName:
 		return fault.TooLarge.Errorf("the name of a room has %d bytes, allowed are %d", len(room), maxRoomName)
+	case room == "." || room == "..": // which addresses cannot tell
+		return fault.Invalid.Errorf("a room cannot be called %q: choose another name", room)
 	case !utf8.ValidString(room) || strings.ContainsFunc(room, unicode.IsControl):
 		return fault.Invalid.Errorf("the name of a room %q: want text without control characters", room)
 	}

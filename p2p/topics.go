@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -23,6 +24,9 @@ const (
 	// Gone is a member who left, or was not heard for too long.
 	Gone Kind = "gone"
 )
+
+// ErrTooFast is why a message was not published: later it will be.
+var ErrTooFast = errors.New("this node publishes faster")
 
 // Message is one thing that is heard in a topic.
 type Message struct {
@@ -97,7 +101,7 @@ func (rs *rooms) turn(ctx context.Context, r *room, topic string, size int) erro
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if r.waiting >= maxPublishing {
-		return fault.Unavailable.Errorf("%d messages wait to be published in topic %s already: send at most %.0f a second", r.waiting, topic, senderFlow.items)
+		return fault.Unavailable.Errorf("topic %s: %w than %.0f messages a second: %d wait already", topic, ErrTooFast, senderFlow.items, r.waiting)
 	}
 	r.waiting++
 	defer func() { r.waiting-- }()
@@ -108,8 +112,8 @@ func (rs *rooms) turn(ctx context.Context, r *room, topic string, size int) erro
 			return nil
 		}
 		if end, ok := ctx.Deadline(); ok && end.Before(now.Add(d)) {
-			return fault.Unavailable.Errorf("topic %s: this node publishes faster than %.0f messages and %.0f KiB a second: try again in %v",
-				topic, senderFlow.items, senderFlow.bytes/1024, d.Round(time.Millisecond))
+			return fault.Unavailable.Errorf("topic %s: %w than %.0f messages and %.0f KiB a second: try again in %v",
+				topic, ErrTooFast, senderFlow.items, senderFlow.bytes/1024, d.Round(time.Millisecond))
 		}
 		rs.mu.Unlock()
 		ok := wait(ctx, d)

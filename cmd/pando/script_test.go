@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 //	records FILE N           write N records of users into FILE
 //	newer-format DIR         make a directory one of a future version
 //	damage DIR PATTERN begin|middle   overwrite bytes in the largest file of DIR that matches
+//	hear NAME TOPIC FILE [FLAG…]   listen to a topic on a node, in the background, and write FILE, until the node ends
+//	heard FILE TEXT          wait until TEXT is in FILE
 //	lens FILE                build lens/testdata/fullname, a WASM module
 //	full-disk NAME BYTES     no file of the node can grow beyond so many bytes (Linux)
 //	exits CODE ARG…          run pando; it must end with CODE, and say one thing on standard error unless that is 0
@@ -73,6 +75,8 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"converged":       cmdConverged,
 		"acknowledged":    cmdAcknowledged,
 		"waits":           cmdWaits,
+		"hear":            cmdHear,
+		"heard":           cmdHeard,
 		"root-in-status":  cmdRootInStatus,
 		"records":         cmdRecords,
 		"exits":           cmdExits,
@@ -237,6 +241,37 @@ func cmdWaits(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("pando %s: not %q after %v", strings.Join(args[2:], " "), args[1], convergeTimeout)
 		}
 		time.Sleep(demoPoll)
+	}
+}
+
+func cmdHear(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: hear NAME TOPIC FILE [FLAG…]")
+	}
+	out, err := os.Create(ts.MkAbs(args[2]))
+	ts.Check(err)
+	cmd := exec.Command(pandoPath(ts), append([]string{"topic", "sub", args[1], "--url", ts.Getenv(args[0])}, args[3:]...)...)
+	cmd.Stdout = out
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		out.Close()
+	})
+}
+
+func cmdHeard(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: heard FILE TEXT")
+	}
+	for deadline := time.Now().Add(convergeTimeout); ; time.Sleep(demoPoll) {
+		heard := ts.ReadFile(args[0])
+		if strings.Contains(heard, args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not %q after %v, but:\n%s", args[1], convergeTimeout, heard)
+		}
 	}
 }
 
