@@ -89,7 +89,8 @@ type PeerStatus struct {
 	Connected   bool             `json:"connected"`
 	Trusted     bool             `json:"trusted"` // named by the operator of this node, for every collection
 	Millis      float64          `json:"roundTripMilliseconds,omitempty"`
-	Since       time.Time        `json:"since,omitzero"` // it is connected
+	Since       time.Time        `json:"since,omitzero"`        // it is connected
+	Connections []Connection     `json:"connections,omitempty"` // direct ones first
 	Moved                        // with it, since it was first met
 	Session     Session          `json:"session,omitzero"` // the last one
 	Score       float64          `json:"score"`            // 0 is good; at -400 gossip does not listen to it
@@ -183,7 +184,7 @@ var operations = []operation{
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus, opWants, opTrace, opTraces,
 	opPublish, opRooms, opPresence,
 	opAccess, opChangeAccess,
-	opDoctor,
+	opDoctor, opReach,
 }
 
 // network returns the node on the network, or says that there is none.

@@ -182,7 +182,7 @@ func movedOf(m p2p.Moved) Moved { return Moved{m.Sent, m.Received, m.SendRate, m
 
 func peerStatus(p p2p.PeerStatus) PeerStatus {
 	out := PeerStatus{ID: p.ID, Addrs: p.Addrs, Connected: p.Connected, Trusted: p.Trusted, Millis: p.RTT.Seconds() * 1000,
-		Since: p.Since, Moved: movedOf(p.Moved), Score: p.Score,
+		Since: p.Since, Connections: connections(p.Connections), Moved: movedOf(p.Moved), Score: p.Score,
 		Collections: []PeerCollection{}, Problem: p.Problem, Hint: p.Hint}
 	if l := p.Session; !l.At.IsZero() {
 		out.Session = Session{l.At, milliseconds(l.Took), l.Applied, l.Sent, l.Bytes, l.Problem}

@@ -130,8 +130,34 @@ func (x *examination) here() {
 	default:
 		x.find(about, Good, "", "on %s", addrList(addrs))
 	}
+	x.reach()
 	if len(x.n.db.Collections()) == 0 {
 		x.find("collections", Warning, "add a schema, or join with a ticket", "this node has none: there is nothing to sync")
+	}
+}
+
+// reach tells whether others get in.
+func (x *examination) reach() {
+	r := x.n.Reach()
+	const about = "this node is reached"
+	var relays []string
+	for _, p := range r.Relays {
+		if p.Limited {
+			relays = append(relays, p.Relay+" (which carries only what it takes to find a direct way)")
+		} else {
+			relays = append(relays, p.Relay)
+		}
+	}
+	switch {
+	case len(relays) > 0:
+		x.find(about, Good, "", "from outside by way of the relays %s", strings.Join(relays, ", "))
+	case r.Direct == reachText(network.ReachabilityPublic):
+		x.find(about, Good, "", "from outside: other nodes have tried")
+	case r.Direct == reachText(network.ReachabilityPrivate):
+		x.find(about, Warning, "forward its port on the router, try --nat-map, or sync with a node that was started with --relay", "not from outside: other nodes have tried, and there is no relay")
+	}
+	if r.Relay != nil {
+		x.find("this node relays", Good, "", "for %d peers; it carries %d connections now", r.Relay.Places, r.Relay.Connections)
 	}
 }
 
