@@ -36,6 +36,7 @@
 //	watchReach         one      hears whether others reach this node, if it listens beyond it
 //	exchangePeers      one      asks members for others, if it is on
 //	keepRelays         one      likewise, has relays let others in
+//	keepPunching       one, if the host listens beyond this machine: tries for direct connections
 //	retire             per relayed connection that a direct one took the place of
 //	startMDNS          one, if it is on: stops the announcements
 //	hub.handle                  per stream of a relay, made by the host; two more for what it carries

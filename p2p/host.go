@@ -128,10 +128,6 @@ func newHost(o hostOptions) (*ownHost, error) {
 			p.close()
 			return nil, fmt.Errorf("start the network: %w", err)
 		}
-		opts.EnableHolePunching = true
-		if o.tracer != nil {
-			opts.HolePunchingOptions = []holepunch.Option{holepunch.WithTracer(o.tracer)}
-		}
 		if o.natMap {
 			opts.NATManager = basichost.NewNATManager
 		}
@@ -142,7 +138,11 @@ func newHost(o hostOptions) (*ownHost, error) {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
 	own := &ownHost{BasicHost: h, parts: p, addrs: addrs, open: open}
-	if err := own.addCircuits(); err != nil {
+	err = own.addCircuits()
+	if err == nil && open {
+		err = own.addPuncher(o.tracer)
+	}
+	if err != nil {
 		own.Close()
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
@@ -157,6 +157,9 @@ type ownHost struct {
 	parts parts
 	addrs []ma.Multiaddr
 	open  bool // it listens beyond this machine
+
+	puncher     *holepunch.Service // nil if it does not
+	endPunching func() error
 }
 
 // addCircuits adds the transport through relays. It needs the host: a connection
@@ -196,7 +199,11 @@ func (h *ownHost) listen() error {
 // Close ends the connections first: the host tells each peer that its protocols
 // are gone, and would wait for those that died.
 func (h *ownHost) Close() error {
-	err := errors.Join(h.parts.swarm.Close(), h.BasicHost.Close(), h.parts.quic.Close())
+	var err error
+	if h.puncher != nil {
+		err = h.endPunching()
+	}
+	err = errors.Join(err, h.parts.swarm.Close(), h.BasicHost.Close(), h.parts.quic.Close())
 	if h.parts.observed != nil {
 		err = errors.Join(err, h.parts.observed.Close())
 	}

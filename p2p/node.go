@@ -302,6 +302,9 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		n.arrived(p)
 	}
 	n.spawn(n.keepDoor)
+	if own != nil && own.puncher != nil {
+		n.spawn(func(ctx context.Context) { n.keepPunching(ctx, own) })
+	}
 	n.spawn(n.keepConnected)
 	n.spawn(n.keepEntropyDown)
 	n.spawn(n.watchSchema)

@@ -10,8 +10,8 @@ import (
 	"github.com/pandodb/pando/api"
 )
 
-// onLines makes hosts with public addresses 203.0.113.1, 2, … joined by lines of a
-// quality.
+// onLines makes hosts with addresses 20.0.0.1, 2, … joined by lines of a quality. The
+// nodes take those for public ones; nothing leaves the namespaces.
 func onLines(t *testing.T, line quality, names ...string) (*exchange, []*host) {
 	t.Helper()
 	if testing.Short() {
@@ -21,7 +21,7 @@ func onLines(t *testing.T, line quality, names ...string) (*exchange, []*host) {
 	var hosts []*host
 	for i, name := range names {
 		h := newHost(t, name)
-		x.plug(h, fmt.Sprintf("203.0.113.%d", i+1), nil)
+		x.plug(h, fmt.Sprintf("20.0.0.%d", i+1), nil)
 		hosts = append(hosts, h)
 	}
 	return x, hosts
@@ -117,7 +117,7 @@ func TestALineIsCutInTheMiddle(t *testing.T) {
 func TestANATBetween(t *testing.T) {
 	x, hosts := onLines(t, quality{delay: 5 * time.Millisecond}, "ada")
 	ada, bob := hosts[0], newHost(t, "bob")
-	x.plug(bob, "192.168.1.2", newNAT("198.51.100.1", false))
+	x.plug(bob, "192.168.1.2", newNAT("21.0.0.1", false))
 	ada.start()
 	bob.start()
 	ada.run("type Note { text: String }", "schema", "add", "-")
@@ -129,4 +129,68 @@ func TestANATBetween(t *testing.T) {
 	ada.run(notes(20, 10), "import", "Note", "-")
 	bob.start()
 	agree(t, 30, ada, bob)
+}
+
+// behindRouters makes ada and bob, each behind a router of its own, and a hub with a
+// public address that relays. Ada has joined the hub; bob gets a ticket of ada's.
+func behindRouters(t *testing.T, hard bool) (hub, ada, bob *host) {
+	t.Helper()
+	x, hosts := onLines(t, quality{delay: 10 * time.Millisecond}, "hub")
+	hub, ada, bob = hosts[0], newHost(t, "ada"), newHost(t, "bob")
+	x.plug(ada, "192.168.1.2", newNAT("21.0.0.1", hard))
+	x.plug(bob, "192.168.2.2", newNAT("22.0.0.1", hard))
+	hub.start("--relay")
+	ada.start()
+	bob.start()
+	hub.run("type Note { text: String }", "schema", "add", "-")
+	ada.run(hub.run("", "share", "Note"), "join", "-")
+	var ticket string
+	patiently(t, time.Minute, "ada has no address by way of the hub", func() bool {
+		return strings.Contains(ada.run("", "peer", "info"), "p2p-circuit")
+	})
+	ticket = ada.run("", "share", "Note")
+	bob.run(ticket, "join", "-")
+	return hub, ada, bob
+}
+
+func patiently(t *testing.T, d time.Duration, otherwise string, fn func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !fn(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(otherwise)
+		}
+	}
+}
+
+// Two nodes behind routers meet at a relay, and punch a hole: then they need it no more.
+func TestNodesBehindRoutersMeetDirectly(t *testing.T) {
+	hub, ada, bob := behindRouters(t, false)
+	patiently(t, time.Minute, "no hole was punched", func() bool { return bob.direct(ada) })
+	hub.stop()
+	ada.run(notes(0, 10), "import", "Note", "-")
+	agree(t, 10, ada, bob)
+}
+
+// Where routers cannot be punched through, the relay carries on.
+func TestNodesBehindHardRoutersGoOnThroughTheRelay(t *testing.T) {
+	_, ada, bob := behindRouters(t, true)
+	ada.run(notes(0, 1000), "import", "Note", "-")
+	bob.run(notes(1000, 10), "import", "Note", "-")
+	agree(t, 1010, ada, bob)
+	if bob.direct(ada) {
+		t.Error("the routers of this test can be punched through: it shows nothing")
+	}
+}
+
+// direct reports whether the host has a connection with another's node that no relay
+// carries.
+func (h *host) direct(to *host) bool {
+	h.t.Helper()
+	id, _, _ := strings.Cut(to.run("", "peer", "info"), "\n")
+	for _, p := range h.status().Peers {
+		if p.ID == id {
+			return p.Connected && p.Direct()
+		}
+	}
+	return false
 }

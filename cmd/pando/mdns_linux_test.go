@@ -55,9 +55,9 @@ func (h *host) command(args ...string) *exec.Cmd {
 }
 
 // start runs a node that takes whatever ports are free.
-func (h *host) start() {
+func (h *host) start(flags ...string) {
 	h.t.Helper()
-	h.node = h.command("start", "--p2paddr", "/ip4/0.0.0.0/tcp/0,/ip4/0.0.0.0/udp/0/quic-v1")
+	h.node = h.command(append([]string{"start", "--p2paddr", "/ip4/0.0.0.0/tcp/0,/ip4/0.0.0.0/udp/0/quic-v1"}, flags...)...)
 	if err := h.node.Start(); err != nil {
 		h.t.Fatal(err)
 	}
