@@ -20,14 +20,15 @@ import (
 // What the secret of a collection is used for. Each use hashes a label of its
 // own, so that no value of one serves in another.
 const (
-	labelJoin   = "pando/join/1"   // proof of admission
-	labelCard   = "pando/card/1"   // what hides the rest of a HELLO
-	labelBlank  = "pando/blank/1"  // what fills a HELLO up
-	labelTopic  = "pando/topic/1"  // name of the gossip topic
-	labelGossip = "pando/gossip/1" // key that seals gossip
-	labelNonce  = "pando/nonce/1"  // nonce of what is sealed
-	labelHot    = "pando/hot/1"    // name of the topic of a document
-	labelHotKey = "pando/hotkey/1" // key that seals what is said there
+	labelJoin    = "pando/join/1"    // proof of admission
+	labelCard    = "pando/card/1"    // what hides the rest of a HELLO
+	labelBlank   = "pando/blank/1"   // what fills a HELLO up
+	labelTopic   = "pando/topic/1"   // name of the gossip topic
+	labelGossip  = "pando/gossip/1"  // key that seals gossip
+	labelNonce   = "pando/nonce/1"   // nonce of what is sealed
+	labelHot     = "pando/hot/1"     // name of the topic of a document
+	labelHotKey  = "pando/hotkey/1"  // key that seals what is said there
+	labelListing = "pando/listing/1" // key in the directory of peers
 
 	labelHouse   = "pando/house/1"    // what the names of all lines of a collection share
 	labelRoom    = "pando/room/1"     // the part of a line's name that stands for the room

@@ -35,6 +35,7 @@
 //	keepAlive          per session and fetch of this node, which wait for it
 //	watchReach         one      hears whether others reach this node, if it listens beyond it
 //	exchangePeers      one      asks members for others, if it is on
+//	keepListed         one      lists this node in the directory, and looks there, if it is on
 //	keepRelays         one      likewise, has relays let others in
 //	keepPunching       one, if the host listens beyond this machine: tries for direct connections
 //	retire             per relayed connection that a direct one took the place of

@@ -435,6 +435,7 @@ func resources() (network.ResourceManager, error) {
 	for _, id := range watchProtocols {
 		bound(id, [2]int{2 * watchesPerPeer, 2 * maxWatches})
 	}
+	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})
 	bound(circuits.ProtoIDv2Hop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(holepunch.Protocol, [2]int{2, 64})

@@ -182,6 +182,26 @@ const (
 	exchangeDelay = 2 * time.Second
 	exchangeEvery = 5 * time.Minute
 
+	// fewMembers is below how many connected members of a collection the directory is
+	// asked for others.
+	fewMembers = 2
+	// maxListings is for how many collections it is told or asked at once.
+	maxListings = 64
+	// maxEntries bounds what others list here, some 6 MiB of memory; maxEntriesOf what
+	// one of them does.
+	maxEntries   = 1 << 14
+	maxEntriesOf = 1024
+	// listDelay is how soon a node lists itself after its start, listRetry how often it
+	// looks at what is to be done, listEvery how often it renews an entry: they last 48 h.
+	listDelay = 5 * time.Second
+	listRetry = 30 * time.Second
+	listEvery = 22 * time.Hour
+	// listTimeout is for one lookup, over all hops.
+	listTimeout = time.Minute
+
+	directoryPerPeer = 16
+	maxDirectory     = 128
+
 	exchangesPerPeer = 2
 	maxExchanges     = 32
 )

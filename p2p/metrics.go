@@ -36,6 +36,7 @@ var Metrics = map[string]Metric{
 	"RelayedBytes":   {"relayed_bytes_total", "Bytes between other peers that this node relayed."},
 	"Punched":        {"punched_total", "Connections over a relay that became direct."},
 	"Introduced":     {"introduced_total", "Peers reached of which members told."},
+	"Found":          {"found_total", "Peers reached that were found in the directory of peers."},
 	"TopicSent":      {"application_messages_sent_total", "Messages of applications that were published here."},
 	"TopicHeard":     {"application_messages_heard_total", "Messages of applications that came."},
 	"TopicDropped":   {"application_messages_dropped_total", "Messages of applications that came too fast, too late or twice, or that nobody read in time."},

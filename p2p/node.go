@@ -47,6 +47,9 @@ type Config struct {
 	MDNS bool
 	// Exchange asks members of collections for others, as long as few are connected.
 	Exchange bool
+	// DHT makes this node take part in a directory of Pando's nodes, in which members
+	// find each other that nobody introduced.
+	DHT bool
 	// Relay makes this node carry connections between others that cannot reach each
 	// other: for members of its collections without limit, for others just enough to
 	// find a direct way.
@@ -84,6 +87,7 @@ type Counters struct {
 	Relayed, RelayedBytes             uint64 // connections carried for others, and what went over them
 	Punched                           uint64 // relayed connections that became direct
 	Introduced                        uint64 // peers reached of which members told
+	Found                             uint64 // and that were found in the directory
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
@@ -102,7 +106,7 @@ type counters struct {
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed, Watched, WatchHeard,
 	Gated, Pruned, Throttled, Oversubscribed,
-	Relayed, RelayedBytes, Punched, Introduced atomic.Uint64
+	Relayed, RelayedBytes, Punched, Introduced, Found atomic.Uint64
 
 	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
@@ -143,6 +147,7 @@ type Node struct {
 	reach     *reach
 	hub       *hub // nil: this node is no relay
 	finder    *finder
+	directory *directory // nil: this node takes no part in it
 	gate      *gate
 	door      *door
 	quotas    *quotas
@@ -319,6 +324,11 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	if c.Exchange {
 		n.spawn(n.exchangePeers)
 	}
+	if c.DHT {
+		if err := n.startDirectory(); err != nil {
+			return err
+		}
+	}
 	if err := n.startReplicators(); err != nil {
 		return err
 	}
@@ -439,7 +449,7 @@ func (n *Node) Counters() Counters {
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
 		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
-		Introduced: c.Introduced.Load(),
+		Introduced: c.Introduced.Load(), Found: c.Found.Load(),
 	}
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Watched, all.WatchHeard = c.Watched.Load(), c.WatchHeard.Load()

@@ -10,11 +10,13 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	datastore "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -372,4 +374,77 @@ func TestStrangersAreToldOfNobody(t *testing.T) {
 			t.Errorf("a stranger asks for members: %v, want denied", err)
 		}
 	})
+}
+
+// Two members lost sight of each other, and have moved meanwhile. Both know a third
+// node, which has nothing to do with what they share.
+func TestTheDirectoryFindsAMemberThatNobodyIntroduced(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		third, a, b := w.member(0), w.member(1), w.member(2)
+		addSchema(t, a.db, schemaText)
+		third.own(Config{DHT: true})
+		a.own(Config{}, b)
+		b.own(Config{}, a)
+		converge(t, 10*time.Second, a, b)
+		a.stop()
+		b.stop()
+		a.port, b.port = 8001, 8002
+		createUsers(t, a.db, "moved", 10)
+		a.own(Config{DHT: true}, third)
+		b.own(Config{DHT: true}, third)
+		t.Logf("found after %v", converge(t, 10*time.Minute, a, b))
+		// In a network this small whoever looks for anything meets everybody. The entry is
+		// there all the same.
+		ring, _ := b.node.admission.keys()
+		id := ring.ids[0]
+		found := third.node.lookUp(t.Context(), claim{id, ring.secrets[id][0]})
+		for _, m := range []*member{a, b} {
+			if !slices.ContainsFunc(found, func(p peer.AddrInfo) bool { return p.ID == m.id() }) {
+				t.Errorf("member %d is not listed: %v", m.i, found)
+			}
+		}
+		if found := third.node.lookUp(t.Context(), claim{id, secret{1}}); len(found) > 0 {
+			t.Errorf("under another secret somebody is listed: %v", found)
+		}
+		if n := len(third.db.Collections()); n != 0 {
+			t.Errorf("the third node learned of %d collections", n)
+		}
+	})
+}
+
+// What others list takes so much room, and one of them only a part of it.
+func TestTheDirectoryIsBounded(t *testing.T) {
+	t.Parallel()
+	e := newEntries(5, 3)
+	key := func(what, who string) datastore.Key { return datastore.NewKey("/providers/" + what + "/" + who) }
+	put := func(what, who string) error { return e.Put(t.Context(), key(what, who), []byte{1}) }
+	for i := range 3 {
+		if err := put(fmt.Sprint(i), "ada"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put("2", "ada"); err != nil {
+		t.Error("an entry that is there is not renewed:", err)
+	}
+	if err := put("3", "ada"); !errors.Is(err, fault.TooLarge) {
+		t.Errorf("a fourth entry of one peer: %v", err)
+	}
+	batch, err := e.Batch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		if err := batch.Put(t.Context(), key("x", fmt.Sprint("peer", i)), []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := batch.Commit(t.Context()); err != nil {
+		t.Error("what has no room spoils what has:", err)
+	}
+	if e.all != 5 {
+		t.Errorf("%d entries are held, want 5", e.all)
+	}
+	if err := e.Delete(t.Context(), key("0", "ada")); err != nil || e.all != 4 || e.of["ada"] != 2 {
+		t.Errorf("after one expired: %v, %d entries, %d of ada", err, e.all, e.of["ada"])
+	}
 }

@@ -33,6 +33,7 @@ type startFlags struct {
 	allow   []string
 	relay   bool
 	natMap  bool
+	noDHT   bool
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -60,7 +61,8 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.StringSliceVar(&s.allow, "allow", nil, "peers that may connect, by peer id or did:key, beside those of peer allow; others may not")
 	f.BoolVar(&s.relay, "relay", false, "carry connections between peers that cannot reach each other: without limit for members of this node's collections")
 	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
-	settings(f, "closed", "allow", "relay", "nat-map")
+	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
+	settings(f, "closed", "allow", "relay", "nat-map", "no-dht")
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
@@ -95,6 +97,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
 			MDNS:     !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
 			Exchange: true,
+			DHT:      !s.noDHT && !onlyHere(s.p2paddr),
 		}); err != nil {
 			return err
 		}

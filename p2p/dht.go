@@ -1,0 +1,277 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	datastore "github.com/ipfs/go-datastore"
+	locked "github.com/ipfs/go-datastore/sync"
+	golog "github.com/ipfs/go-log/v2"
+	kad "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+const (
+	dhtPrefix   protocol.ID = "/pando"
+	protocolDHT protocol.ID = dhtPrefix + "/kad/1.0.0"
+)
+
+// directory is a Kademlia of Pando's nodes alone. It begins with the peers that are
+// known, and never meets the public one. Members of a collection find each other in it
+// under a key that follows from the collection's secret: whoever carries the entry
+// learns that some peers have something in common, and not what.
+type directory struct {
+	kad  *kad.IpfsDHT
+	wake alarm
+
+	mu     sync.Mutex // guards what follows
+	listed map[claim]time.Time
+	looked map[dag.CollectionID]*attempt
+}
+
+// startDirectory takes part in the directory. Nodes that others reach, or may reach,
+// carry entries; others only look things up.
+func (n *Node) startDirectory() error {
+	for _, part := range []string{"dht", "dht.pb", "dht/RtRefreshManager", "providers"} {
+		golog.SetLogLevel(part, "fatal") // it writes to standard error otherwise; what fails is said here
+	}
+	d, err := kad.New(&watched{n.host, n},
+		kad.ProtocolPrefix(dhtPrefix), kad.Mode(kad.ModeAutoServer), kad.DisableValues(),
+		kad.Datastore(newEntries(maxEntries, maxEntriesOf)), kad.LookupCheckConcurrency(maxDials),
+		kad.BootstrapPeersFunc(n.acquaintances),
+		kad.AddressFilter(func(addrs []ma.Multiaddr) []ma.Multiaddr {
+			return slices.DeleteFunc(slices.Clone(addrs), manet.IsIPLoopback)
+		}))
+	if err != nil {
+		return fmt.Errorf("start the directory of peers: %w", err)
+	}
+	n.directory = &directory{kad: d, wake: newAlarm(), listed: map[claim]time.Time{}, looked: map[dag.CollectionID]*attempt{}}
+	n.spawn(func(ctx context.Context) {
+		<-ctx.Done()
+		d.Close() // nothing in it lasts
+	})
+	n.spawn(n.keepListed)
+	return nil
+}
+
+// watched is a host whose handlers serve nobody who is banned, or stands at the door
+// of a closed node, and that Close waits for.
+type watched struct {
+	host.Host
+	n *Node
+}
+
+func (w *watched) SetStreamHandler(id protocol.ID, serve network.StreamHandler) {
+	w.Host.SetStreamHandler(id, func(s network.Stream) {
+		p := s.Conn().RemotePeer()
+		if w.n.isBanned(p) || w.n.locked(p) || !w.n.enter() {
+			s.Reset()
+			return
+		}
+		defer w.n.leave()
+		defer context.AfterFunc(w.n.ctx, func() { s.Reset() })()
+		serve(s)
+	})
+}
+
+// acquaintances returns the peers that are known, and where they were.
+func (n *Node) acquaintances() []peer.AddrInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []peer.AddrInfo
+	for p, k := range n.known {
+		if len(k.addrs) > 0 && len(all) < maxDials {
+			all = append(all, peer.AddrInfo{ID: p, Addrs: slices.Clone(k.addrs)})
+		}
+	}
+	return all
+}
+
+// listing is the key under which members of a collection are found.
+func (c claim) listing() cid.Cid {
+	sum, err := multihash.Encode(keyed(c.secret, labelListing, c.id[:]), multihash.SHA2_256)
+	if err != nil {
+		panic(err) // of 32 bytes: it never does
+	}
+	return cid.NewCidV1(cid.Raw, sum)
+}
+
+// keepListed has this node found by members of its collections, and looks for those of
+// collections that it has hardly anybody for.
+func (n *Node) keepListed(ctx context.Context) {
+	d := n.directory
+	d.wake.set(listDelay)
+	for d.wake.wait(ctx) {
+		if d.kad.RoutingTable().Size() == 0 { // it knows nobody who takes part
+			d.wake.set(jitter(listRetry, 0.3))
+			continue
+		}
+		n.listAll(ctx)
+		n.lookUpAll(ctx)
+		d.wake.set(jitter(listRetry, 0.3))
+	}
+}
+
+// listAll renews this node's entries, before they expire where they are.
+func (n *Node) listAll(ctx context.Context) {
+	d := n.directory
+	ring, _ := n.admission.keys()
+	renewed := 0
+	for _, id := range ring.ids {
+		for _, s := range ring.secrets[id] {
+			c := claim{id, s}
+			d.mu.Lock()
+			due := time.Since(d.listed[c]) >= listEvery
+			d.mu.Unlock()
+			if !due || renewed == maxListings || !n.has(id) {
+				continue
+			}
+			renewed++
+			err := func() error {
+				ctx, cancel := context.WithTimeout(ctx, listTimeout)
+				defer cancel()
+				return d.kad.Provide(ctx, c.listing(), true)
+			}()
+			if err != nil {
+				n.log.Debug("this node is not listed yet", "collection", id, "error", err)
+				return
+			}
+			d.mu.Lock()
+			d.listed[c] = time.Now()
+			d.mu.Unlock()
+		}
+	}
+}
+
+// lookUpAll looks for members of collections with few of them connected: less and
+// less often of those of which there seem to be no others.
+func (n *Node) lookUpAll(ctx context.Context) {
+	d := n.directory
+	ring, _ := n.admission.keys()
+	looked := 0
+	for _, id := range ring.ids {
+		members := n.membersHere(id)
+		d.mu.Lock()
+		a := d.looked[id]
+		if a == nil {
+			a = &attempt{}
+			d.looked[id] = a
+		}
+		if len(members) >= fewMembers {
+			a.failures = 0
+		}
+		due := len(members) < fewMembers && !time.Now().Before(a.next) && looked < maxListings
+		d.mu.Unlock()
+		if !due {
+			continue
+		}
+		looked++
+		reached := 0
+		for _, s := range ring.secrets[id] {
+			found := n.lookUp(ctx, claim{id, s})
+			reached += n.dialFound(ctx, found, enoughMembers-len(members))
+		}
+		n.count.Found.Add(uint64(reached))
+		d.mu.Lock()
+		a.failures++
+		a.next = time.Now().Add(max(backoff(a.failures), listRetry))
+		d.mu.Unlock()
+	}
+}
+
+func (n *Node) lookUp(ctx context.Context, c claim) []peer.AddrInfo {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	var found []peer.AddrInfo
+	for p := range n.directory.kad.FindProvidersAsync(ctx, c.listing(), maxTold) {
+		addrs := slices.DeleteFunc(slices.Clone(p.Addrs), manet.IsIPLoopback)
+		if p.ID != n.host.ID() && len(addrs) > 0 {
+			found = append(found, peer.AddrInfo{ID: p.ID, Addrs: addrs[:min(len(addrs), maxAddrs)]})
+		}
+	}
+	return found
+}
+
+// entries holds what others have listed here, so much of all and of each.
+type entries struct {
+	datastore.Batching
+	most, mostOf int
+
+	mu  sync.Mutex // guards what follows
+	all int
+	of  map[string]int // by who listed it
+}
+
+func newEntries(most, mostOf int) *entries {
+	return &entries{Batching: locked.MutexWrap(datastore.NewMapDatastore()), most: most, mostOf: mostOf, of: map[string]int{}}
+}
+
+// lister is who listed an entry: the last part of its key.
+func lister(k datastore.Key) string { return k.BaseNamespace() }
+
+func (e *entries) Put(ctx context.Context, k datastore.Key, value []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if has, err := e.Has(ctx, k); err != nil || has {
+		if err != nil {
+			return err
+		}
+		return e.Batching.Put(ctx, k, value)
+	}
+	who := lister(k)
+	if e.all >= e.most || e.of[who] >= e.mostOf {
+		return fault.TooLarge.Errorf("%d entries, %d of this peer: there is no room for another", e.all, e.of[who])
+	}
+	if err := e.Batching.Put(ctx, k, value); err != nil {
+		return err
+	}
+	e.all++
+	e.of[who]++
+	return nil
+}
+
+func (e *entries) Delete(ctx context.Context, k datastore.Key) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	has, err := e.Has(ctx, k)
+	if err != nil || !has {
+		return err
+	}
+	if err := e.Batching.Delete(ctx, k); err != nil {
+		return err
+	}
+	who := lister(k)
+	e.all--
+	if e.of[who]--; e.of[who] == 0 {
+		delete(e.of, who)
+	}
+	return nil
+}
+
+// Batch gathers writes. One for which there is no room is left out, and the others are
+// made: they are of other peers.
+func (e *entries) Batch(context.Context) (datastore.Batch, error) {
+	return datastore.NewBasicBatch(lenient{e}), nil
+}
+
+type lenient struct{ *entries }
+
+func (l lenient) Put(ctx context.Context, k datastore.Key, value []byte) error {
+	if err := l.entries.Put(ctx, k, value); err != nil && fault.Of(err) != fault.TooLarge {
+		return err
+	}
+	return nil
+}
