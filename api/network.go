@@ -61,13 +61,17 @@ func (s *Server) replicators(context.Context, none) ([]Replicator, error) {
 	}
 	all := []Replicator{}
 	for _, r := range n.Replicators() {
-		out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, State: r.State, Behind: r.Behind, Problem: r.Problem}
-		if !r.Connected {
-			out.Status = 1
-		}
-		all = append(all, out)
+		all = append(all, replicatorOf(r))
 	}
 	return all, nil
+}
+
+func replicatorOf(r p2p.ReplicatorStatus) Replicator {
+	out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, State: r.State, Behind: r.Behind, Problem: r.Problem}
+	if !r.Connected {
+		out.Status = 1
+	}
+	return out
 }
 
 func (s *Server) addReplicator(ctx context.Context, in replicatorChange) (none, error) {

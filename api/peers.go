@@ -69,6 +69,8 @@ type Status struct {
 	Skew    float64           `json:"skewMilliseconds,omitempty"` // the median of how far the peers' clocks are ahead
 	Delay   Delay             `json:"delay,omitzero"`
 	Queues  []Queue           `json:"queues,omitempty"`
+	Pushed  []Replicator      `json:"replicators,omitempty"`
+	Reach   Reach             `json:"reach,omitzero"`
 	Wanted  Wanted            `json:"wanted,omitzero"`
 	Counts  map[string]uint64 `json:"counts,omitempty"` // since the start: what p2p.Counters has
 }
@@ -80,6 +82,11 @@ type CollectionStatus struct {
 	ID        string `json:"id"`
 	Documents uint64 `json:"documents"` // without those deleted
 	Root      string `json:"root"`
+	// Kept says which documents this node keeps, "" if all of them.
+	Kept string `json:"kept,omitempty"`
+	// Complete is when all that is kept was known to be here last, if not all is kept.
+	Complete time.Time `json:"complete,omitzero"`
+	Moved              // for it, since the start
 }
 
 // PeerStatus is one peer and its copies.
@@ -105,6 +112,9 @@ type PeerCollection struct {
 	State   p2p.State `json:"state"`
 	Differ  uint64    `json:"differ,omitempty"`  // documents
 	AtLeast bool      `json:"atLeast,omitempty"` // more may differ
+
+	Part    string `json:"part,omitempty"`    // what was compared, if one side does not keep all
+	Problem string `json:"problem,omitempty"` // why it cannot be compared
 
 	Documents uint64 `json:"documents,omitempty"` // that the peer has
 	Moved            // for it, with this peer

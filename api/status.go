@@ -19,6 +19,21 @@ type Moved struct {
 	ReceiveRate float64 `json:"receiveRate"`
 }
 
+// Connection is one connection with a peer.
+type Connection struct {
+	Addr    string    `json:"addr"`
+	Inbound bool      `json:"inbound"`
+	Relay   string    `json:"relay,omitempty"`   // the peer that it goes through; it is direct without
+	Limited bool      `json:"limited,omitempty"` // by the relay: only differences of a few commits pass
+	Since   time.Time `json:"since"`
+}
+
+// Reach is how others reach this node.
+type Reach struct {
+	Direct string   `json:"direct"` // public, private or unknown
+	Relays []string `json:"relays,omitempty"`
+}
+
 // Session is a comparison of a peer's copies with those here, and what it brought.
 type Session struct {
 	At      time.Time `json:"at"`
@@ -111,22 +126,32 @@ var (
 // status needs no network: what the node holds is worth knowing without one.
 func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
 	st := Status{Collections: []CollectionStatus{}, Peers: []PeerStatus{}}
-	sums, err := s.fillStatus(ctx, &st, in.Local)
+	sums, moved, err := s.fillStatus(ctx, &st, in.Local)
 	if err != nil {
 		return Status{}, err
 	}
 	st.Root = rootOf(sums)
 	for _, c := range sums {
 		st.Documents += c.Alive
-		st.Collections = append(st.Collections, CollectionStatus{c.Name, c.Collection.String(), c.Alive, pando.CID(c.Root).String()})
+		id := c.Collection.String()
+		st.Collections = append(st.Collections, CollectionStatus{Name: c.Name, ID: id, Documents: c.Alive, Root: pando.CID(c.Root).String(), Moved: movedOf(moved[id])})
+	}
+	for _, kept := range s.db.Coverage() {
+		for i := range st.Collections {
+			if one := &st.Collections[i]; one.ID == kept.Collection.String() && !kept.Scope.Whole {
+				one.Kept, one.Complete = kept.Scope.String(), kept.AsOf
+			}
+		}
 	}
 	return st, nil
 }
 
-// fillStatus adds what there is to say of the network, and returns what the node holds.
-func (s *Server) fillStatus(ctx context.Context, st *Status, local bool) ([]pando.Summary, error) {
+// fillStatus adds what there is to say of the network, and returns what the node holds,
+// and what was moved for each collection.
+func (s *Server) fillStatus(ctx context.Context, st *Status, local bool) ([]pando.Summary, map[string]p2p.Moved, error) {
 	if s.node == nil {
-		return s.db.Replica().Summaries(ctx)
+		sums, err := s.db.Replica().Summaries(ctx)
+		return sums, nil, err
 	}
 	ask := s.node.Status
 	if local {
@@ -134,7 +159,7 @@ func (s *Server) fillStatus(ctx context.Context, st *Status, local bool) ([]pand
 	}
 	all, err := ask(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	st.Peer, st.At, st.Started, st.Traffic = all.Self.ID, all.At, all.Started, trafficOf(all.Counters)
 	st.Skew, st.Counts = milliseconds(all.Skew), counts(all.Counters)
@@ -147,10 +172,18 @@ func (s *Server) fillStatus(ctx context.Context, st *Status, local bool) ([]pand
 		st.Queues = append(st.Queues, Queue(q))
 	}
 	st.Wanted = Wanted{all.Counters.Wants, all.Counters.StuckWants, wantsOf(all.Wants)}
+	for _, r := range all.Replicators {
+		st.Pushed = append(st.Pushed, replicatorOf(r))
+	}
+	reach := s.node.Reach()
+	st.Reach.Direct = reach.Direct
+	for _, r := range reach.Relays {
+		st.Reach.Relays = append(st.Reach.Relays, r.Relay)
+	}
 	for _, p := range all.Peers {
 		st.Peers = append(st.Peers, peerStatus(p))
 	}
-	return all.Collections, nil
+	return all.Collections, all.Moved, nil
 }
 
 func trafficOf(c p2p.Counters) Traffic {
@@ -187,8 +220,11 @@ func peerStatus(p p2p.PeerStatus) PeerStatus {
 	if l := p.Session; !l.At.IsZero() {
 		out.Session = Session{l.At, milliseconds(l.Took), l.Applied, l.Sent, l.Bytes, l.Problem}
 	}
+	for _, c := range p.Connections {
+		out.Connections = append(out.Connections, Connection(c))
+	}
 	for _, c := range p.Collections {
-		out.Collections = append(out.Collections, PeerCollection{Name: c.Name, State: c.State, Differ: c.Differ, AtLeast: c.AtLeast,
+		out.Collections = append(out.Collections, PeerCollection{Name: c.Name, State: c.State, Differ: c.Differ, AtLeast: c.AtLeast, Part: c.Part, Problem: c.Problem,
 			Documents: c.Documents, Moved: movedOf(c.Moved), Wants: c.Wants, Compared: c.Compared, Same: c.Same, Mismatch: c.Mismatch})
 	}
 	return out
