@@ -144,7 +144,9 @@ func (c collector) network(st p2p.Status) {
 		if q.Limit > 0 {
 			c.put("queue_limit", "How much may wait, where that is bounded by itself.", float64(q.Limit), "queue", q.Name)
 		}
-		c.put("queue_bytes", "Bytes of what waits, where they are counted.", float64(q.Bytes), "queue", q.Name)
+		if q.Bytes > 0 {
+			c.put("queue_bytes", "Bytes of what waits, where they are counted.", float64(q.Bytes), "queue", q.Name)
+		}
 	}
 	for _, sum := range st.Collections {
 		m := st.Moved[sum.Collection.String()]

@@ -84,7 +84,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	root.AddCommand(
 		c.startCommand(), c.shareCommand(), c.joinCommand(),
 		c.schemaCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),
-		c.statusCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.topicCommand(),
+		c.statusCommand(), c.topCommand(), c.traceCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.topicCommand(),
 		c.fsckCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand(),
 	)
 	return root
@@ -140,6 +140,12 @@ func (c *command) logger() (*slog.Logger, error) {
 // terminal reports whether a person looks at w.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// terminalIn reports whether a person types.
+func terminalIn(r io.Reader) bool {
+	f, ok := r.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

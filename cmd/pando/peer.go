@@ -12,7 +12,14 @@ import (
 
 func (c *command) peerCommand() *cobra.Command {
 	info := &cobra.Command{Use: "info", Short: "Print the peer id and the addresses of the node", Args: noArgs, RunE: c.peerInfo}
-	list := &cobra.Command{Use: "list", Short: "List the peers that the node is connected to", Args: noArgs, RunE: c.peerList}
+	list := &cobra.Command{Use: "list", Short: "List the peers that the node is connected to, or knows", Args: noArgs, RunE: c.peerList}
+	show := &cobra.Command{
+		Use: "show PEERID", Short: "Show all that is known of one peer, and how its copies compare",
+		Long: `Show all that is known of one peer: connections, addresses, bytes, the last session, its
+score, and each of its copies. The end of its id is enough.`,
+		Example: "  pando peer show …x7Kq",
+		Args:    exactly("PEERID"), RunE: c.peerShow,
+	}
 	connect := &cobra.Command{
 		Use: "connect MULTIADDR", Short: "Connect to a peer, and trust it with every collection",
 		Long: `Connect to a peer, stay connected with it, and trust it with every collection, also those
@@ -30,7 +37,7 @@ started with, by --peers, is trusted again after the next start.`,
 		Example: "  pando peer forget 12D3KooW…",
 		Args:    exactly("PEERID"), RunE: c.peerForget,
 	}
-	all := append([]*cobra.Command{info, list, connect, forget}, c.accessCommands()...)
+	all := append([]*cobra.Command{info, list, show, connect, forget}, c.accessCommands()...)
 	return group("peer", "See the node on the network, and connect to others", all...)
 }
 
@@ -56,23 +63,6 @@ func full(addr, id string) string {
 		return addr
 	}
 	return addr + "/p2p/" + id
-}
-
-func (c *command) peerList(cmd *cobra.Command, _ []string) error {
-	node, err := c.client()
-	if err != nil {
-		return err
-	}
-	peers, err := node.Peers(cmd.Context())
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PEER\tADDRESS")
-	for _, p := range peers {
-		fmt.Fprintf(w, "%s\t%s\n", p.ID, strings.Join(p.Addrs, " "))
-	}
-	return w.Flush()
 }
 
 func (c *command) peerConnect(cmd *cobra.Command, args []string) error {

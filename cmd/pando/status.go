@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/p2p"
@@ -62,7 +64,7 @@ func showStatus(out io.Writer, status api.Status) error {
 			fmt.Fprintf(w, "%s\t-\t%s\n", p.ID, connection(p))
 		}
 		for _, one := range p.Collections {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", p.ID, one.Name, stateText(one))
+			fmt.Fprintf(w, "%s\t%s\t%s%s\n", p.ID, one.Name, stateText(one), lagText(one, status.At))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -73,7 +75,46 @@ func showStatus(out io.Writer, status api.Status) error {
 			fmt.Fprintf(out, "\n%s: %s\n", p.ID, strings.Trim(p.Problem+"\n  "+p.Hint, "\n "))
 		}
 	}
-	return nil
+	return showTrouble(out, status)
+}
+
+// farClock is from what difference on the clocks are worth a line: changes from more
+// than five minutes ahead wait.
+const farClock = time.Minute
+
+// showTrouble writes what somebody should look at, and nothing otherwise.
+func showTrouble(out io.Writer, status api.Status) error {
+	for _, line := range mismatches(status) {
+		fmt.Fprintf(out, "\nMISMATCH: %s\n  run 'pando fsck' on both nodes\n", line)
+	}
+	if skew := time.Duration(status.Skew * float64(time.Millisecond)); skew.Abs() > farClock {
+		fmt.Fprintf(out, "\nthe clocks of the peers differ from the one here by %s: set them right\n", took(skew.Abs()))
+	}
+	if status.Wanted.Documents == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "\nincomplete here: %s, %s for more than a day\n", plural(status.Wanted.Documents, "document"), grouped(status.Wanted.Stuck))
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "COLLECTION\tDOCUMENT\tMISSING\tSINCE\tASKED LAST")
+	for _, one := range status.Wanted.Oldest {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.Collection, one.DocID, plural(one.Commits, "commit"), ago(status.At.Sub(one.Since)), cmp.Or(one.Asked, "nobody"))
+	}
+	if more := status.Wanted.Documents - len(status.Wanted.Oldest); more > 0 {
+		fmt.Fprintf(w, "and %s more\n", grouped(more))
+	}
+	return w.Flush()
+}
+
+// mismatches says which quiet copies stay different.
+func mismatches(status api.Status) (lines []string) {
+	for _, p := range status.Peers {
+		for _, one := range p.Collections {
+			if !one.Mismatch.IsZero() {
+				lines = append(lines, fmt.Sprintf("%s here and at %s stayed different %s ago, after all was exchanged", one.Name, p.ID, ago(status.At.Sub(one.Mismatch))))
+			}
+		}
+	}
+	return lines
 }
 
 func connection(p api.PeerStatus) string {
@@ -87,6 +128,8 @@ func stateText(c api.PeerCollection) string {
 	switch {
 	case c.State == p2p.Differs && c.AtLeast:
 		return "at least " + grouped(c.Differ) + " differ"
+	case c.State == p2p.Differs && c.Differ == 0: // it changed while it was counted
+		return string(c.State)
 	case c.State == p2p.Differs:
 		return grouped(c.Differ) + " differ"
 	}
