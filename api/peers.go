@@ -70,7 +70,6 @@ type Status struct {
 	Delay   Delay             `json:"delay,omitzero"`
 	Queues  []Queue           `json:"queues,omitempty"`
 	Pushed  []Replicator      `json:"replicators,omitempty"`
-	Reach   Reach             `json:"reach,omitzero"`
 	Wanted  Wanted            `json:"wanted,omitzero"`
 	Counts  map[string]uint64 `json:"counts,omitempty"` // since the start: what p2p.Counters has
 }

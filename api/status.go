@@ -19,21 +19,6 @@ type Moved struct {
 	ReceiveRate float64 `json:"receiveRate"`
 }
 
-// Connection is one connection with a peer.
-type Connection struct {
-	Addr    string    `json:"addr"`
-	Inbound bool      `json:"inbound"`
-	Relay   string    `json:"relay,omitempty"`   // the peer that it goes through; it is direct without
-	Limited bool      `json:"limited,omitempty"` // by the relay: only differences of a few commits pass
-	Since   time.Time `json:"since"`
-}
-
-// Reach is how others reach this node.
-type Reach struct {
-	Direct string   `json:"direct"` // public, private or unknown
-	Relays []string `json:"relays,omitempty"`
-}
-
 // Session is a comparison of a peer's copies with those here, and what it brought.
 type Session struct {
 	At      time.Time `json:"at"`
@@ -175,11 +160,6 @@ func (s *Server) fillStatus(ctx context.Context, st *Status, local bool) ([]pand
 	for _, r := range all.Replicators {
 		st.Pushed = append(st.Pushed, replicatorOf(r))
 	}
-	reach := s.node.Reach()
-	st.Reach.Direct = reach.Direct
-	for _, r := range reach.Relays {
-		st.Reach.Relays = append(st.Reach.Relays, r.Relay)
-	}
 	for _, p := range all.Peers {
 		st.Peers = append(st.Peers, peerStatus(p))
 	}
@@ -219,9 +199,6 @@ func peerStatus(p p2p.PeerStatus) PeerStatus {
 		Collections: []PeerCollection{}, Problem: p.Problem, Hint: p.Hint}
 	if l := p.Session; !l.At.IsZero() {
 		out.Session = Session{l.At, milliseconds(l.Took), l.Applied, l.Sent, l.Bytes, l.Problem}
-	}
-	for _, c := range p.Connections {
-		out.Connections = append(out.Connections, Connection(c))
 	}
 	for _, c := range p.Collections {
 		out.Collections = append(out.Collections, PeerCollection{Name: c.Name, State: c.State, Differ: c.Differ, AtLeast: c.AtLeast, Part: c.Part, Problem: c.Problem,

@@ -43,9 +43,6 @@ func (s *topState) head(b *strings.Builder, now time.Time, paused bool) {
 	if st.Peer == "" {
 		fmt.Fprint(b, " (without a network)")
 	}
-	if st.Reach.Direct != "" && st.Reach.Direct != "unknown" {
-		fmt.Fprintf(b, "  %s", st.Reach.Direct)
-	}
 	if paused {
 		fmt.Fprint(b, "  PAUSED")
 	}
