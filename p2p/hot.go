@@ -83,8 +83,8 @@ func (n *Node) heat(x *watcher, d int) {
 // eachNaming calls fn for each watcher that counts for a document, and wakes it. l.mu
 // is held.
 func (l *lookouts) eachNaming(k wantKey, fn func(*watcher)) {
-	for _, at := range l.of[k.collection] {
-		if !slices.Contains(at.countsFor(), k.doc) {
+	for at := range l.naming(k.collection, k.doc) {
+		if at.countsFor() == nil {
 			continue
 		}
 		for x := range at.watchers {
@@ -157,10 +157,7 @@ func (n *Node) tellHotDoc(ctx context.Context, c pando.Change) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, at := range l.of[c.Collection] {
-		if _, named := slices.BinarySearchFunc(at.scope.Docs, c.Doc, dag.DocID.Compare); !named || at.part != nil {
-			continue
-		}
+	for at := range l.naming(c.Collection, c.Doc) {
 		for x := range at.watchers {
 			if !there[string(x.peer)] {
 				x.take(c)

@@ -97,6 +97,8 @@ const (
 	maxFetches      = 64
 	watchesPerPeer  = 16  // each of a part of a collection
 	maxWatches      = 256 // each with a goroutine, and a queue
+	// watchLookups is what beginning to watch a filter counts for: it is a query.
+	watchLookups = 1024
 	// maxAtDoor is how many peers may be connected that have proved nothing: a member does
 	// within a second, so that whoever wants to keep others out has to connect more often
 	// than this many times a second.
@@ -264,9 +266,11 @@ const (
 // What is watched.
 const (
 	watchesPerPart = 2 // members that tell this node of one part: one may be slow, or leave
-	// maxWatchQueue is how many changes wait for a watcher that reads slowly: half a
-	// megabyte. Behind more it compares.
+	// maxWatchQueue is how many changes wait for a watcher that reads slowly, 32 bytes
+	// each. Behind more it compares.
 	maxWatchQueue = 4096
+	// maxNamedDocs bounds the documents that watched scopes name, all together: 25 MB.
+	maxNamedDocs = 1 << 18
 	// maxWatchedBytes bounds the memory for the documents of watched filters, all
 	// together: 800,000 documents.
 	maxWatchedBytes = 64 << 20

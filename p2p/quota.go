@@ -167,6 +167,12 @@ func costOf(m message) int64 {
 			}
 		}
 		return cost
+	case *watch:
+		cost := 1 + int64(len(m.Have))
+		if m.Scope.Filter != "" {
+			cost += watchLookups
+		}
+		return cost
 	case *getPart:
 		return 1 + int64(len(m.Have)+len(m.Locator))/8
 	}

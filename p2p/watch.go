@@ -2,8 +2,10 @@ package p2p
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -71,10 +73,71 @@ func readDocs(r *cbor.Reader) (docs []dag.DocID) {
 
 // lookouts are the parts of collections that peers watch here.
 type lookouts struct {
-	mu     sync.Mutex                               // guards what follows, and what lookouts and watchers say it does
-	of     map[dag.CollectionID]map[string]*lookout // by scope, in canonical form
-	number int                                      // of watchers
-	hot    *hotDocs
+	mu      sync.Mutex                               // guards what follows, and what lookouts and watchers say it does
+	of      map[dag.CollectionID]map[string]*lookout // by scope, in canonical form
+	filters map[dag.CollectionID][]*lookout          // those with a part
+	named   map[uint64][]*lookout                    // the others, by the beginning of each docID
+	docs    int                                      // that they name, together
+	number  int                                      // of watchers
+	hot     *hotDocs
+}
+
+// beginning is by what documents are looked up that scopes name.
+func beginning(doc dag.DocID) uint64 { return binary.BigEndian.Uint64(doc[:]) }
+
+// add begins to tell a lookout, if there is room. l.mu is held.
+func (l *lookouts) add(at *lookout) bool {
+	if at.part == nil {
+		if l.docs+len(at.scope.Docs) > maxNamedDocs {
+			return false
+		}
+		l.docs += len(at.scope.Docs)
+		for _, d := range at.scope.Docs {
+			l.named[beginning(d)] = append(l.named[beginning(d)], at)
+		}
+	} else {
+		l.filters[at.id] = append(l.filters[at.id], at)
+	}
+	if l.of[at.id] == nil {
+		l.of[at.id] = map[string]*lookout{}
+	}
+	l.of[at.id][at.form] = at
+	return true
+}
+
+// remove ends that. l.mu is held.
+func (l *lookouts) remove(at *lookout) {
+	others := func(all []*lookout) []*lookout {
+		return slices.DeleteFunc(all, func(o *lookout) bool { return o == at })
+	}
+	if at.part == nil {
+		l.docs -= len(at.scope.Docs)
+		for _, d := range at.scope.Docs {
+			if l.named[beginning(d)] = others(l.named[beginning(d)]); len(l.named[beginning(d)]) == 0 {
+				delete(l.named, beginning(d))
+			}
+		}
+	} else if l.filters[at.id] = others(l.filters[at.id]); len(l.filters[at.id]) == 0 {
+		delete(l.filters, at.id)
+	}
+	if delete(l.of[at.id], at.form); len(l.of[at.id]) == 0 {
+		delete(l.of, at.id)
+	}
+}
+
+// naming yields the lookouts whose scopes are documents alone, and this one among them.
+// l.mu is held.
+func (l *lookouts) naming(id dag.CollectionID, doc dag.DocID) iter.Seq[*lookout] {
+	return func(yield func(*lookout) bool) {
+		for _, at := range l.named[beginning(doc)] {
+			if at.id != id {
+				continue
+			}
+			if _, named := slices.BinarySearchFunc(at.scope.Docs, doc, dag.DocID.Compare); named && !yield(at) {
+				return
+			}
+		}
+	}
 }
 
 // lookout finds, in all that changes, what concerns one scope. All who watch the same
@@ -98,13 +161,14 @@ type watcher struct {
 	wake chan struct{}
 
 	// Guarded by lookouts.mu.
-	changes    []pando.Change
+	changes    []dag.CID
 	lost       bool // something that it had to be told
 	meet, part []dag.DocID
 }
 
 func newLookouts() *lookouts {
-	return &lookouts{of: map[dag.CollectionID]map[string]*lookout{}, hot: newHotDocs()}
+	return &lookouts{of: map[dag.CollectionID]map[string]*lookout{}, filters: map[dag.CollectionID][]*lookout{},
+		named: map[uint64][]*lookout{}, hot: newHotDocs()}
 }
 
 func (n *Node) handleWatch(s network.Stream) { n.handle(s, aWatch, n.serveWatch) }
@@ -115,39 +179,49 @@ var tooManyWatched = &refuse{Code: refusedBusy, Text: "too much is watched here 
 func (n *Node) watchFrom(ctx context.Context, p peer.ID, id dag.CollectionID, s Scope) (*watcher, error) {
 	x := &watcher{peer: p, wake: make(chan struct{}, 1)}
 	form := string(appendScope(nil, s))
-	l := n.lookouts
-	l.mu.Lock()
-	l.number++
-	if at := l.of[id][form]; at != nil {
-		x.on = at
-		at.watchers[x] = true
-		l.mu.Unlock()
-		n.heat(x, +1)
-		return x, nil
-	}
-	l.mu.Unlock()
-	at, err := n.lookOut(ctx, id, form, s)
-	l.mu.Lock()
-	if err != nil {
-		l.number--
-		l.mu.Unlock()
-		return nil, err
-	}
-	if other := l.of[id][form]; other != nil { // somebody else came first
-		at.stop()
-		at = other
-	} else {
-		if l.of[id] == nil {
-			l.of[id] = map[string]*lookout{}
+	if !n.lookouts.join(x, id, form) {
+		at, err := n.lookOut(ctx, id, form, s)
+		if err != nil {
+			return nil, err
 		}
-		l.of[id][form] = at
+		if !n.lookouts.joinNew(x, at) {
+			return nil, tooManyWatched
+		}
 	}
-	x.on = at
-	at.watchers[x] = true
-	l.mu.Unlock()
-	at.poke() // for what changed meanwhile
+	x.on.poke() // for what changed meanwhile
 	n.heat(x, +1)
 	return x, nil
+}
+
+// join adds a watcher to a lookout that there is already.
+func (l *lookouts) join(x *watcher, id dag.CollectionID, form string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.joinHeld(x, id, form)
+}
+
+func (l *lookouts) joinHeld(x *watcher, id dag.CollectionID, form string) bool {
+	if x.on = l.of[id][form]; x.on == nil {
+		return false
+	}
+	x.on.watchers[x] = true
+	l.number++
+	return true
+}
+
+// joinNew adds a watcher to a new lookout, or to one that another came with first.
+func (l *lookouts) joinNew(x *watcher, at *lookout) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.joinHeld(x, at.id, at.form) {
+		at.stop()
+		return true
+	}
+	if !l.add(at) {
+		at.stop()
+		return false
+	}
+	return l.joinHeld(x, at.id, at.form)
 }
 
 // lookOut begins to look out for a scope.
@@ -160,7 +234,15 @@ func (n *Node) lookOut(ctx context.Context, id dag.CollectionID, form string, s 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := part.Summary(ctx); err != nil {
+	// It may be a pass over the collection, and who asks chooses the filter.
+	select {
+	case n.parts.turns <- struct{}{}:
+		_, err = part.Summary(ctx)
+		<-n.parts.turns
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	at.part, at.size = part, part.Bytes()
@@ -192,12 +274,9 @@ func (n *Node) watchEnds(x *watcher) {
 	defer l.mu.Unlock()
 	l.number--
 	delete(x.on.watchers, x)
-	if at := x.on; len(at.watchers) == 0 {
-		at.stop()
-		delete(l.of[at.id], at.form)
-		if len(l.of[at.id]) == 0 {
-			delete(l.of, at.id)
-		}
+	if len(x.on.watchers) == 0 {
+		x.on.stop()
+		l.remove(x.on)
 	}
 }
 
@@ -215,18 +294,13 @@ func poke(c chan struct{}) {
 func (l *lookouts) tell(c pando.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	told := false // in the topic of the document
-	for _, at := range l.of[c.Collection] {
-		if at.part != nil {
-			at.poke()
-			continue
-		}
-		if _, named := slices.BinarySearchFunc(at.scope.Docs, c.Doc, dag.DocID.Compare); !named {
-			continue
-		}
-		if told = told || l.hot.tell(c); told {
-			continue // who takes part in it hears it there, and the others are told then
-		}
+	for _, at := range l.filters[c.Collection] {
+		at.poke()
+	}
+	if len(l.named[beginning(c.Doc)]) == 0 || l.hot.tell(c) {
+		return // who takes part in the topic of the document hears it there, and the others are told then
+	}
+	for at := range l.naming(c.Collection, c.Doc) {
 		l.deliver(at, c)
 	}
 }
@@ -247,7 +321,7 @@ func (x *watcher) take(c pando.Change) {
 		x.lost, x.changes = true, nil
 	}
 	if !x.lost {
-		x.changes = append(x.changes, c)
+		x.changes = append(x.changes, c.Commit)
 	}
 	poke(x.wake)
 }
@@ -324,6 +398,9 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 		return err
 	}
 	w.about(c.id)
+	if err := n.charge(place.peer, ask); err != nil {
+		return err
+	}
 	if n.partial(c.id) || !n.has(c.id) {
 		return &refuse{Code: refusedPart, Text: "this node keeps a part of the collection itself", After: retryMost}
 	}
@@ -350,7 +427,7 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	if err := w.send(&watching{}); err != nil {
 		return err
 	}
-	out := n.sender(ctx, w)
+	out, before := n.sender(ctx, w), w.written.Load()
 	for _, d := range ask.Have {
 		if err := n.sendDocument(ctx, out, c.id, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
 			return err
@@ -359,6 +436,7 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	if err := out.flush(); err != nil {
 		return err
 	}
+	n.chargeBytes(place.peer, w, before)
 	return n.tellWatcher(ctx, w, out, x, gone)
 }
 
@@ -386,7 +464,7 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
 		}
 		for _, c := range changes {
-			envelope, err := n.replica.Block(ctx, c.Commit)
+			envelope, err := n.replica.Block(ctx, c)
 			if errors.Is(err, fault.NotFound) {
 				continue
 			}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 )
@@ -260,7 +262,7 @@ func TestASlowWatcherIsToldToCompare(t *testing.T) {
 	at := &lookout{id: dag.CollectionID{1}, scope: Scope{Docs: []dag.DocID{{2}}}, watchers: map[*watcher]bool{}}
 	x := &watcher{peer: "x", on: at, wake: make(chan struct{}, 1)}
 	at.watchers[x] = true
-	l.of[at.id] = map[string]*lookout{"": at}
+	l.add(at)
 	c := pando.Change{Collection: at.id, Doc: dag.DocID{2}}
 	for range maxWatchQueue {
 		l.tell(c)
@@ -276,5 +278,99 @@ func TestASlowWatcherIsToldToCompare(t *testing.T) {
 	l.tell(c)
 	if !x.lost || len(x.changes) != 0 {
 		t.Errorf("%d changes wait still, lost: %v", len(x.changes), x.lost)
+	}
+}
+
+// Whatever a peer says in the topic of a document, nobody takes another document
+// from it, and who does not know the secret says nothing at all.
+func TestTheTopicOfADocumentIsForThatAlone(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(2)
+		a, b := ms[0], ms[1]
+		id := addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "user", 2)
+		startAll(ms)
+		converge(t, 10*time.Second, ms...)
+		var said []string // in place of two documents
+		var docs []dag.DocID
+		for block, err := range b.db.Replica().Full(t.Context(), id, dag.DocID{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			items, err := appendTold(nil, block.Envelope, inlineBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs, said = append(docs, block.Doc), append(said, string(items))
+		}
+		at := a.node.openHot(wantKey{id, docs[0]})
+		stranger := *at
+		stranger.seal = b.node.gossip.channels[id].whole[0].seal
+		for name, c := range map[string]struct {
+			data []byte
+			want pubsub.ValidationResult
+		}{
+			"the document":  {at.sealed(1, []byte(said[0])), pubsub.ValidationAccept},
+			"another":       {at.sealed(1, []byte(said[1])), pubsub.ValidationReject},
+			"another's key": {stranger.sealed(1, []byte(said[0])), pubsub.ValidationReject},
+			"nothing":       {nil, pubsub.ValidationReject},
+			"much":          {make([]byte, maxGossip+1), pubsub.ValidationReject},
+		} {
+			if got := a.node.gossip.hear(at, b.id(), c.data); got != c.want {
+				t.Errorf("%s: judged %d, want %d", name, got, c.want)
+			}
+		}
+		a.node.closeHot(at)
+		for i := range maxHot {
+			if a.node.openHot(wantKey{id, dag.DocID{byte(i), byte(i >> 8), 1}}) == nil {
+				t.Fatalf("no room for topic %d of a document", i)
+			}
+		}
+		if a.node.openHot(wantKey{id, docs[0]}) != nil {
+			t.Errorf("more than %d topics of documents", maxHot)
+		}
+	})
+}
+
+// What is watched leaves nothing behind, and is bounded.
+func TestWatchedDocumentsAreBounded(t *testing.T) {
+	l := newLookouts()
+	var all []*lookout
+	for i := 0; ; i++ {
+		at := &lookout{id: dag.CollectionID{1}, form: fmt.Sprint(i)}
+		for j := range pando.MaxScopeDocs {
+			at.scope.Docs = append(at.scope.Docs, dag.DocID{byte(i), byte(j >> 8), byte(j)})
+		}
+		if !l.add(at) {
+			break
+		}
+		all = append(all, at)
+	}
+	if l.docs != maxNamedDocs || len(l.named) != maxNamedDocs {
+		t.Errorf("%d documents are watched, want %d", l.docs, maxNamedDocs)
+	}
+	for _, at := range all {
+		l.remove(at)
+	}
+	if l.docs+len(l.named)+len(l.of)+len(l.filters) != 0 {
+		t.Errorf("%d documents are watched by nobody", l.docs)
+	}
+}
+
+// What watchers cost whoever writes.
+func BenchmarkTellLookouts(b *testing.B) {
+	l := newLookouts()
+	id := dag.CollectionID{1}
+	for i := range maxWatches {
+		at := &lookout{id: id, form: fmt.Sprint(i), watchers: map[*watcher]bool{}}
+		for j := range 64 {
+			at.scope.Docs = append(at.scope.Docs, dag.DocID{byte(i), byte(j)})
+		}
+		at.watchers[&watcher{on: at, wake: make(chan struct{}, 1)}] = true
+		l.add(at)
+	}
+	c := pando.Change{Collection: id, Doc: dag.DocID{7, 7}, Origin: "x"}
+	for b.Loop() {
+		l.tell(c)
 	}
 }
