@@ -60,7 +60,8 @@ func (k *sockets) close(ctx context.Context) {
 }
 
 // socket is one WebSocket. The goroutine of its request reads; each operation has one
-// of its own, and so has the heartbeat. All end before the request does.
+// of its own, and so have the heartbeat and what is heard in a topic. All end before the
+// request does.
 type socket struct {
 	s    *Server
 	conn *websocket.Conn
@@ -137,7 +138,7 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // openSocket takes a WebSocket of a subprotocol, and serves it to its end.
 func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol string, serve func(*socket)) {
 	if !offers(r, protocol) {
-		s.fail(w, r, fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", protocol))
+		s.fail(w, r, errProtocol(protocol))
 		return
 	}
 	if !s.sockets.begin() {
@@ -164,6 +165,10 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol str
 	k.work.Wait()
 	stop()
 	cut()
+}
+
+func errProtocol(protocol string) error {
+	return fault.Invalid.Errorf("WebSocket: the client does not offer the subprotocol %s, the only one that is spoken here", protocol)
 }
 
 func offers(r *http.Request, protocol string) bool {

@@ -159,6 +159,10 @@ func topicMessage(m p2p.Message) TopicMessage {
 // Events.
 func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 	topic, o, err := s.listening(r)
+	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	if err == nil && upgrade && !offers(r, topicProtocol) { // before others see that somebody comes
+		err = errProtocol(topicProtocol)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -171,7 +175,7 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer sub.Close()
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+	if upgrade {
 		s.openSocket(w, r, topicProtocol, func(k *socket) { k.follow(sub, topic) })
 		return
 	}

@@ -180,24 +180,39 @@ func (rs *rooms) enter(id roomID, listen bool) (*room, error) {
 	return r, nil
 }
 
+// hold counts somebody who is in a room. joining is held.
 func (rs *rooms) hold(id roomID) (*room, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	r := rs.roomOf(id)
-	if r.holds == 0 && len(r.lines) == 0 {
-		joined := 0
-		for _, other := range rs.all {
-			if len(other.lines) > 0 {
-				joined++
-			}
-		}
-		if joined >= maxRooms {
-			rs.drop(r)
-			return nil, fault.Unavailable.Errorf("this node takes part in %d topics, which is the most: leave one, and wait %v", maxRooms, linger)
-		}
+	if r := rs.all[id]; r != nil && len(r.lines) > 0 {
+		r.holds++
+		return r, nil
 	}
+	if joined, idle := rs.joined(); joined >= maxRooms && idle == nil {
+		return nil, fault.Unavailable.Errorf("this node takes part in %d topics, which is the most: leave one", joined)
+	} else if joined >= maxRooms {
+		rs.mu.Unlock()
+		rs.close(idle)
+		rs.mu.Lock()
+	}
+	r := rs.roomOf(id)
 	r.holds++
 	return r, nil
+}
+
+// joined counts the rooms that this node is in, and returns the one that nobody is in
+// for the longest. mu is held.
+func (rs *rooms) joined() (n int, idle *room) {
+	for _, r := range rs.all {
+		if len(r.lines) == 0 {
+			continue
+		}
+		n++
+		if r.holds == 0 && (idle == nil || r.idle.Before(idle.idle)) {
+			idle = r
+		}
+	}
+	return n, idle
 }
 
 // roomOf returns a room, a new one if it must be. mu is held.

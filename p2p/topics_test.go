@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -226,6 +228,36 @@ func TestTopicNames(t *testing.T) {
 		}
 		if err := room.SetState(make([]byte, MaxTopicState+1)); !errors.Is(err, fault.TooLarge) {
 			t.Errorf("a state that is too large: %v", err)
+		}
+	})
+}
+
+// Who publishes in many rooms leaves those where nobody listens sooner; in those where
+// somebody does, a node can be so many times.
+func TestSoManyRooms(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 3)
+		for i := range 2 * maxRooms {
+			publish(t, ms[1], fmt.Sprint("Note/", i), "x")
+		}
+		if all := ms[1].node.Topics(); len(all) != maxRooms {
+			t.Errorf("in %d rooms, want %d", len(all), maxRooms)
+		}
+		for i := range maxRooms {
+			subscribe(t, ms[1], fmt.Sprint("Note/", i), TopicOptions{})
+		}
+		if _, err := ms[1].node.Publish(t.Context(), "Note/one more", nil); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("one more room: %v, want unavailable", err)
+		}
+		time.Sleep(2 * time.Minute)
+		carried := 0
+		for _, st := range ms[0].node.Topics() {
+			if st.Carried {
+				carried++
+			}
+		}
+		if carried == 0 || carried > maxRoomsCarried {
+			t.Errorf("the node between carries %d rooms, want some, and at most %d", carried, maxRoomsCarried)
 		}
 	})
 }
@@ -512,6 +544,51 @@ func TestSequenceNumbers(t *testing.T) {
 			had[seq], most = true, max(most, seq)
 		}
 	})
+}
+
+// What others make of the protocol must come to the same bytes.
+func TestPostsAreAsDocumented(t *testing.T) {
+	t.Parallel()
+	key, id := newKey(t, 1), dag.CollectionID(fill[[32]byte](0xaa))
+	c := claim{id, fill[secret](0xbb)}
+	line, err := newLine(c, tagOf(c.secret, id, "lobby"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "collection %x\nsecret %x\nroom lobby\ntopic %s\n", id[:], c.secret, line.name)
+	for _, p := range []*post{
+		{kind: postSaid, seq: 1, body: []byte("hello")},
+		{kind: postHere, seq: 2, body: here{lasts: time.Minute, asks: true, state: []byte("Ada")}.append()},
+		{kind: postGone, seq: 3},
+		{kind: postWho, seq: 4},
+	} {
+		p.room, p.from, p.run, p.sent = "lobby", key.Public(), 1_700_000_000_000, 1_700_000_000_000+p.seq
+		if err := p.sign(key, id); err != nil {
+			t.Fatal(err)
+		}
+		sealed := line.sealed(p.append(nil))
+		fmt.Fprintf(&b, "post %x\ndata %x\n", p.append(nil), sealed)
+		if got, err := line.open(sealed); err != nil || got.kind != p.kind || !bytes.Equal(got.body, p.body) {
+			t.Errorf("read back as %+v: %v", got, err)
+		}
+	}
+	wantText(t, filepath.Join("testdata", "room.txt"), b.String())
+}
+
+// wantText compares a text with a file, which is written only once.
+func wantText(t *testing.T, name, text string) {
+	t.Helper()
+	want, err := os.ReadFile(name)
+	if *rewrite && errors.Is(err, os.ErrNotExist) {
+		want, err = []byte(text), os.WriteFile(name, []byte(text), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != string(want) {
+		t.Errorf("%s has\n%s\nnow\n%s", name, want, text)
+	}
 }
 
 func FuzzPost(f *testing.F) {
