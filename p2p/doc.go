@@ -43,6 +43,7 @@
 //	hub.handle                  per stream of a relay, made by the host; two more for what it carries
 //	handleSync, handleFetch, handleWatch     per stream, made by the host, bounded by admission
 //	a reader           per watch of a peer, which waits for it
+//	convoy.work        two per peer that a collection is got of; the session waits for them
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them
 //

@@ -19,12 +19,14 @@ import (
 // fetching is a stream over which this node asks a member for commits of a
 // collection.
 type fetching struct {
-	n      *Node
-	w      *wire
-	peer   peer.ID
-	id     dag.CollectionID
-	proof  proof
-	undone []func() // on closing, the last first
+	n       *Node
+	w       *wire
+	peer    peer.ID
+	id      dag.CollectionID
+	proof   proof
+	merged  func(*blocks, pando.Merged) error // told of each transaction; may be nil
+	spoiled bool                              // it is in the middle of an answer that nobody reads
+	undone  []func()                          // on closing, the last first
 }
 
 // openFetch opens a stream for fetching. It has to be closed.
@@ -127,7 +129,7 @@ func (f *fetching) items(ctx context.Context, items []item, headed func(*heads))
 			}
 			headed(h)
 		}
-		got, err := f.n.receiveBlocks(ctx, f.w, f.peer, f.id, nil)
+		got, err := f.n.receiveBlocks(ctx, f.w, f.peer, f.id, f.merged)
 		total.include(got)
 		total.More = append(total.More, got.More...)
 		if err == nil && (got.Mark == 0 || got.Mark > uint64(len(items))) {
@@ -170,7 +172,7 @@ func (f *fetching) part(ctx context.Context, ask *getPart, turn func() error) (i
 	if err := f.w.send(ask); err != nil {
 		return intake{}, err
 	}
-	got, err := f.n.receiveInTurn(ctx, f.w, f.peer, f.id, turn, nil)
+	got, err := f.n.receiveInTurn(ctx, f.w, f.peer, f.id, turn, f.merged)
 	if err == nil && len(got.More) > 0 &&
 		(len(got.More) > 1 || got.More[0].Doc != ask.Doc || got.More[0].After.Compare(ask.After) <= 0) {
 		err = breach("a part of a document that goes on with another, or where it began")

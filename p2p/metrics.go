@@ -22,6 +22,7 @@ var Metrics = map[string]Metric{
 	"Breaches":       {"breaches_total", "Times that a peer broke the protocol and was cut off."},
 	"Refused":        {"refused_streams_total", "Streams that were answered with a refusal."},
 	"Blamed":         {"blamed_total", "Times that a peer was found to lie, or to be of no use."},
+	"Useless":        {"useless_peers_total", "Peers that had much less of a collection to give than they said."},
 	"Overflows":      {"inbox_overflows_total", "Documents dropped from the inbox, to be found again by comparing."},
 	"Undelivered":    {"gossip_undelivered_total", "Announcements lost in a queue, made up for by comparing."},
 	"WantOverflows":  {"want_overflows_total", "Incomplete documents that could not be noted, to be found again by comparing."},

@@ -88,6 +88,7 @@ type Counters struct {
 	Punched                           uint64 // relayed connections that became direct
 	Introduced                        uint64 // peers reached of which members told
 	Found                             uint64 // and that were found in the directory
+	Useless                           uint64 // peers that had much less to give than they said
 	ExpiredWants                      uint64 // documents left incomplete: in a week nobody had what they refer to
 	Gated                             uint64 // connections refused to peers that are denied, or not allowed
 	Pruned                            uint64 // strangers sent away
@@ -104,7 +105,7 @@ type Counters struct {
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
-	Blamed, Watched, WatchHeard,
+	Blamed, Useless, Watched, WatchHeard,
 	Gated, Pruned, Throttled, Oversubscribed,
 	Relayed, RelayedBytes, Punched, Introduced, Found atomic.Uint64
 
@@ -125,6 +126,7 @@ type Node struct {
 	sending   *lanes // packs on their way to peers
 	merging   *lanes // packs of peers
 	unapplied unapplied
+	convoys   map[dag.CollectionID]*convoy // guarded by mu: what is got of several peers now
 	parts     *partTrees
 	later     *later
 	gossip    *gossip
@@ -188,7 +190,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	n := &Node{
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
-		sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
+		convoys: map[dag.CollectionID]*convoy{}, sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(), lookouts: newLookouts(), watches: newWatches(), meetings: meetings{at: map[wantKey]*meeting{}},
 		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
@@ -445,7 +447,7 @@ func (n *Node) Counters() Counters {
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
-		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(),
+		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(), Useless: c.Useless.Load(),
 		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
 		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),

@@ -362,6 +362,7 @@ func (s *service) greet(theirs *hello) error {
 			s.n.equals(s.peer, id, their, since)
 		} else {
 			equal = false
+			s.asksItself(mine, their)
 		}
 	}
 	if len(claims) > 0 {

@@ -108,6 +108,8 @@ type session struct {
 	cut     bool      // a comparison of this round did not find all
 	cuts    int       // rounds of which that is true
 	futile  int       // comparisons in a row that brought nothing
+	waits   int       // rounds in which something was waited for
+	left    int       // collections of this round that the peer sees to itself
 	since   time.Time // before the roots of mine were taken
 	report  report
 }
@@ -214,6 +216,8 @@ func (s *session) run() error {
 		}
 		s.cut = false
 		applied, moved := s.report.Applied, s.report.Applied+s.report.Taken
+		waited := s.waits
+		s.left = 0
 		for _, p := range differing {
 			if err := s.mend(p); err != nil {
 				return err
@@ -222,11 +226,13 @@ func (s *session) run() error {
 		if s.cut && s.report.Applied+s.report.Taken > moved && s.cuts < maxCuts {
 			s.cuts++ // it gets on, and there is more
 			round--
+		} else if s.waits > waited && s.waits < maxWaits {
+			round--
 		}
-		if s.errand.pushOnly && s.acked(differing) {
+		if s.left > 0 && s.left == len(differing) || s.errand.pushOnly && s.acked(differing) {
 			return nil
 		}
-		if s.report.Applied > applied || s.cut || !s.compared(differing) {
+		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
 			s.futile = 0
 		} else if s.futile++; s.futile == maxFutile {
 			s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
@@ -394,6 +400,9 @@ func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Ti
 // known. Whatever it leaves open, the next round compares again.
 func (s *session) mend(p pair) error {
 	s.w.about(p.id)
+	if busy := s.n.convoyOf(p.id); busy != nil && !s.errand.pushOnly && p.narrowed == nil {
+		return s.await(p, busy)
+	}
 	try := s.tried[p.id]
 	s.tried[p.id]++
 	if p.narrowed != nil {
@@ -406,6 +415,11 @@ func (s *session) mend(p pair) error {
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		defer s.yields()()
 		return s.pullFull(p, own)
+	case s.leaves(p) && s.errand.pushOnly:
+		return &refuse{Code: refusedBusy, Text: "it copies the collection from several peers", After: copiesFor}
+	case s.leaves(p):
+		s.left++
+		return nil
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
 		defer s.yields()()
 		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
@@ -459,6 +473,9 @@ func (s *session) pullFull(p pair, own cursor) error {
 	ask := &getFull{Collection: p.index}
 	if own.epoch == p.theirs.Epoch {
 		ask.After = own.token
+	}
+	if s.shares(p, p.theirs.Count) {
+		return s.copyShared(p, ask.After)
 	}
 	if err := s.w.send(ask); err != nil {
 		return err
@@ -537,6 +554,10 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	return nil
 }
 
+// maxShared is how often a session asks others for what differs before it asks its
+// peer alone.
+const maxShared = 2
+
 // compareTrees finds the documents that differ, fetches what is lacking here and
 // pushes what is lacking there.
 func (s *session) compareTrees(p pair) error {
@@ -560,7 +581,11 @@ func (s *session) compareTrees(p pair) error {
 		s.cut, mark = true, 0
 	}
 	there := map[dag.DocID][]dag.CID{}
-	if !s.errand.pushOnly {
+	if !s.errand.pushOnly && s.tried[p.id] <= maxShared && s.shares(p, uint64(len(found.Both)+len(found.Theirs))) && s.helped(p) {
+		if err := s.fetchShared(p, found, there); err != nil {
+			return err
+		}
+	} else if !s.errand.pushOnly {
 		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
 			for _, d := range h.Documents {
 				there[d.Doc] = d.Heads

@@ -30,6 +30,8 @@ type world struct {
 	t   *testing.T
 	net *simnet.Simnet
 
+	bits int // per second of each member's line, both ways; 0: those of link
+
 	mu      sync.Mutex
 	latency time.Duration // one way
 	cuts    map[[2]string]bool
@@ -148,13 +150,22 @@ func (m *member) addr() string {
 	return fmt.Sprintf("/ip4/%s/udp/%d/quic-v1/p2p/%s", m.ip(), m.port, m.id())
 }
 
+// line is how a member is connected.
+func (w *world) line() simnet.NodeBiDiLinkSettings {
+	if w.bits == 0 {
+		return link
+	}
+	each := simnet.LinkSettings{BitsPerSecond: w.bits}
+	return simnet.NodeBiDiLinkSettings{Downlink: each, Uplink: each}
+}
+
 // up starts the member's host.
 func (m *member) up() host.Host {
 	m.w.t.Helper()
 	h, err := libp2p.New(
 		libp2p.Identity(m.key),
 		libp2p.ListenAddrStrings(strings.Split(m.addr(), "/p2p/")[0]),
-		simlibp2p.QUICSimnet(m.w.net, link),
+		simlibp2p.QUICSimnet(m.w.net, m.w.line()),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.DisableMetrics(),
 		libp2p.DisableRelay(),

@@ -1,0 +1,180 @@
+package p2p
+
+import (
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// How a session has others help: what it is to get of its peer, it gets of all that
+// have it.
+
+const (
+	// sharedDocuments is from how many documents on a copy, and from how many differing
+	// ones a difference, is shared among peers: less is here before a second one is asked.
+	sharedDocuments = 512
+	// stillThere is how often a peer is reminded of a session whose work is done over
+	// other streams.
+	stillThere = 30 * time.Second
+)
+
+// await joins the convoy that gets a collection already, with the peer of this session
+// as one more to ask. What the peer has besides, the next round finds.
+func (s *session) await(p pair, co *convoy) error {
+	if theirs := p.theirs; s.n.givesParts(s.peer) && !s.n.blamed(s.peer) && theirs.Count >= co.count/2 {
+		co.add(s.peer)
+	}
+	s.waits++
+	t := time.NewTimer(stillThere)
+	defer t.Stop()
+	select {
+	case <-co.done:
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+	return nil
+}
+
+// maxWaits is how many rounds of a session may pass with waiting for a convoy.
+const maxWaits = 120
+
+// idle keeps the peer from taking a session for dead while nothing goes over its
+// stream: it asks for no nodes, which has no answer.
+func (s *session) idle(p pair) func() error {
+	last := time.Now()
+	return func() error {
+		if time.Since(last) < stillThere {
+			return nil
+		}
+		last = time.Now()
+		return s.w.send(&getNodes{p.index, 1, []radix.Prefix{}})
+	}
+}
+
+// shares reports whether so many documents are got of several peers. Those may come
+// while it is under way.
+func (s *session) shares(p pair, documents uint64) bool {
+	return documents >= sharedDocuments && p.narrowed == nil && !s.w.limited && s.n.givesParts(s.peer) && !s.n.blamed(s.peer)
+}
+
+// helped reports whether there are others to ask.
+func (s *session) helped(p pair) bool { return len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0 }
+
+// copiesFor is when a peer that wants to push all it has may try again: by then it is
+// asked for it.
+const copiesFor = 2 * time.Second
+
+// leaves reports whether a collection is not pushed whole to a peer: it asks itself, so
+// that it comes from several members at once, and from none twice.
+func (s *session) leaves(p pair) bool {
+	return s.shares(p, p.mine.Count) && p.mine.Count > fullFactor*p.theirs.Count
+}
+
+// asksItself sees to it that this node asks for a collection that the peer will not push.
+func (s *service) asksItself(mine, theirs card) {
+	if mine.ofPart() || theirs.ofPart() || theirs.Count < sharedDocuments || theirs.Count <= fullFactor*mine.Count {
+		return
+	}
+	if c, err := s.n.companion(s.peer); err == nil && s.w.version >= versionOfParts {
+		c.next.set(0)
+	}
+}
+
+// convoy gets jobs of the peer and others. It reports false if somebody gets the
+// collection already.
+func (s *session) convoy(p pair, fill func(*convoy)) (got intake, ran bool, err error) {
+	co := s.n.newConvoy(s.ctx, p.id, s.peer, p.theirs.Count)
+	tell := Progress{Collection: p.id, Total: p.theirs.Count}
+	co.tell = func(documents, commits, bytes int) {
+		tell.Documents += uint64(documents)
+		tell.Commits += uint64(commits)
+		tell.Bytes += uint64(bytes)
+		if s.errand.progress != nil {
+			s.errand.progress(tell)
+		}
+	}
+	fill(co)
+	got, ran, err = co.run(s.idle(p))
+	s.report.Applied += got.Applied
+	s.report.Bytes += got.Bytes
+	if !ran {
+		if other := s.n.convoyOf(p.id); other != nil {
+			err = s.await(p, other)
+		}
+	}
+	return got, ran, err
+}
+
+// copyShared is pullFull of several peers.
+func (s *session) copyShared(p pair, after *dag.DocID) error {
+	_, ran, err := s.convoy(p, func(co *convoy) {
+		co.ranges = ranges(p.theirs.Count, after)
+		for _, r := range co.ranges {
+			co.queue(r)
+		}
+		co.noted = func() { s.noteCopied(p, co.ranges) }
+	})
+	if err != nil || !ran {
+		return err
+	}
+	s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch})
+	return nil
+}
+
+// noteCopied remembers how far a copy has come without a gap, to go on from there.
+func (s *session) noteCopied(p pair, all []*rangePiece) {
+	for _, r := range all {
+		if r.settled() {
+			continue
+		}
+		if at, _ := r.now(); at != nil {
+			s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, token: at})
+		}
+		return
+	}
+}
+
+// fetchShared fetches what a walk found of several peers. there is told the heads of
+// the session's peer.
+func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]dag.CID) error {
+	if err := s.askHeads(p, found.Both, there); err != nil {
+		return err
+	}
+	var jobs []*itemsPiece
+	add := func(items []item, tops map[dag.DocID]uint64) {
+		for _, part := range split(items) {
+			jobs = append(jobs, &itemsPiece{items: part, heads: there, tops: tops})
+		}
+	}
+	for start := 0; start < len(found.Both); start += itemsAtOnce {
+		docs := found.Both[start:min(start+itemsAtOnce, len(found.Both))]
+		items, err := s.n.itemsFor(s.ctx, p.id, docs)
+		if err != nil {
+			return err
+		}
+		tops := map[dag.DocID]uint64{}
+		for _, doc := range docs {
+			l, err := s.n.replica.Lacking(s.ctx, p.id, pando.Want{Doc: doc})
+			if err != nil {
+				return err
+			}
+			tops[doc] = l.Top
+		}
+		add(items, tops)
+	}
+	for start := 0; start < len(found.Theirs); start += itemsAtOnce {
+		var items []item
+		for _, prefix := range found.Theirs[start:min(start+itemsAtOnce, len(found.Theirs))] {
+			items = append(items, item{Doc: prefix})
+		}
+		add(items, nil)
+	}
+	_, _, err := s.convoy(p, func(co *convoy) {
+		for _, j := range jobs {
+			co.queue(j)
+		}
+	})
+	return err
+}

@@ -1,0 +1,512 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// convoy gets what one peer is known to have from several at once. It is cut into
+// pieces, which all peers take from one queue: who is fast takes more, what a slow
+// one holds is taken over in the end, and what a dead one held at once. Only the one
+// peer is known to have everything, so only its answer settles that there is nothing
+// more; what another did not bring is asked for again, and counts against it if it
+// should have had it.
+type convoy struct {
+	n     *Node
+	id    dag.CollectionID
+	main  peer.ID
+	count uint64 // of its documents
+	ctx   context.Context
+	stop  context.CancelFunc
+	tell  func(documents, commits, bytes int) // called one at a time; may be nil
+	noted func()                              // called with a piece that is done, likewise
+	done  chan struct{}                       // closed when it is over
+
+	mu       sync.Mutex    // guards what follows
+	ranges   []*rangePiece // of a full copy, in their order
+	todo     []*piece      // in the order in which they are best taken
+	flights  []*flight
+	sources  map[peer.ID]*source
+	live     int           // sources that are asked still
+	left     int           // pieces that are not done
+	finished int           // those that are,
+	spent    time.Duration // and what they took
+	changed  chan struct{} // closed and replaced when there may be something new to do
+	ended    bool
+	total    intake
+	problem  error // the last, of any source
+	workers  sync.WaitGroup
+}
+
+// piece is a part of the work.
+type piece struct {
+	job
+	order   int
+	only    bool             // nobody but the main peer is asked
+	refused map[peer.ID]bool // had nothing of it
+	flights int
+	asked   bool // to be given up for by who waits behind it
+	done    bool
+}
+
+// job is what a piece consists of. Several peers may be at the same one.
+type job interface {
+	// get asks for the piece and merges it.
+	get(fl *flight, f *fetching) (intake, error)
+	// here reports whether what came can be all. Otherwise what is left of the job is
+	// what did not come.
+	here(ctx context.Context, co *convoy) (bool, error)
+}
+
+// flight is a piece that a peer was asked for.
+type flight struct {
+	co     *convoy
+	piece  *piece
+	peer   peer.ID
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// Guarded by convoy.mu.
+	begun, moved time.Time // when it began, and brought something last
+	waits        bool      // for pieces before it
+}
+
+// source is a peer that takes part.
+type source struct {
+	failures int
+	gone     bool
+}
+
+const (
+	// maxSources is how many peers are asked at once for one collection, and
+	// askedAtOnce for how many pieces each: while one is merged, the next is on its way.
+	maxSources  = 8
+	askedAtOnce = 2
+	// stallsAfter is when a peer that brings nothing has its piece taken over.
+	stallsAfter = 2 * time.Second
+	// lookEvery is how often somebody without work looks for pieces to take over.
+	lookEvery = 250 * time.Millisecond
+	// maxFailures is how often the main peer may fail; others may not.
+	maxFailures = 3
+	// sourcesEvery is how often it is looked for more peers to ask.
+	sourcesEvery = time.Second
+)
+
+var (
+	// errGivesWay ends a flight whose worker is needed for a piece before it.
+	errGivesWay = errors.New("given up for another piece")
+	errEmpty    = errors.New("none of the documents came that it shows")
+	errTaken    = errors.New("another peer was faster")
+)
+
+func (n *Node) newConvoy(ctx context.Context, id dag.CollectionID, main peer.ID, count uint64) *convoy {
+	ctx, stop := context.WithCancel(ctx)
+	return &convoy{n: n, id: id, main: main, count: count, ctx: ctx, stop: stop, done: make(chan struct{}),
+		sources: map[peer.ID]*source{}, changed: make(chan struct{})}
+}
+
+// convoyOf returns the convoy that gets a collection now, if there is one.
+func (n *Node) convoyOf(id dag.CollectionID) *convoy {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.convoys[id]
+}
+
+// run gets all pieces. idle is called now and then meanwhile. At most one convoy runs
+// for a collection: if there is another, run returns false.
+func (co *convoy) run(idle func() error) (total intake, ran bool, err error) {
+	n := co.n
+	n.mu.Lock()
+	if n.convoys[co.id] != nil {
+		n.mu.Unlock()
+		co.stop()
+		return total, false, nil
+	}
+	n.convoys[co.id] = co
+	n.mu.Unlock()
+	defer func() {
+		co.mu.Lock()
+		co.ended = true
+		co.wake()
+		co.mu.Unlock()
+		co.stop()
+		co.workers.Wait()
+		n.mu.Lock()
+		delete(n.convoys, co.id)
+		n.mu.Unlock()
+		close(co.done)
+		total = co.total
+	}()
+	co.add(co.main)
+	var looked time.Time
+	for {
+		if time.Since(looked) >= sourcesEvery {
+			looked = time.Now()
+			for _, p := range n.sources(co.id, co.main, co.count) {
+				co.add(p)
+			}
+			if idle != nil {
+				if err := idle(); err != nil {
+					return total, true, err
+				}
+			}
+		}
+		over, err, changed := co.state()
+		if over {
+			return total, true, err
+		}
+		t := time.NewTimer(sourcesEvery)
+		select {
+		case <-changed:
+		case <-t.C:
+		case <-co.ctx.Done():
+			t.Stop()
+			return total, true, fault.Unavailable.Errorf("get a collection: %w", context.Cause(co.ctx))
+		}
+		t.Stop()
+	}
+}
+
+// state reports whether the convoy is over: all is there, or nobody is left to ask.
+func (co *convoy) state() (over bool, err error, changed <-chan struct{}) {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	switch {
+	case co.left == 0:
+		return true, nil, nil
+	case co.live == 0 || co.stuck():
+		if err = co.problem; err == nil {
+			err = fault.Unavailable.Errorf("nobody is left to ask for %d parts of a collection", co.left)
+		}
+		return true, err, nil
+	}
+	return false, nil, co.changed
+}
+
+// stuck reports whether all that is left may only be asked of peers that are gone.
+func (co *convoy) stuck() bool {
+	return len(co.flights) == 0 && !slices.ContainsFunc(co.todo, co.anyone)
+}
+
+// anyone reports whether somebody can be asked for a piece. co.mu is held.
+func (co *convoy) anyone(pc *piece) bool {
+	for p, src := range co.sources {
+		if !src.gone && co.may(pc, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// queue adds a job behind the others.
+func (co *convoy) queue(j job) *piece {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	return co.queueHeld(j)
+}
+
+func (co *convoy) queueHeld(j job) *piece {
+	pc := &piece{job: j, order: co.finished + co.left, refused: map[peer.ID]bool{}}
+	co.left++
+	co.todo = append(co.todo, pc)
+	if r, ok := j.(*rangePiece); ok {
+		r.settled = func() bool { return pc.done }
+	}
+	co.wake()
+	return pc
+}
+
+// wake lets everybody look again. co.mu is held.
+func (co *convoy) wake() {
+	close(co.changed)
+	co.changed = make(chan struct{})
+}
+
+// add lets a peer take part.
+func (co *convoy) add(p peer.ID) {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	if co.ended || co.sources[p] != nil || co.live >= maxSources {
+		return
+	}
+	co.sources[p] = &source{}
+	co.live++
+	for range askedAtOnce {
+		co.workers.Go(func() { co.work(p) })
+	}
+}
+
+// work takes pieces for a peer until there are none.
+func (co *convoy) work(p peer.ID) {
+	var f *fetching
+	for {
+		fl := co.take(p)
+		if fl == nil {
+			break
+		}
+		var got intake
+		var err error
+		if f == nil {
+			if f, err = co.n.openFetch(co.ctx, p, co.id); err == nil && f.w.version < versionOfParts {
+				err = fault.Unavailable.Errorf("peer %s cannot be asked for parts", p)
+			}
+		}
+		if err == nil {
+			stop := context.AfterFunc(fl.ctx, f.w.abort)
+			f.merged = func(b *blocks, _ pando.Merged) error {
+				fl.brought(int(b.Documents), len(b.Envelopes), b.size())
+				return nil
+			}
+			got, err = fl.piece.get(fl, f)
+			if !stop() && err == nil {
+				err = errTaken
+			}
+		}
+		if f != nil && (err != nil || f.spoiled) {
+			co.book(f)
+			f.close(cmp.Or(err, errEnough))
+			f = nil
+		}
+		co.finish(fl, got, err)
+		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
+			wait(co.ctx, jitter(max(busy.After, busyFor), 0.5))
+		}
+	}
+	if f != nil {
+		co.book(f)
+		f.close(nil)
+	}
+}
+
+func (co *convoy) book(f *fetching) {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	co.total.Bytes += f.w.bytes()
+}
+
+// take waits for a piece that a peer may get; nil when it gets no more.
+func (co *convoy) take(p peer.ID) *flight {
+	for {
+		co.mu.Lock()
+		if co.ended || co.left == 0 || co.sources[p].gone {
+			co.mu.Unlock()
+			return nil
+		}
+		if pc := co.choose(p, time.Now()); pc != nil {
+			fl := co.start(pc, p)
+			co.mu.Unlock()
+			return fl
+		}
+		changed := co.changed
+		co.mu.Unlock()
+		t := time.NewTimer(lookEvery)
+		select {
+		case <-changed:
+		case <-t.C:
+		case <-co.ctx.Done():
+			t.Stop()
+			return nil
+		}
+		t.Stop()
+	}
+}
+
+func (co *convoy) start(pc *piece, p peer.ID) *flight {
+	now := time.Now()
+	fl := &flight{co: co, piece: pc, peer: p, begun: now, moved: now}
+	fl.ctx, fl.cancel = context.WithCancel(co.ctx)
+	pc.flights++
+	pc.asked = false
+	co.flights = append(co.flights, fl)
+	co.todo = slices.DeleteFunc(co.todo, func(o *piece) bool { return o == pc })
+	return fl
+}
+
+// choose returns what a peer is best asked for: what another lets lie, then what
+// nobody was asked for, and in the end what takes another much longer than usual.
+func (co *convoy) choose(p peer.ID, now time.Time) *piece {
+	for _, fl := range co.flights {
+		if fl.peer != p && fl.piece.flights == 1 && co.may(fl.piece, p) && fl.stalls(now) {
+			return fl.piece
+		}
+	}
+	for _, pc := range co.todo {
+		if co.may(pc, p) {
+			return pc
+		}
+	}
+	if pc := co.split(p, now); pc != nil {
+		return pc
+	}
+	if co.finished == 0 {
+		return nil
+	}
+	usual := max(2*co.spent/time.Duration(co.finished), stallsAfter/2)
+	for _, fl := range co.flights {
+		if fl.peer != p && fl.piece.flights == 1 && !fl.waits && co.may(fl.piece, p) && now.Sub(fl.begun) > usual {
+			return fl.piece
+		}
+	}
+	return nil
+}
+
+// split takes half of what a peer that has most to do for still has to give.
+func (co *convoy) split(p peer.ID, now time.Time) *piece {
+	for _, fl := range co.flights {
+		r, ok := fl.piece.job.(*rangePiece)
+		if !ok || fl.peer == p || fl.piece.only || fl.piece.flights > 1 || !co.may(fl.piece, p) {
+			continue
+		}
+		if half := r.split(now.Sub(fl.begun)); half != nil {
+			at := slices.Index(co.ranges, r)
+			co.ranges = slices.Insert(co.ranges, at+1, half)
+			return co.queueHeld(half)
+		}
+	}
+	return nil
+}
+
+func (co *convoy) may(pc *piece, p peer.ID) bool {
+	return !pc.done && !pc.refused[p] && (!pc.only || p == co.main)
+}
+
+func (fl *flight) stalls(now time.Time) bool { return !fl.waits && now.Sub(fl.moved) > stallsAfter }
+
+// brought notes that something came.
+func (fl *flight) brought(documents, commits, bytes int) {
+	fl.co.mu.Lock()
+	defer fl.co.mu.Unlock()
+	fl.moved = time.Now()
+	if fl.co.tell != nil {
+		fl.co.tell(documents, commits, bytes)
+	}
+}
+
+// finish draws the consequences of how a flight ended.
+func (co *convoy) finish(fl *flight, got intake, err error) {
+	defer fl.cancel()
+	here := false
+	if err == nil {
+		here, err = fl.piece.here(co.ctx, co)
+		here = here && (len(got.Missing) == 0 || fl.peer == co.main)
+	}
+	if err == nil && fl.peer == co.main {
+		co.n.wantMissing(co.main, co.id, got.Missing)
+	}
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	defer co.wake()
+	pc, src := fl.piece, co.sources[fl.peer]
+	pc.flights--
+	co.flights = slices.DeleteFunc(co.flights, func(o *flight) bool { return o == fl })
+	co.total.include(got)
+	switch {
+	case pc.done: // by another
+	case err == nil && (here || fl.peer == co.main):
+		co.complete(pc, time.Since(fl.begun))
+	case err == nil:
+		pc.refused[fl.peer] = true
+		co.again(pc)
+		if _, promised := pc.job.(*rangePiece); promised { // by its own count
+			co.disappointed(fl.peer, src)
+		} else {
+			pc.only = true
+		}
+	case errors.Is(err, errGivesWay):
+		co.again(pc)
+	default:
+		co.again(pc)
+		co.failed(fl.peer, src, err)
+	}
+}
+
+// complete settles a piece. co.mu is held.
+func (co *convoy) complete(pc *piece, took time.Duration) {
+	pc.done = true
+	co.left--
+	co.finished++
+	co.spent += took
+	for _, fl := range co.flights {
+		if fl.piece == pc {
+			fl.cancel()
+		}
+	}
+	if co.noted != nil {
+		co.noted()
+	}
+}
+
+// again puts a piece back at its place in the queue. co.mu is held.
+func (co *convoy) again(pc *piece) {
+	if pc.flights > 0 || slices.Contains(co.todo, pc) {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(co.todo, pc.order, func(o *piece, order int) int { return o.order - order })
+	co.todo = slices.Insert(co.todo, at, pc)
+}
+
+// disappointed notes that a peer had not what it should: nothing more is asked of it.
+// co.mu is held.
+func (co *convoy) disappointed(p peer.ID, src *source) {
+	if !src.gone {
+		src.gone = true
+		co.live--
+		co.n.count.Useless.Add(1)
+		co.n.blame(p, blameUseless, "it has much less of a collection than it says")
+	}
+}
+
+// failed notes that a peer could not be asked. co.mu is held.
+func (co *convoy) failed(p peer.ID, src *source, err error) {
+	if co.ctx.Err() != nil || src.gone {
+		return
+	}
+	co.problem = err
+	busy := new(refuse)
+	if errors.Is(err, errEmpty) {
+		src.failures = maxFailures
+	}
+	if src.failures++; p == co.main && (src.failures < maxFailures || errors.As(err, &busy) && busy.Code == refusedBusy && src.failures < 20*maxFailures) {
+		return
+	}
+	src.gone = true
+	co.live--
+	co.n.log.Debug("a peer is asked for no more parts of a collection", "peer", p, "error", err)
+}
+
+// sources returns peers that can be asked for parts of a collection which another has:
+// members that speak the version, and said to have about as much.
+func (n *Node) sources(id dag.CollectionID, main peer.ID, count uint64) (out []peer.ID) {
+	for _, c := range n.connected() {
+		if c.id == main || !n.givesParts(c.id) || n.blamed(c.id) {
+			continue
+		}
+		n.mu.Lock()
+		last := c.last
+		n.mu.Unlock()
+		if last == nil || last.Collections[id] == nil {
+			continue
+		}
+		v := last.Collections[id]
+		if _, ok := n.admission.member(c.id, id); ok && v.Part == "" && v.Theirs >= count/2 {
+			out = append(out, c.id)
+		}
+	}
+	return out
+}
+
+// givesParts reports whether a peer speaks a version that has parts.
+func (n *Node) givesParts(p peer.ID) bool {
+	ok, err := n.host.Peerstore().SupportsProtocols(p, protocolFetch)
+	return err == nil && len(ok) > 0
+}
