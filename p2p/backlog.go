@@ -27,6 +27,7 @@ func (n *Node) Queues() []Queue {
 		{Name: "postponed", Items: n.later.size(), Limit: maxLater},
 		{Name: "sessions served", Items: served[aSession], Limit: maxSessions},
 		{Name: "fetches served", Items: served[aFetch], Limit: maxFetches},
+		{Name: "watches served", Items: served[aWatch], Limit: maxWatches},
 		{Name: "streams of strangers", Items: strangers, Limit: maxStrangers},
 	}
 	for _, l := range []struct {

@@ -47,6 +47,7 @@ const (
 	BySession = "session" // that this node opened
 	ByFetch   = "fetch"
 	ByPush    = "push" // in a session of the peer
+	ByWatch   = "watch"
 )
 
 // TraceEvent is what happened to a change on a node.

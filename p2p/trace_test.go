@@ -107,6 +107,24 @@ func TestTheWayOfAChangeIsToldByBothNodes(t *testing.T) {
 	})
 }
 
+// Who keeps a part hears of a change by its watch, and its trace says so.
+func TestTheWayOfAChangeIntoAPart(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, part := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		a.start()
+		keepPart(t, part, Scope{Filter: best}, a)
+		isTold(t, part, 1)
+		exec(t, a.db, `mutation { create_User(input: {name: "new", points: 1000}) { _docID } }`)
+		soon(t, part, `{ User { name } }`, `{"User":[{"name":"new"}]}`)
+		synctest.Wait()
+		_, commit := newest(t, a.db)
+		if got, want := story(t, part, commit), fmt.Sprintf("written; merging by watch of %[1]s; visible by watch of %[1]s", short4(a)); got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	})
+}
+
 func TestTracingWhatIsNotThere(t *testing.T) {
 	n := startNode(t, openDB(t, ""), Config{})
 	for _, c := range []struct {

@@ -210,7 +210,9 @@ func (n *Node) nowWatching(at sharing, o *openWatch, m *watching) {
 // takeWatched merges what a watch told.
 func (n *Node) takeWatched(ctx context.Context, at sharing, envelopes [][]byte) error {
 	n.count.WatchHeard.Add(uint64(len(envelopes)))
+	begun := time.Now()
 	got, err := n.merge(ctx, at.collection, envelopes, at.peer)
+	n.came(got.Commits, ByWatch, at.peer, begun)
 	n.postpone(at, envelopes, got.Future)
 	if len(got.Missing) > 0 { // mostly of documents that belong to the part from now on
 		docs := orphans(envelopes, got.Missing)

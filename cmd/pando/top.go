@@ -88,8 +88,6 @@ type reading struct {
 	err    error
 }
 
-type topTick struct{ compare bool }
-
 // Init starts to read.
 func (t *top) Init() tea.Cmd { return t.readLater(0, true) }
 

@@ -126,3 +126,36 @@ func TestKeysOfTop(t *testing.T) {
 		t.Errorf("a screen of 5 lines shows %q", got)
 	}
 }
+
+func TestStatusNamesWhatSomebodyShouldLookAt(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	st := aNode(now, true)
+	st.Skew = 90_000
+	st.Peers[1].Collections[0].Mismatch = now.Add(-10 * time.Minute)
+	st.Wanted = api.Wanted{Documents: 30, Stuck: 1, Oldest: []api.Want{{Collection: "Note", DocID: "bafkreione", Commits: 3, Since: now.Add(-49 * time.Hour), Stuck: true}}}
+	var b strings.Builder
+	if err := showStatus(&b, st); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"3 differ, the same 1 min ago\n",
+		"unreachable, the same 1 h ago\n",
+		"MISMATCH: Note here and at 12D3KooWbob56789 stayed different 10 min ago, after all was exchanged\n  run 'pando fsck'",
+		"clocks of the peers differ from the one here by 1m30s",
+		"incomplete here: 30 documents, 1 for more than a day\n",
+		"Note        bafkreione  3 commits  2 days  nobody\n",
+		"and 29 more\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the status lacks %q:\n%s", want, b.String())
+		}
+	}
+
+	b.Reset()
+	well := aNode(now, true)
+	well.Wanted, well.Peers = api.Wanted{}, nil
+	if err := showStatus(&b, well); err != nil || strings.Count(b.String(), "\n") != 2 {
+		t.Errorf("where nothing is wrong it says %q, %v", b.String(), err)
+	}
+}
