@@ -59,7 +59,8 @@ const memberValue = 100
 // proved notes that a connected peer is a member of a collection.
 func (n *Node) proved(p peer.ID, c claim) error {
 	n.host.ConnManager().TagPeer(p, connTag, memberValue)
-	if err := n.admission.proved(p, c); err != nil {
+	_, before := n.admission.member(p, c.id)
+	if err := n.admission.proved(p, c); err != nil || before {
 		return err
 	}
 	if n.hub != nil {

@@ -79,6 +79,8 @@ var DefaultListen = []string{"/ip4/127.0.0.1/udp/9171/quic-v1", "/ip4/127.0.0.1/
 const (
 	// Connections are trimmed to the lower number when there are more than the higher.
 	connsLow, connsHigh = 96, 128
+	// A relay is there for many that have no other way.
+	hubConnsLow, hubConnsHigh = maxPlaces, maxPlaces + maxPlaces/4
 	// connsPerAddr is how many connections one IP address may hold. The library's 8
 	// is passed by any office behind one NAT.
 	connsPerAddr = 128
@@ -89,6 +91,7 @@ type hostOptions struct {
 	key    ident.Key
 	listen []string
 	gater  corecm.ConnectionGater
+	hub    bool               // many are to be reached through it
 	natMap bool               // ask the router to let others in
 	quic   []quicreuse.Option // of networks that are not the system's
 	tracer holepunch.EventTracer
@@ -245,7 +248,11 @@ func newParts(seed []byte, o hostOptions) (p parts, err error) {
 	if p.limits, err = resources(); err != nil {
 		return p, err
 	}
-	if p.conns, err = connmgr.NewConnManager(connsLow, connsHigh); err != nil {
+	low, high := connsLow, connsHigh
+	if o.hub {
+		low, high = hubConnsLow, hubConnsHigh
+	}
+	if p.conns, err = connmgr.NewConnManager(low, high); err != nil {
 		return p, err
 	}
 	p.bus = eventbus.NewBus()

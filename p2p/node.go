@@ -219,7 +219,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		if c.Key.IsZero() {
 			c.Key = db.Identity()
 		}
-		if own, err = newHost(hostOptions{key: c.Key, listen: listen, gater: n.gate, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
+		if own, err = newHost(hostOptions{key: c.Key, listen: listen, gater: n.gate, hub: c.Relay, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
 			return nil, err
 		}
 		n.host, n.ownsHost = own, true

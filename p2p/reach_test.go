@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ func (w *world) wall(m *member) {
 	w.walls[m.ip()] = map[string]bool{}
 }
 
+var endpoints sync.Mutex
+
 // here puts a member's UDP sockets in the world.
 func (m *member) here() []quicreuse.Option {
 	var port atomic.Int32
@@ -53,6 +56,8 @@ func (m *member) here() []quicreuse.Option {
 			if at.Port == 0 {
 				at.Port = int(port.Add(1))
 			}
+			endpoints.Lock() // which the network makes one at a time
+			defer endpoints.Unlock()
 			return m.w.net.NewEndpoint(&at, link), nil
 		}),
 	}
