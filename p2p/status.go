@@ -181,12 +181,16 @@ func (n *Node) LocalStatus(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	s := n.status(sums)
+	ids := make([]string, len(sums)) // in text, once for all peers
+	for i, sum := range sums {
+		ids[i] = sum.Collection.String()
+	}
 	for i := range s.Peers {
 		p, _ := peer.Decode(s.Peers[i].ID) // it was printed a moment ago
-		for _, sum := range sums {
+		for j, sum := range sums {
 			_, member := n.admission.member(p, sum.Collection)
 			if member || !n.contacts.of(sharing{p, sum.Collection}).compared.IsZero() {
-				s.Peers[i].Collections = append(s.Peers[i].Collections, PeerCollection{ID: sum.Collection.String(), Name: sum.Name, State: NotAsked})
+				s.Peers[i].Collections = append(s.Peers[i].Collections, PeerCollection{ID: ids[j], Name: sum.Name, State: NotAsked})
 			}
 		}
 	}
@@ -214,6 +218,10 @@ func (n *Node) status(sums []pando.Summary) Status {
 // fillIn adds what this node knows of the peers' copies.
 func (n *Node) fillIn(s *Status) {
 	moved, wants := n.traffic.ledger.peers(time.Now()), n.wants.told()
+	ids := map[string]dag.CollectionID{}
+	for _, sum := range s.Collections {
+		ids[sum.Collection.String()] = sum.Collection
+	}
 	for i := range s.Peers {
 		p, _ := peer.Decode(s.Peers[i].ID)
 		for _, m := range moved[p] {
@@ -221,21 +229,12 @@ func (n *Node) fillIn(s *Status) {
 		}
 		for j := range s.Peers[i].Collections {
 			c := &s.Peers[i].Collections[j]
-			id := s.collection(c.ID)
+			id := ids[c.ID]
 			k := n.contacts.of(sharing{p, id})
 			c.Moved, c.Wants = moved[p][id], wants[sharing{p, id}]
 			c.Compared, c.Same, c.Mismatch = k.compared, k.same, k.mismatch
 		}
 	}
-}
-
-func (s *Status) collection(id string) dag.CollectionID {
-	for _, sum := range s.Collections {
-		if sum.Collection.String() == id {
-			return sum.Collection
-		}
-	}
-	return dag.CollectionID{}
 }
 
 // maxProbes is how many peers are asked at once.

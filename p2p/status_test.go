@@ -2,10 +2,13 @@ package p2p
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -175,5 +178,37 @@ func TestContactsAreBounded(t *testing.T) {
 	c.compared(sharing{one, dag.CollectionID{1}}, true)
 	if len(c.mismatches()) != 0 {
 		t.Error("a mismatch lasts although the copies are the same")
+	}
+}
+
+// What monitoring reads every few seconds: a hundred peers with fifty collections each.
+func BenchmarkLocalStatus(b *testing.B) {
+	db := openDB(b, "")
+	var text strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&text, "type T%d { name: String }\n", i)
+	}
+	addSchema(b, db, text.String())
+	n := startNode(b, db, Config{})
+	for i := range 100 {
+		private, _, err := crypto.GenerateEd25519Key(rand.NewChaCha8([32]byte{byte(i), 7}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		p, err := peer.IDFromPrivateKey(private)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n.known[p] = acquaintance{}
+		for _, c := range db.Collections() {
+			n.contacts.compared(sharing{p, c.ID}, true)
+			n.traffic.ledger.of(p, c.ID).got(1)
+		}
+	}
+	for b.Loop() {
+		s, err := n.LocalStatus(b.Context())
+		if err != nil || len(s.Peers) != 100 || len(s.Peers[99].Collections) != 50 {
+			b.Fatal(len(s.Peers), err)
+		}
 	}
 }

@@ -75,7 +75,20 @@ func showStatus(out io.Writer, status api.Status) error {
 			fmt.Fprintf(out, "\n%s: %s\n", p.ID, strings.Trim(p.Problem+"\n  "+p.Hint, "\n "))
 		}
 	}
+	for _, one := range status.Collections {
+		if one.Kept != "" {
+			fmt.Fprintf(out, "\nof %s this node keeps a part: %s; %s\n", one.Name, one.Kept, completeText(one, status.At))
+		}
+	}
 	return showTrouble(out, status)
+}
+
+// completeText says when all of a part was here.
+func completeText(c api.CollectionStatus, now time.Time) string {
+	if c.Complete.IsZero() {
+		return "it was never known to be complete"
+	}
+	return "it was complete " + ago(now.Sub(c.Complete)) + " ago"
 }
 
 // farClock is from what difference on the clocks are worth a line: changes from more
