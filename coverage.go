@@ -2,6 +2,7 @@ package pando
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/value"
 )
 
 // Coverage says which documents of a collection a database keeps, and when it was last
@@ -221,4 +223,54 @@ func (s *shared) partial(names []string) []Coverage {
 	}
 	slices.SortFunc(all, func(a, b Coverage) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// appendCoverage appends to a response, after its data, what of the collections that it
+// depends on is kept, if that is not everything.
+func appendCoverage(b []byte, all []Coverage) []byte {
+	if len(all) == 0 {
+		return b
+	}
+	b = append(b, `,"extensions":{"coverage":[`...)
+	for i, c := range all {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = c.AppendJSON(b)
+	}
+	return append(b, "]}"...)
+}
+
+// AppendJSON appends the coverage as answers and the remote surface tell of it.
+func (c Coverage) AppendJSON(b []byte) []byte {
+	text := func(name, v string) {
+		b = append(append(append(b, `,"`...), name...), `":`...)
+		b = value.AppendJSONString(b, v)
+	}
+	b = append(b, `{"collection":`...)
+	b = value.AppendJSONString(b, c.Name)
+	text("kept", c.Scope.kind())
+	if c.Scope.Filter != "" {
+		text("filter", c.Scope.Filter)
+	}
+	if len(c.Scope.Docs) > 0 {
+		b = append(b, `,"documents":`...)
+		b = strconv.AppendInt(b, int64(len(c.Scope.Docs)), 10)
+	}
+	if c.Complete() {
+		text("from", c.From)
+		text("asOf", c.AsOf.UTC().Format(time.RFC3339))
+	}
+	return append(b, '}')
+}
+
+// kind says how much a scope is, in a word.
+func (s Scope) kind() string {
+	switch {
+	case s.Whole:
+		return "whole"
+	case s.None():
+		return "none"
+	}
+	return "part"
 }

@@ -29,6 +29,9 @@ type Result struct {
 	Data   json.RawMessage // an object in the order of the selection; nil after an error
 	Errors []*QueryError
 	Stage  Stage // how far the request came, if there are errors
+	// Coverage tells of the collections that the answer depends on and of which the
+	// database does not keep everything: what it keeps, the answer is about.
+	Coverage []Coverage
 }
 
 // Stage says how far a request came before it failed.
@@ -61,7 +64,7 @@ func (r *Result) AppendJSON(b []byte) []byte {
 	}
 	b = append(b, `{"data":`...)
 	b = append(b, r.Data...)
-	return append(b, '}')
+	return append(appendCoverage(b, r.Coverage), '}')
 }
 
 // MarshalJSON returns the response as GraphQL over HTTP carries it.
@@ -99,7 +102,7 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 	if err != nil {
 		return failedResult(err)
 	}
-	return &Result{Data: out.Bytes()}
+	return &Result{Data: out.Bytes(), Coverage: db.partial(p.Reads())}
 }
 
 // answer is an answer that is made as a whole: documents that are related to each

@@ -36,13 +36,14 @@ func (db *DB) Stream(ctx context.Context, r Request, w io.Writer) *Result {
 		out.whole = true
 		err = db.store.Update(ctx, db.who, run)
 	}
+	covered := db.partial(p.Reads())
 	if err == nil {
-		err = out.finish()
+		err = out.finish(covered)
 	}
 	if err != nil {
 		return failedResult(err)
 	}
-	return &Result{}
+	return &Result{Coverage: covered}
 }
 
 // ahead holds back the beginning of an answer, or the whole of it.
@@ -70,8 +71,8 @@ func (a *ahead) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-func (a *ahead) finish() error {
-	if _, err := a.to.Write(append(a.buf, '}')); err != nil {
+func (a *ahead) finish(covered []Coverage) error {
+	if _, err := a.to.Write(append(appendCoverage(a.buf, covered), '}')); err != nil {
 		return fmt.Errorf("write response: %w", err)
 	}
 	return nil

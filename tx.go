@@ -80,7 +80,7 @@ func (tx *Tx) Exec(ctx context.Context, r Request) *Result {
 	if err := tx.tx.Try(func() error { return p.Run(ctx, tx.tx, out) }); err != nil {
 		return failedResult(err)
 	}
-	return &Result{Data: out.Bytes()}
+	return &Result{Data: out.Bytes(), Coverage: tx.db.partial(p.Reads())}
 }
 
 // AddSchema adds the collections that GraphQL types describe.

@@ -388,6 +388,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	n.quotas.sweep(now)
 	n.followed.keepOnly(n.here)
 	n.cursors.keepOnly(known)
+	n.parts.forget(func(with sharing) bool { return !known[with.peer] })
 	n.traffic.ledger.keepOnly(known)
 	n.contacts.keepOnly(known)
 }

@@ -54,7 +54,10 @@ func (c *compiler) aggregate(lv *level, s *selected, fn *function) (column, erro
 // rootAggregate plans an aggregate of collections.
 func (c *compiler) rootAggregate(f *selected, fn *function) (column, error) {
 	a := &aggregation{c: c, lv: &level{fields: c.top}, fn: *fn}
-	err := a.over(f, func(name string, v value.Value) error { return a.ofCollection(c.schema.collections[name], v) })
+	err := a.over(f, func(name string, v value.Value) error {
+		c.reading(c.schema.collections[name])
+		return a.ofCollection(c.schema.collections[name], v)
+	})
 	read := a.read()
 	return column{node: a.node(), write: func(x *run, _ *row) error {
 		x.out.value(read(x, &row{}))

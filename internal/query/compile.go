@@ -29,9 +29,28 @@ type compiler struct {
 	deleted bool // the root field under way shows deleted documents
 	asOf    *instant
 	over    map[followed]*overRelation
-	commit  *dag.CID // at which the root field under way looks
-	views   int      // that the plan is within
-	text    string   // of the request; empty if it is not known
+	commit  *dag.CID        // at which the root field under way looks
+	views   int             // that the plan is within
+	text    string          // of the request; empty if it is not known
+	reads   map[string]bool // collections that the answer depends on
+}
+
+// reading notes that the answer depends on the documents of a collection.
+func (c *compiler) reading(g *collection) {
+	if g.View != nil {
+		return // on those that it is made of
+	}
+	if c.reads == nil {
+		c.reads = map[string]bool{}
+	}
+	c.reads[g.Name] = true
+}
+
+// readingAll is reading for what may depend on any.
+func (c *compiler) readingAll() {
+	for _, g := range c.schema.collections {
+		c.reading(g)
+	}
 }
 
 // node is a part of a plan that people may want to see.
@@ -92,9 +111,11 @@ func (c *compiler) root(kind ast.Operation, f *selected) (column, error) {
 	case functionOf(name) != nil:
 		return c.rootAggregate(f, functionOf(name))
 	case name == "commits", name == "latestCommits":
+		c.readingAll()
 		return c.commits(name, f)
 	}
 	g := c.schema.collections[f.Name]
+	c.reading(g)
 	v, _, err := c.in.argument(f.Field, "showDeleted")
 	if err != nil {
 		return column{}, err

@@ -42,6 +42,7 @@ func (c *compiler) rootCount(f *selected) (column, error) {
 
 func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
 	var w wanted
+	c.reading(g)
 	filter, _ := v.Get("filter")
 	lv, err := c.beside(&level{fields: c.top}, g, g.Name, mentionsAlias(filter))
 	if err != nil {

@@ -44,6 +44,9 @@ func (c *compiler) mutation(f *selected) (column, error) {
 	m := c.schema.mutations[f.Name]
 	ch := &change{text: m.verb + " " + m.coll.Name}
 	var err error
+	if m.verb != "create" { // which looks at no others
+		c.reading(m.coll)
+	}
 	switch m.verb {
 	case "create":
 		ch.apply, err = c.create(m.coll, f)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -31,6 +32,7 @@ type Plan struct {
 	held  int64
 	cores *cores
 	how   string // it is explained; "": it is answered
+	reads []string
 }
 
 // Compile checks a request against the schema and plans it. It reads no data. All
@@ -74,6 +76,7 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.reads = slices.Sorted(maps.Keys(c.reads))
 	if constant {
 		d.plan.Store(p)
 	}
@@ -84,6 +87,9 @@ func Compile(s *Schema, req Request) (*Plan, error) {
 func (p *Plan) ReadOnly() bool {
 	return p.kind != ast.Mutation || p.how == explainSimple || p.how == explainDebug
 }
+
+// Reads returns the names of the collections that the answer depends on, in order.
+func (p *Plan) Reads() []string { return p.reads }
 
 // IsSubscription reports whether the plan is to be run for every change.
 func (p *Plan) IsSubscription() bool { return p.kind == ast.Subscription }

@@ -32,6 +32,7 @@ type relation struct {
 // relation returns a new use of the relation f of g.
 func (c *compiler) relation(g *collection, f *field) *relation {
 	c.shared++
+	c.reading(c.schema.collections[f.Target])
 	to := &relation{name: f.name, target: c.schema.collections[f.Target], deleted: c.deleted, asOf: c.asOf, indexed: c.indexed()}
 	ref := f.Field
 	to.near = !f.IsVirtual()

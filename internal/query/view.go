@@ -58,6 +58,7 @@ func withoutArguments(args ast.ArgumentDefinitionList) ast.ArgumentDefinitionLis
 // error only for who asks for the view.
 func (c *compiler) view(g *collection, filter value.Value) operator {
 	if g.View.Materialized {
+		c.readingAll()
 		return &storedScan{g}
 	}
 	v := &viewScan{of: g}
@@ -73,6 +74,9 @@ func (c *compiler) view(g *collection, filter value.Value) operator {
 		v.plan.leaveOut(c.mentions())
 	}
 	c.cost = inner.cost
+	for name := range inner.reads {
+		c.reading(c.schema.collections[name])
+	}
 	return v
 }
 

@@ -1,0 +1,86 @@
+package pando_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+)
+
+// An answer that depends on a collection of which not everything is kept says so, and
+// what is known to be complete.
+func TestAnswersSayWhatIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	db, err := pando.Open(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.AddSchema(t.Context(), scopeSchema+` type Plain { x: Int }`); err != nil {
+		t.Fatal(err)
+	}
+	note, _ := db.Collection("Note")
+	if err := db.Replica().SetScope(note.ID, pando.Scope{Filter: ` {stars: {_gt: 3}} `}); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	part := `"extensions":{"coverage":[{"collection":"Note","kept":"part","filter":"{stars: {_gt: 3}}"`
+	for request, says := range map[string]bool{
+		`{ Note { text } }`:             true,
+		`{ Author { name } }`:           false,
+		`{ Author { notes { text } } }`: true,
+		`{ Author(filter: {notes: {text: {_eq: "x"}}}) { name } }`: true,
+		`{ Author { _count(notes: {}) } }`:                         true,
+		`{ _count(Note: {}) }`:                                     true,
+		`{ _sum(Note: {field: stars}) }`:                           true,
+		`{ Plain { x } }`:                                          false,
+		`{ latestCommits(docID: "bafkreihiskbjbwen4n3lftv2l4kfmt3uvwm3btbrpvdzvsuditeazyxgve") { cid } }`: true,
+		`mutation { create_Note(input: {text: "x"}) { text } }`:                                           false,
+		`mutation { update_Note(filter: {text: {_eq: "none"}}, input: {text: "y"}) { text } }`:            true,
+		`{ __typename }`: false,
+	} {
+		res := db.Exec(t.Context(), pando.Request{Query: request})
+		if err := res.Err(); err != nil {
+			t.Errorf("%s: %v", request, err)
+			continue
+		}
+		if got := string(res.AppendJSON(nil)); strings.Contains(got, part) != says || says != (len(res.Coverage) == 1) {
+			t.Errorf("%s: %s", request, got)
+		}
+	}
+	if err := db.Replica().Covered(note.ID, pando.Scope{Filter: "{stars: {_gt: 3}}"}, "12D3KooW", at); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Replica().Covered(note.ID, pando.Whole, "12D3KooX", at.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	if db, err = pando.Open(t.Context(), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var out bytes.Buffer
+	if err := db.Stream(t.Context(), pando.Request{Query: `{ Note { text } }`}, &out).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), `,"extensions":{"coverage":[{"collection":"Note","kept":"part","filter":"{stars: {_gt: 3}}","from":"12D3KooW","asOf":"2026-01-02T03:04:05Z"}]}}`; !strings.HasSuffix(got, want) {
+		t.Errorf("after a restart:\n%s\nwant it to end with\n%s", got, want)
+	}
+	// Another part is not known to be complete because the one before was.
+	if err := db.Replica().SetScope(note.ID, pando.Scope{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range db.Coverage() {
+		if c.Complete() || c.Scope.Whole != (c.Name != "Note") {
+			t.Errorf("coverage %+v", c)
+		}
+	}
+	if err := db.Replica().SetScope(note.ID, pando.Whole); err != nil {
+		t.Fatal(err)
+	}
+	if res := db.Exec(t.Context(), pando.Request{Query: `{ Note { text } }`}); len(res.Coverage) > 0 {
+		t.Errorf("kept whole: %+v", res.Coverage)
+	}
+}
