@@ -249,7 +249,7 @@ func (c Coverage) AppendJSON(b []byte) []byte {
 	}
 	b = append(b, `{"collection":`...)
 	b = value.AppendJSONString(b, c.Name)
-	text("kept", c.Scope.kind())
+	text("kept", c.Scope.Kind())
 	if c.Scope.Filter != "" {
 		text("filter", c.Scope.Filter)
 	}
@@ -264,8 +264,8 @@ func (c Coverage) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// kind says how much a scope is, in a word.
-func (s Scope) kind() string {
+// Kind says how much a scope is, in a word: whole, part or none.
+func (s Scope) Kind() string {
 	switch {
 	case s.Whole:
 		return "whole"

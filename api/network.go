@@ -67,7 +67,14 @@ func (s *Server) replicators(context.Context, none) ([]Replicator, error) {
 }
 
 func replicatorOf(r p2p.ReplicatorStatus) Replicator {
-	out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, State: r.State, Behind: r.Behind, Problem: r.Problem}
+	out := Replicator{Info: PeerInfo{r.Peer, r.Addrs}, Collections: r.Collections, CollectionIDs: r.CollectionIDs, State: r.State, Behind: r.Behind, LagMillis: r.Lag.Milliseconds(), Problem: r.Problem}
+	for name, part := range r.Parts {
+		if out.Parts == nil {
+			out.Parts = map[string]Part{}
+		}
+		k := keptOf(pando.Coverage{Scope: part})
+		out.Parts[name] = Part{Filter: k.Filter, Documents: k.Documents}
+	}
 	if !r.Connected {
 		out.Status = 1
 	}
@@ -83,8 +90,15 @@ func (s *Server) addReplicator(ctx context.Context, in replicatorChange) (none, 
 	if err != nil {
 		return none{}, err
 	}
+	part, some, err := Part{Filter: in.Body.Filter, Documents: in.Body.Documents}.scope()
+	if err != nil {
+		return none{}, err
+	}
+	if !some {
+		part = pando.Whole
+	}
 	for _, addr := range addrs {
-		if err := n.AddReplicator(ctx, addr, in.Body.Collections); err != nil {
+		if err := n.AddPartReplicator(ctx, addr, in.Body.Collections, part); err != nil {
 			return none{}, err
 		}
 	}
@@ -136,36 +150,6 @@ func (s *Server) removeReplicator(ctx context.Context, in replicatorChange) (non
 		return none{}, err
 	}
 	return none{}, n.RemoveReplicator(ctx, in.Body.Info.ID, in.Body.Collections)
-}
-
-// topics lists the collections that are kept in sync with peers: all of them are,
-// with those peers that hold their secret.
-func (s *Server) topics(context.Context, none) ([]string, error) {
-	if _, err := s.network(); err != nil {
-		return nil, err
-	}
-	all := []string{}
-	for _, c := range s.db.Collections() {
-		all = append(all, c.Name)
-	}
-	return all, nil
-}
-
-// addTopics has nothing to add, but must not accept what does not exist.
-func (s *Server) addTopics(_ context.Context, in names) (none, error) {
-	if _, err := s.network(); err != nil {
-		return none{}, err
-	}
-	for _, name := range in.Names {
-		if _, err := s.db.Collection(name); err != nil {
-			return none{}, err
-		}
-	}
-	return none{}, nil
-}
-
-func (s *Server) removeTopics(context.Context, names) (none, error) {
-	return none{}, fault.Invalid.Errorf("a collection is kept in sync with every peer that holds its ticket: it cannot be left out")
 }
 
 func (s *Server) share(_ context.Context, in shareRequest) (Shared, error) {
@@ -231,7 +215,14 @@ func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return Joined{}, err
 	}
 	watch := s.watchJoin(n, req.Ticket, progress)
-	res, err := n.Join(ctx, req.Ticket, watch.heard)
+	part, some, err := Part{Filter: req.Filter, Documents: req.Documents}.scope()
+	if !some {
+		part = pando.Whole
+	}
+	var res p2p.JoinResult
+	if err == nil {
+		res, err = n.JoinPart(ctx, req.Ticket, part, watch.heard)
+	}
 	bytes := watch.end()
 	if err != nil {
 		return Joined{}, err
@@ -243,10 +234,15 @@ func (s *Server) runJoin(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return Joined{}, err
 	}
 	for _, c := range all {
-		if slices.ContainsFunc(res.Collections, func(j p2p.JoinedCollection) bool { return j.ID == c.Collection.String() }) {
-			joined.Documents += c.Alive
-			sums = append(sums, c)
+		i := slices.IndexFunc(res.Collections, func(j p2p.JoinedCollection) bool { return j.ID == c.Collection.String() })
+		if i < 0 {
+			continue
 		}
+		if j := res.Collections[i]; j.Part != "" {
+			c.Alive, c.Root, joined.Part = j.Documents, j.Root, j.Part
+		}
+		joined.Documents += c.Alive
+		sums = append(sums, c)
 	}
 	joined.Root = rootOf(sums)
 	return joined, nil

@@ -24,8 +24,10 @@ type Replicator struct {
 	CollectionIDs []string
 	Status        int // 0: active, 1: the peer is unreachable
 	State         p2p.State
-	Behind        uint64 // changes that the peer has not acknowledged
-	Problem       string `json:",omitempty"`
+	Parts         map[string]Part `json:",omitempty"` // of collections, of which a part is pushed
+	Behind        uint64          // changes that the peer has not acknowledged
+	LagMillis     int64           `json:",omitempty"` // for how long it has been behind
+	Problem       string          `json:",omitempty"`
 }
 
 // Shared is an invitation to collections of the node.
@@ -45,7 +47,8 @@ type JoinProgress struct {
 // Joined is how a join ended: everything the other node had is here, durably.
 type Joined struct {
 	Documents uint64 `json:"documents"`
-	Root      string `json:"root"` // of the joined collection, or of all of them together: see Status
+	Root      string `json:"root"`           // of the joined collection, or of all of them together: see Status
+	Part      string `json:"part,omitempty"` // what of the collection was joined, if not all
 	Bytes     uint64 `json:"bytes"`
 	Millis    int64  `json:"milliseconds"`
 }
@@ -141,6 +144,8 @@ type replicatorChange struct {
 	Body struct {
 		Info        PeerInfo
 		Collections []string
+		Filter      string   `json:",omitempty"` // of the only collection: a part of it
+		Documents   []string `json:",omitempty"` // likewise
 	} `body:"json"`
 }
 
@@ -192,6 +197,7 @@ var operations = []operation{
 	opInfo, opPeers, opForget, opConnect, opReplicators, opAddReplicator, opRemoveReplicator,
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus, opWants, opTrace, opTraces,
 	opPublish, opRooms, opPresence,
+	opKept, opKeep, opDocs, opAddDocs, opRemoveDocs,
 	opAccess, opChangeAccess,
 	opDoctor, opReach,
 }
@@ -205,13 +211,21 @@ func (s *Server) network() (*p2p.Node, error) {
 }
 
 type joinRequest struct {
-	Ticket string `json:"ticket"`
+	Ticket    string   `json:"ticket"`
+	Filter    string   `json:"filter,omitempty"` // of the only collection: a part of it
+	Documents []string `json:"documents,omitempty"`
 }
 
 // Join gets the collections that a ticket shares and waits until the node holds all
 // that the other had. progress may be nil.
 func (c *Client) Join(ctx context.Context, ticket string, progress func(JoinProgress)) (Joined, error) {
-	raw, err := json.Marshal(joinRequest{ticket})
+	return c.JoinPart(ctx, ticket, Part{}, progress)
+}
+
+// JoinPart is Join with a ticket for one collection, of which the node keeps a part:
+// what meets a filter, or is named, or both.
+func (c *Client) JoinPart(ctx context.Context, ticket string, part Part, progress func(JoinProgress)) (Joined, error) {
+	raw, err := json.Marshal(joinRequest{ticket, part.Filter, part.Documents})
 	if err != nil {
 		return Joined{}, err
 	}
@@ -273,6 +287,14 @@ func (c *Client) Replicators(ctx context.Context) ([]Replicator, error) {
 // AddReplicator pushes every change of collections, or of all, to a peer.
 func (c *Client) AddReplicator(ctx context.Context, peer PeerInfo, collections []string) error {
 	_, err := opAddReplicator.call(ctx, c, change(peer, collections))
+	return err
+}
+
+// AddPartReplicator pushes a part of one collection to a peer.
+func (c *Client) AddPartReplicator(ctx context.Context, peer PeerInfo, collection string, part Part) error {
+	in := change(peer, []string{collection})
+	in.Body.Filter, in.Body.Documents = part.Filter, part.Documents
+	_, err := opAddReplicator.call(ctx, c, in)
 	return err
 }
 

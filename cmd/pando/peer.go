@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
@@ -103,14 +106,21 @@ func (c *command) peerForget(cmd *cobra.Command, args []string) error {
 }
 
 func (c *command) replicatorCommand() *cobra.Command {
+	var part api.Part
 	add := &cobra.Command{
 		Use: "add MULTIADDR [COLLECTION …]", Short: "Push every change of collections, or of all of them, to a peer",
 		Long: `Push every change of the named collections, or of all of them and those to come, to a
 peer. The peer is trusted with these collections and no others, until the replicator is
 removed. It has to admit this node: by peer connect there, or because one joined with a
-ticket of the other.`,
-		Args: atLeast("MULTIADDR"), RunE: c.replicatorAdd,
+ticket of the other.
+
+With --filter or --doc only a part of one collection is pushed. A peer that has not got the
+collection keeps that part of it then, and no more: see pando keep.`,
+		Example: `  pando replicator add /ip4/192.0.2.7/tcp/9171/p2p/12D3KooW… Note --filter '{stars: {_gt: 3}}'`,
+		Args:    atLeast("MULTIADDR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.replicatorAdd(cmd, args, part) },
 	}
+	partFlags(add.Flags(), &part)
 	list := &cobra.Command{Use: "list", Short: "List the replicators, and how far each has come", Args: noArgs, RunE: c.replicatorList}
 	remove := &cobra.Command{
 		Use: "remove PEER [COLLECTION …]", Short: "Stop to push to a peer, and to trust it with what was pushed",
@@ -130,7 +140,7 @@ func atLeast(name string) func(*cobra.Command, []string) error {
 	}
 }
 
-func (c *command) replicatorAdd(cmd *cobra.Command, args []string) error {
+func (c *command) replicatorAdd(cmd *cobra.Command, args []string, part api.Part) error {
 	id, addr, err := splitAddr(args[0])
 	if err != nil {
 		return err
@@ -140,7 +150,15 @@ func (c *command) replicatorAdd(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	peer := api.PeerInfo{ID: id, Addrs: []string{addr}}
-	if err := node.AddReplicator(cmd.Context(), peer, args[1:]); err != nil {
+	switch {
+	case !some(part):
+		err = node.AddReplicator(cmd.Context(), peer, args[1:])
+	case len(args) != 2:
+		err = fault.Invalid.Errorf("a part is one of one collection: name that one")
+	default:
+		err = node.AddPartReplicator(cmd.Context(), peer, args[1], part)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(c.out, "added", id)
@@ -172,12 +190,20 @@ func (c *command) replicatorList(cmd *cobra.Command, _ []string) error {
 		if len(r.Collections) > 0 {
 			names = strings.Join(r.Collections, ",")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Info.ID, names, r.State, grouped(r.Behind))
+		behind := grouped(r.Behind)
+		if r.LagMillis > 0 {
+			behind += ", for " + took(time.Duration(r.LagMillis)*time.Millisecond)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Info.ID, names, r.State, behind)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, r := range all {
+		for _, name := range slices.Sorted(maps.Keys(r.Parts)) {
+			part := r.Parts[name]
+			fmt.Fprintf(c.out, "\n%s: of %s %s\n", r.Info.ID, name, keptText(api.Kept{Kept: "part", Filter: part.Filter, Documents: part.Documents}))
+		}
 		if r.Problem != "" {
 			fmt.Fprintf(c.out, "\n%s: %s\n", r.Info.ID, r.Problem)
 		}

@@ -81,12 +81,16 @@ func ticketCode(ticket string, width, height int) string {
 }
 
 func (c *command) joinCommand() *cobra.Command {
-	return &cobra.Command{
+	var part api.Part
+	cmd := &cobra.Command{
 		Use:   "join TICKET|-",
 		Short: "Get the collections of another node, and stay in sync with it",
 		Long: `Get the collections that a ticket shares, with their schema and all documents, and stay
 in sync with the node that made it. With - the ticket is read from standard input, where
-other users of this machine cannot see it.`,
+other users of this machine cannot see it.
+
+With --filter or --doc the node gets, and keeps, only a part of the collection: see pando keep.
+The ticket must be for one collection then.`,
 		Args: exactly("TICKET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, err := c.client()
@@ -100,7 +104,7 @@ other users of this machine cannot see it.`,
 				}
 			}
 			bar := c.bar("joining")
-			joined, err := node.Join(cmd.Context(), strings.TrimSpace(ticket), func(at api.JoinProgress) {
+			joined, err := node.JoinPart(cmd.Context(), strings.TrimSpace(ticket), part, func(at api.JoinProgress) {
 				bar.at(int64(at.Documents), int64(at.Total), fmt.Sprintf("%s, %s", plural(at.Documents, "document"), size(at.Bytes)))
 			})
 			bar.close()
@@ -109,7 +113,12 @@ other users of this machine cannot see it.`,
 			}
 			fmt.Fprintf(c.out, "in sync: %s docs, root %s  (%s, %s)\n",
 				grouped(joined.Documents), joined.Root, took(joined.Took()), size(joined.Bytes))
+			if joined.Part != "" {
+				fmt.Fprintln(c.out, "of a part:", joined.Part)
+			}
 			return nil
 		},
 	}
+	partFlags(cmd.Flags(), &part)
+	return cmd
 }

@@ -45,7 +45,11 @@ func showStatus(out io.Writer, status api.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "COLLECTION\tDOCUMENTS\tROOT")
 	for _, one := range status.Collections {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", one.Name, grouped(one.Documents), one.Root)
+		kept := ""
+		if one.Kept != "" {
+			kept = "\tkept: " + one.Kept
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s%s\n", one.Name, grouped(one.Documents), one.Root, kept)
 	}
 	if len(status.Collections) > 1 {
 		fmt.Fprintf(w, "all\t%s\t%s\n", grouped(status.Documents), status.Root)
@@ -138,6 +142,17 @@ func connection(p api.PeerStatus) string {
 }
 
 func stateText(c api.PeerCollection) string {
+	text := copyText(c)
+	if c.Part != "" {
+		text += " (of a part: " + c.Part + ")"
+	}
+	if c.Problem != "" {
+		text += ": " + c.Problem
+	}
+	return text
+}
+
+func copyText(c api.PeerCollection) string {
 	switch {
 	case c.State == p2p.Differs && c.AtLeast:
 		return "at least " + grouped(c.Differ) + " differ"
