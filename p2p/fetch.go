@@ -308,6 +308,7 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 const liveItems = 16
 
 func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, ask *fetch) error {
+	n.coming.wait(ctx, ask.Items)
 	docs := make([][]dag.DocID, len(ask.Items))
 	for i, it := range ask.Items {
 		var err error

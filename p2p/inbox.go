@@ -245,8 +245,75 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 	return missing
 }
 
-// Whoever passes on a header has it before it has the rest, and may be fetching that
-// in this moment: it is asked a few times, a little later each time.
+// coming are the announced commits that this node is fetching. Whoever passes on a
+// header has it before it has the rest: who asks it for that gets an answer when it is
+// here, instead of none, and need not ask again.
+type coming struct {
+	mu sync.Mutex // guards of
+	of map[dag.CID]chan struct{}
+}
+
+const (
+	// comingFor is how long an answer waits, longer than several round trips.
+	comingFor = 500 * time.Millisecond
+	// maxComing bounds the commits that are waited for; what is beyond is asked for again.
+	maxComing = 1 << 14
+)
+
+// expect notes that commits are being fetched, until done.
+func (c *coming) expect(docs map[dag.DocID][]dag.CID) (done func()) {
+	here := make(chan struct{})
+	var mine []dag.CID
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cids := range docs {
+		for _, cid := range cids {
+			if c.of[cid] == nil && len(c.of) < maxComing {
+				c.of[cid] = here
+				mine = append(mine, cid)
+			}
+		}
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, cid := range mine {
+			delete(c.of, cid)
+		}
+		close(here)
+	}
+}
+
+// wait returns when nothing of what is asked for is on its way any more, or it took
+// too long.
+func (c *coming) wait(ctx context.Context, items []item) {
+	var late <-chan time.Time
+	for _, it := range items {
+		for _, cid := range it.Want {
+			c.mu.Lock()
+			here := c.of[cid]
+			c.mu.Unlock()
+			if here == nil {
+				continue
+			}
+			if late == nil {
+				t := time.NewTimer(comingFor)
+				defer t.Stop()
+				late = t.C
+			}
+			select {
+			case <-here:
+			case <-late:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// A peer that does not wait so for what it announced is asked a few times, a little
+// later each time.
 const (
 	rescueTries = 4
 	rescueWait  = 40 * time.Millisecond // doubled each time
@@ -254,6 +321,7 @@ const (
 
 // fetchAnnounced fetches announced commits from a member, and returns what did not come.
 func (n *Node) fetchAnnounced(ctx context.Context, p peer.ID, id dag.CollectionID, docs map[dag.DocID][]dag.CID) map[dag.DocID][]dag.CID {
+	defer n.coming.expect(docs)()
 	left := docs
 	for try := 0; ; try++ {
 		err := n.fetchCommits(ctx, p, id, left)

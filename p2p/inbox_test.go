@@ -3,6 +3,8 @@ package p2p
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pandodb/pando/internal/dag"
 )
@@ -64,4 +66,41 @@ func TestTheHighestHeadsStay(t *testing.T) {
 	if slices.Contains(l.heads, last) {
 		t.Error("a parent stays beside its child")
 	}
+}
+
+// Who asks for a commit that is on its way gets the answer when it is there or, if it
+// does not come, after a while; who asks for others waits for nothing.
+func TestWhoAsksForWhatIsComingWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &coming{of: map[dag.CID]chan struct{}{}}
+		there, other := dag.CID{1}, dag.CID{2}
+		asks := func(cid dag.CID) time.Duration {
+			start := time.Now()
+			c.wait(t.Context(), []item{{}, {Want: []dag.CID{cid, cid}}})
+			return time.Since(start)
+		}
+		done := c.expect(map[dag.DocID][]dag.CID{{}: {there}})
+		again := c.expect(map[dag.DocID][]dag.CID{{}: {there}}) // by another announcement
+		again()
+		if took := asks(other); took != 0 {
+			t.Errorf("for a commit that nobody fetches: %v", took)
+		}
+		if took := asks(there); took != comingFor {
+			t.Errorf("for a commit that does not come: %v, want %v", took, comingFor)
+		}
+		time.AfterFunc(comingFor/2, done)
+		if took := asks(there); took != comingFor/2 {
+			t.Errorf("for a commit that comes: %v, want %v", took, comingFor/2)
+		}
+		if took := asks(there); took != 0 || len(c.of) != 0 {
+			t.Errorf("for a commit that came: %v", took)
+		}
+		all := map[dag.DocID][]dag.CID{}
+		for i := range maxComing + 5 {
+			all[dag.DocID{1}] = append(all[dag.DocID{1}], dag.CID{3, byte(i >> 16), byte(i >> 8), byte(i)})
+		}
+		if c.expect(all); len(c.of) != maxComing {
+			t.Errorf("%d commits are waited for, want %d", len(c.of), maxComing)
+		}
+	})
 }

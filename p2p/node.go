@@ -135,6 +135,7 @@ type Node struct {
 	// topicSlots is shared by everything that takes part in topics.
 	topicSlots slots
 	hotTopics  atomic.Int64 // of them, of documents
+	coming     *coming      // what was announced, and is being fetched
 	lookouts   *lookouts    // what is watched here
 	watches    *watches     // what this node watches elsewhere
 	meetings   meetings
@@ -191,7 +192,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		convoys: map[dag.CollectionID]*convoy{}, sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
-		serving: map[peer.ID]streams{}, scores: newScores(), lookouts: newLookouts(), watches: newWatches(), meetings: meetings{at: map[wantKey]*meeting{}},
+		serving: map[peer.ID]streams{}, scores: newScores(), coming: &coming{of: map[dag.CID]chan struct{}{}}, lookouts: newLookouts(), watches: newWatches(), meetings: meetings{at: map[wantKey]*meeting{}},
 		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
