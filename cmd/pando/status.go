@@ -107,6 +107,9 @@ func showTrouble(out io.Writer, status api.Status) error {
 	if skew := time.Duration(status.Skew * float64(time.Millisecond)); skew.Abs() > farClock {
 		fmt.Fprintf(out, "\nthe clocks of the peers differ from the one here by %s: set them right\n", took(skew.Abs()))
 	}
+	if n := status.Counts["unfollowed"]; n > 0 {
+		fmt.Fprintf(out, "\n%s found no room among the topics that a node takes part in: changes come late, or twice\n  share fewer collections from here, or give them fewer shards\n", plural(n, "collection"))
+	}
 	if status.Wanted.Documents == 0 {
 		return nil
 	}

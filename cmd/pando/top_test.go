@@ -131,7 +131,7 @@ func TestStatusNamesWhatSomebodyShouldLookAt(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	st := aNode(now, true)
-	st.Skew = 90_000
+	st.Skew, st.Counts = 90_000, map[string]uint64{"unfollowed": 2}
 	st.Collections[0].Kept, st.Collections[0].Complete = `{points: {_gt: 9}}`, now.Add(-time.Minute)
 	st.Peers[1].Collections[0].Mismatch = now.Add(-10 * time.Minute)
 	st.Wanted = api.Wanted{Documents: 30, Stuck: 1, Oldest: []api.Want{{Collection: "Note", DocID: "bafkreione", Commits: 3, Since: now.Add(-49 * time.Hour), Stuck: true}}}
@@ -145,6 +145,7 @@ func TestStatusNamesWhatSomebodyShouldLookAt(t *testing.T) {
 		"of Note this node keeps a part: {points: {_gt: 9}}; it was complete 1 min ago\n",
 		"MISMATCH: Note here and at 12D3KooWbob56789 stayed different 10 min ago, after all was exchanged\n  run 'pando fsck'",
 		"clocks of the peers differ from the one here by 1m30s",
+		"2 collections found no room among the topics",
 		"incomplete here: 30 documents, 1 for more than a day\n",
 		"Note        bafkreione  3 commits  2 days  nobody\n",
 		"and 29 more\n",
