@@ -1,9 +1,11 @@
 package p2p
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +180,60 @@ func TestContactsAreBounded(t *testing.T) {
 	c.compared(sharing{one, dag.CollectionID{1}}, true)
 	if len(c.mismatches()) != 0 {
 		t.Error("a mismatch lasts although the copies are the same")
+	}
+}
+
+// Whoever looks on while documents come by gossip and sessions disturbs nothing, and is
+// told of nothing that is not.
+func TestStatusWhileEverythingMoves(t *testing.T) {
+	a, b := openDB(t, ""), openDB(t, "")
+	addSchema(t, a, schemaText)
+	createUsers(t, a, "first", 200)
+	na, nb := startNode(t, a, Config{}), startNode(t, b, Config{})
+	ticket, err := na.Share(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	for _, n := range []*Node{na, nb} {
+		looking.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := n.LocalStatus(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if _, err := n.Recent(t.Context(), 10); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	if _, err := nb.Join(t.Context(), ticket, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		createUsers(t, a, fmt.Sprint("live", i, "-"), 2)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	came := 0
+	for _, err := range b.Changes(ctx, 0) {
+		if err != nil {
+			t.Fatalf("%d of 300 documents came: %v", came, err)
+		}
+		if came++; came == 300 {
+			break
+		}
+	}
+	close(done)
+	looking.Wait()
+	if s, err := nb.Status(ctx); err != nil || len(s.Peers) != 1 || s.Peers[0].Received == 0 || s.Collections[0].Documents != 300 {
+		t.Errorf("at last the status is %+v, %v", s, err)
 	}
 }
 
