@@ -486,3 +486,42 @@ func TestPartsCostTheirDifference(t *testing.T) {
 		t.Logf("10 of 5,000 differ: %d bytes in %d round trips", bytes, trips)
 	})
 }
+
+// Who keeps a part is not taken for one that has the whole, from whichever side it was
+// heard of last.
+func TestAPartIsNoSourceOfTheWhole(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := halves(t, w)
+		other := w.member(2)
+		other.start()
+		ticket, err := whole.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.node.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.node.Connect(t.Context(), part.addr()); err != nil {
+			t.Fatal(err)
+		}
+		id := addedID(t, other)
+		time.Sleep(5 * time.Second)
+		for _, x := range [][2]*member{{part, other}, {other, part}} {
+			if _, err := x[0].node.sync(t.Context(), x[1].id(), errand{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := other.node.sources(id, whole.id(), 100); len(got) > 0 {
+				t.Errorf("%v is asked for the whole", got)
+			}
+		}
+	})
+}
+
+func addedID(t *testing.T, m *member) pando.CollectionID {
+	t.Helper()
+	c, err := m.db.Collection("User")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.ID
+}

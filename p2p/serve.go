@@ -355,7 +355,7 @@ func (s *service) greet(theirs *hello) error {
 		s.n.admission.settle(s.peer, id, ps.ring)
 		their := s.their[id]
 		told.Clock = their.Clock
-		told.Collections[id] = &verdict{Mine: mine.Count, Theirs: their.Count}
+		told.Collections[id] = pair{mine: mine, theirs: their}.verdict()
 		p := pair{id: id, mine: mine, theirs: their}
 		s.n.contacts.compared(sharing{s.peer, id}, p.equal())
 		if p.equal() {

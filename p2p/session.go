@@ -92,6 +92,19 @@ func (p pair) equal() bool {
 	return p.mine.Count == p.theirs.Count && (p.mine.Root == p.theirs.Root || p.mine.Count == 0)
 }
 
+// verdict is what the cards tell. Of a part they tell nothing, not even which it is.
+func (p pair) verdict() *verdict {
+	v := &verdict{Equal: p.equal(), Mine: p.mine.Count, Theirs: p.theirs.Count,
+		Root: p.mine.Root, Seq: p.mine.Seq, TheirSeq: p.theirs.Seq}
+	if p.mine.ofPart() || p.theirs.ofPart() {
+		v.Mine, v.Theirs, v.Part = 0, 0, partUnknown
+	}
+	return v
+}
+
+// partUnknown stands for a part before SCOPE has told which it is.
+const partUnknown = "not all of it"
+
 // session is the side that opened the stream. It compares, asks and pushes; the
 // other side only answers. Afterwards both hold the union.
 type session struct {
@@ -235,7 +248,9 @@ func (s *session) run() error {
 		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
 			s.futile = 0
 		} else if s.futile++; s.futile == maxFutile {
-			s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
+			if !slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil }) { // see unresolved
+				s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
+			}
 			break
 		}
 	}
@@ -320,8 +335,7 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		s.pairs = append(s.pairs, p)
 		s.n.contacts.compared(sharing{s.peer, c.id}, p.equal())
 		s.report.Clock = p.theirs.Clock
-		s.report.Collections[c.id] = &verdict{Equal: p.equal(), Mine: p.mine.Count, Theirs: p.theirs.Count,
-			Root: p.mine.Root, Seq: p.mine.Seq, TheirSeq: p.theirs.Seq}
+		s.report.Collections[c.id] = p.verdict()
 	}
 	return common, nil
 }
