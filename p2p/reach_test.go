@@ -453,3 +453,65 @@ func TestTheDirectoryIsBounded(t *testing.T) {
 		t.Errorf("after one expired: %v, %d entries, %d of ada", err, e.all, e.of["ada"])
 	}
 }
+
+// Nobody does anything: two nodes behind firewalls that know one hub hear of each other
+// there, meet through it, and need it no more.
+func TestMembersBehindFirewallsMeetByThemselves(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		hub, a, b := w.member(0), w.member(1), w.member(2)
+		w.wall(a)
+		w.wall(b)
+		addSchema(t, hub.db, schemaText)
+		hub.own(Config{Relay: true, Exchange: true}, a, b)
+		a.own(Config{Exchange: true}, hub)
+		b.own(Config{Exchange: true}, hub)
+		took := eventually(t, exchangeEvery, func() (bool, string) {
+			direct, through := ways(a, b)
+			return direct > 0 && through == 0, fmt.Sprint(a.node.connections(b.id()))
+		})
+		t.Logf("directly connected after %v", took)
+		hub.stop()
+		createUsers(t, a.db, "a", 10)
+		converge(t, 10*time.Second, a, b)
+	})
+}
+
+// A relay may die: there is another, and it is used again when it is back.
+func TestWhoIsBehindAFirewallIsReachedByTwoRelays(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		first, second, third, a := w.member(0), w.member(1), w.member(2), w.member(3)
+		w.wall(a)
+		addSchema(t, first.db, schemaText)
+		hubs := []*member{first, second, third}
+		for _, h := range hubs {
+			h.own(Config{Relay: true}, a)
+		}
+		a.own(Config{}, hubs...)
+		through := func() (ids []string) {
+			for _, r := range a.node.Reach().Relays {
+				ids = append(ids, r.Relay)
+			}
+			return ids
+		}
+		eventually(t, time.Minute, func() (bool, string) { return len(through()) == relaysWanted, fmt.Sprint(through()) })
+		used := through()
+		for _, h := range hubs {
+			if h.id().String() == used[0] {
+				h.stop()
+			}
+		}
+		eventually(t, time.Minute, func() (bool, string) {
+			now := through()
+			return len(now) == relaysWanted && !slices.Contains(now, used[0]), fmt.Sprint(now)
+		})
+		for _, at := range a.node.Info().Addrs {
+			if strings.Contains(at, used[0]) {
+				t.Errorf("the address %s leads through a relay that is gone", at)
+			}
+		}
+		time.Sleep(3 * reserveFor) // places are renewed in time
+		if now := through(); len(now) != relaysWanted {
+			t.Errorf("after some hours the relays are %v", now)
+		}
+	})
+}
