@@ -192,7 +192,11 @@ func (n *Node) companion(p peer.ID) (*companion, error) {
 	if c := n.companions[p]; c != nil {
 		return c, nil
 	}
-	return nil, fault.Unavailable.Errorf("peer %s is not connected: it is gone, or does not let this node in", p)
+	return nil, errAway(p)
+}
+
+func errAway(p peer.ID) error {
+	return fault.Unavailable.Errorf("peer %s is not connected: it is gone, or does not let this node in", p)
 }
 
 // connected returns the companions of now.

@@ -190,6 +190,9 @@ func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (net
 		ctx = network.WithAllowLimitedConn(ctx, "pando session") // which knows what fits
 	}
 	s, err := n.host.NewStream(ctx, p, versions...)
+	if err != nil && ctx.Err() == nil && !n.here(p) {
+		return nil, fmt.Errorf("open %s: %w", versions[0], errAway(p))
+	}
 	if err != nil {
 		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, err)
 	}
