@@ -80,9 +80,11 @@ func (rs *rooms) answer(r *room, now time.Time) {
 	rs.sayBy(r, now.Add(jitter(spread/2, 1)))
 }
 
-// sayBy makes this node say by then that it is here. mu is held.
+// sayBy makes this node say by then that it is here, but not too often: many who are
+// asked all the time make 50 answers a second together. mu is held.
 func (rs *rooms) sayBy(r *room, at time.Time) {
-	if soonest := r.presence.last.Add(presenceGap); at.Before(soonest) {
+	gap := max(presenceGap, time.Duration(len(r.authors))*presenceShare/5)
+	if soonest := r.presence.last.Add(gap); at.Before(soonest) {
 		at = soonest
 	}
 	if at.Before(r.presence.due) {

@@ -117,8 +117,8 @@ func (b *bucket) take(f flow, size int, now time.Time) time.Duration {
 	passed := max(now.Sub(b.at).Seconds(), 0)
 	b.items, b.bytes, b.at = max(b.items-passed*f.items, 0), max(b.bytes-passed*f.bytes, 0), now
 	over := max((b.items+1)/f.items, (b.bytes+float64(size))/f.bytes) - f.burst
-	if over > 0 {
-		return time.Duration(over * float64(time.Second))
+	if d := time.Duration(over * float64(time.Second)); d > 0 { // none of less than that is waited for
+		return d
 	}
 	b.items, b.bytes = b.items+1, b.bytes+float64(size)
 	return 0

@@ -448,6 +448,66 @@ func TestPostsAreJudged(t *testing.T) {
 	})
 }
 
+// A member that floods a room is not passed on beyond its share, and the others go on to
+// hear each other.
+func TestFloodOfOneIsHeldBack(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := chat(t, w, 4)
+		var listeners []*Subscription
+		for _, m := range ms[:3] {
+			listeners = append(listeners, subscribe(t, m, "Note/room", TopicOptions{}))
+		}
+		subscribe(t, ms[3], "Note/room", TopicOptions{})
+		time.Sleep(2 * time.Second)
+		eve := forge(t, ms[3], "room", newKey(t, 7))
+		const seconds, each, honest = 5, 1000, 10
+		var talk sync.WaitGroup
+		talk.Go(func() {
+			for range seconds * each {
+				if err := ms[3].node.rooms.lines[eve.name].handle.Publish(t.Context(), eve.sealed(eve.post(t, nil))); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second / each)
+			}
+		})
+		talk.Go(func() {
+			for range seconds * honest {
+				publish(t, ms[1], "Note/room", "honest")
+				time.Sleep(time.Second / honest)
+			}
+		})
+		start := time.Now()
+		var counts [3]map[string]int
+		var last [3]time.Duration // neighbours offer again, for some seconds, what was dropped unread
+		for i, s := range listeners {
+			counts[i] = map[string]int{}
+			talk.Go(func() {
+				for {
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					m, err := s.Next(ctx)
+					cancel()
+					if err != nil {
+						return
+					}
+					counts[i][string(m.Data)]++
+					last[i] = time.Since(start)
+				}
+			})
+		}
+		talk.Wait()
+		for i, c := range counts {
+			most := int(othersFlow.items*(othersFlow.burst+last[i].Seconds())) + 1
+			if last[i] > 3*seconds*time.Second {
+				t.Errorf("member %d heard the flood for %v", i, last[i])
+			}
+			if c["honest"] != seconds*honest || c["x"] > most {
+				t.Errorf("member %d heard %d of %d honest messages, and %d of %d of the flood, want at most %d", i, c["honest"], seconds*honest, c["x"], seconds*each, most)
+			}
+		}
+		t.Logf("heard %v of %d honest messages and %d of a flood, for %v", counts, seconds*honest, seconds*each, last)
+	})
+}
+
 // Many names of one hand take no more memory than the room has places.
 func TestManyNamesAreForgotten(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
@@ -591,6 +651,26 @@ func wantText(t *testing.T, name, text string) {
 	}
 }
 
+// Whoever comes at the very moment when one more may pass is counted like any other.
+func TestBucketsHold(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		f := flow{items: float64(rapid.IntRange(1, 50).Draw(t, "a second")), bytes: 1e9, burst: 4}
+		var b bucket
+		start, passed := time.Unix(1, 0), 0
+		now := start
+		for range 2000 {
+			now = now.Add(time.Duration(rapid.SampledFrom([]int{1, 5, 25}).Draw(t, "after")) * time.Millisecond)
+			if b.take(f, 1, now) == 0 {
+				passed++
+			}
+		}
+		if most := int(f.items*(f.burst+now.Sub(start).Seconds())) + 1; passed > most {
+			t.Fatalf("%d passed in %v, want at most %d", passed, now.Sub(start), most)
+		}
+	})
+}
+
 func FuzzPost(f *testing.F) {
 	key := newKey(f, 1)
 	for _, p := range []*post{
@@ -675,4 +755,38 @@ func TestRoomUnderLoad(t *testing.T) {
 			t.Errorf("a member takes %d bytes for each message", per)
 		}
 	})
+}
+
+// What it costs to judge a post and hand it to a listener.
+func BenchmarkPost(b *testing.B) {
+	db := openDB(b, "")
+	id := addSchema(b, db, `type Note { text: String }`)
+	n := startNode(b, db, Config{})
+	s, err := n.Subscribe(b.Context(), "Note/room", TopicOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	secret, _ := n.admission.secret(id)
+	line, err := newLine(claim{id, secret}, tagOf(secret, id, "room"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	key := newKey(b, 7)
+	c, now := n.rooms.lines[line.name], time.Now()
+	p := &post{room: "room", from: key.Public(), run: 1, sent: uint64(now.UnixMilli()), body: []byte("hello")}
+	for b.Loop() {
+		b.StopTimer()
+		p.seq++
+		if err := p.sign(key, id); err != nil {
+			b.Fatal(err)
+		}
+		data := line.sealed(p.append(nil))
+		now = now.Add(time.Second / 20)
+		p.sent = uint64(now.UnixMilli())
+		b.StartTimer()
+		if got := n.rooms.hear(c, "another", data, now); got != pubsub.ValidationAccept {
+			b.Fatalf("verdict %d", got)
+		}
+	}
 }
