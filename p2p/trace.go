@@ -116,7 +116,7 @@ func (n *Node) markAt(at time.Time, commits []dag.CID, stage Stage, way string, 
 	n.traces.mu.Unlock()
 	if n.log.Enabled(n.ctx, slog.LevelDebug) {
 		for _, c := range commits {
-			n.log.Debug("change", "commit", c, "stage", string(stage), "peer", p, "way", way)
+			n.log.Debug("change", "at", at, "commit", c, "stage", string(stage), "peer", p, "way", way)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,45 @@ func TestStatusNamesWhatSomebodyShouldLookAt(t *testing.T) {
 	well.Wanted, well.Peers = api.Wanted{}, nil
 	if err := showStatus(&b, well); err != nil || strings.Count(b.String(), "\n") != 2 {
 		t.Errorf("where nothing is wrong it says %q, %v", b.String(), err)
+	}
+}
+
+// The steps of several nodes make one timeline, the write in front whatever the clocks
+// of the others say, and once.
+func TestTracesOfSeveralNodesMakeOneTimeline(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	event := func(after time.Duration, stage p2p.Stage, peer string) api.TraceEvent {
+		return api.TraceEvent{At: at.Add(after), Stage: stage, Peer: peer}
+	}
+	var b strings.Builder
+	err := showTraces(&b, []api.Trace{
+		{Node: "12D3KooWada12345", Commit: "bafyone", Events: []api.TraceEvent{event(40*time.Millisecond, p2p.Heard, "12D3KooWbob56789")}}, // it is not merged there
+		{Node: "12D3KooWbob56789", Commit: "bafyone", DocID: "bafkdoc", Collection: "Note", Height: 2,
+			Events: []api.TraceEvent{event(0, p2p.Written, ""), event(-3*time.Millisecond, p2p.Synced, "")}},
+		{Node: "12D3KooWcat56789", Commit: "bafyone", DocID: "bafkdoc", Collection: "Note", Height: 2, Events: []api.TraceEvent{event(0, p2p.Written, "")}},
+		{Node: "12D3KooWcat56789", Commit: "bafytwo", DocID: "bafkdoc", Collection: "Note", Height: 3, Events: []api.TraceEvent{event(0, p2p.Written, "")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for line := range strings.Lines(b.String()) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.Contains(fields[0], ":") {
+			seen = append(seen, strings.Join(fields[1:len(fields)-2], " "))
+		} else {
+			seen = append(seen, strings.TrimSpace(line))
+		}
+	}
+	want := []string{
+		"commit bafyone", "document bafkdoc of Note, height 2", "TIME  AFTER    NODE       STAGE    PEER       WAY",
+		"0 us author written", "-3.0 ms …bob56789 synced", "40.0 ms …ada12345 heard",
+		"", "commit bafytwo", "document bafkdoc of Note, height 3", "TIME  AFTER  NODE  STAGE  PEER  WAY", "0 us author written",
+		"nothing else is remembered: that was too long, or too many changes, ago",
+	}
+	space := regexp.MustCompile(` +`)
+	if got, want := space.ReplaceAllString(strings.Join(seen, "\n"), " "), space.ReplaceAllString(strings.Join(want, "\n"), " "); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -166,7 +166,11 @@ func showTrace(out io.Writer, nodes []api.Trace) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.At.Local().Format("15:04:05.000"), after(s.At.Sub(steps[0].At)), s.node, s.Stage, peer, way)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || len(steps) > 1 {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "nothing else is remembered: that was too long, or too many changes, ago")
+	return err
 }
 
 func written(s step) int {
