@@ -33,7 +33,8 @@ type companion struct {
 	running  bool // a session of this node
 	joining  bool // and somebody waits for it
 	failures int
-	last     *report // of the last session over all collections
+	cards    map[dag.CollectionID]card // as it greeted last
+	last     *report                   // of the last session over all collections
 	lastErr  error
 	skew     time.Duration
 	parts    map[dag.CollectionID]bool // that it keeps a part of

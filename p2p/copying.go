@@ -3,6 +3,8 @@ package p2p
 import (
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/radix"
@@ -60,7 +62,21 @@ func (s *session) shares(p pair, documents uint64) bool {
 }
 
 // helped reports whether there are others to ask.
-func (s *session) helped(p pair) bool { return len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0 }
+func (s *session) helped(p pair) bool {
+	return s.shares(p, sharedDocuments) && len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0
+}
+
+// shown notes what a peer says of a collection in its greeting.
+func (n *Node) shown(p peer.ID, id dag.CollectionID, theirs card) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.companions[p]; c != nil {
+		if c.cards == nil {
+			c.cards = map[dag.CollectionID]card{}
+		}
+		c.cards[id] = theirs
+	}
+}
 
 // copiesFor is when a peer that wants to push all it has may try again: by then it is
 // asked for it.
@@ -80,6 +96,12 @@ func (s *service) asksItself(mine, theirs card) {
 	if c, err := s.n.companion(s.peer); err == nil && s.w.version >= versionOfParts {
 		c.next.set(0)
 	}
+}
+
+// comes reports whether all that a peer is about to push comes already, by a convoy.
+func (s *service) comes(id dag.CollectionID) bool {
+	mine, theirs := s.mine.cards[id], s.their[id]
+	return !mine.ofPart() && !theirs.ofPart() && theirs.Count > fullFactor*mine.Count && s.n.convoyOf(id) != nil
 }
 
 // convoy gets jobs of the peer and others. It reports false if somebody gets the

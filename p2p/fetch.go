@@ -143,6 +143,29 @@ func (f *fetching) items(ctx context.Context, items []item, headed func(*heads))
 	return total, nil
 }
 
+// histories gets the rest of documents that were cut: of several members, if others
+// have them and nothing else is got of several.
+func (f *fetching) histories(ctx context.Context, items []item, total *intake) error {
+	if len(total.More) == 0 {
+		return nil
+	}
+	if len(f.n.sources(f.id, f.peer, 0)) > 0 {
+		co := f.n.newConvoy(ctx, f.id, f.peer, 0)
+		co.lengthen(total.More, items, nil)
+		got, ran, err := co.run(nil)
+		if total.include(got); ran {
+			return err
+		}
+	}
+	for _, m := range total.More {
+		got, err := f.rest(ctx, partOf(m, items))
+		if total.include(got); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // partOf asks for the rest of a document that was cut.
 func partOf(m *more, items []item) *getPart {
 	ask := &getPart{Doc: m.Doc, After: m.After}

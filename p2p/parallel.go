@@ -417,7 +417,7 @@ func (co *convoy) finish(fl *flight, got intake, err error) {
 	case err == nil:
 		pc.refused[fl.peer] = true
 		co.again(pc)
-		if _, promised := pc.job.(*rangePiece); promised { // by its own count
+		if _, counted := pc.job.(*rangePiece); counted { // by its own count
 			co.disappointed(fl.peer, src)
 		} else {
 			pc.only = true
@@ -485,24 +485,34 @@ func (co *convoy) failed(p peer.ID, src *source, err error) {
 }
 
 // sources returns peers that can be asked for parts of a collection which another has:
-// members that speak the version, and said to have about as much.
+// members that speak the version, and said to have about as much. Those that have just
+// the same come first.
 func (n *Node) sources(id dag.CollectionID, main peer.ID, count uint64) (out []peer.ID) {
-	for _, c := range n.connected() {
-		if c.id == main || !n.givesParts(c.id) || n.blamed(c.id) {
-			continue
-		}
-		n.mu.Lock()
-		last := c.last
-		n.mu.Unlock()
-		if last == nil || last.Collections[id] == nil {
-			continue
-		}
-		v := last.Collections[id]
-		if _, ok := n.admission.member(c.id, id); ok && v.Part == "" && v.Theirs >= count/2 {
-			out = append(out, c.id)
+	var same []peer.ID
+	cards := map[peer.ID]card{}
+	n.mu.Lock()
+	for p, c := range n.companions {
+		if its, ok := c.cards[id]; ok {
+			cards[p] = its
 		}
 	}
-	return out
+	n.mu.Unlock()
+	for p, its := range cards {
+		if p == main || its.ofPart() || its.Count < count/2 || its.Count == 0 || !n.givesParts(p) || n.blamed(p) {
+			continue
+		}
+		if _, ok := n.admission.member(p, id); !ok {
+			continue
+		}
+		if its.Root == cards[main].Root {
+			same = append(same, p)
+		} else {
+			out = append(out, p)
+		}
+	}
+	slices.Sort(same)
+	slices.Sort(out)
+	return append(same, out...)
 }
 
 // givesParts reports whether a peer speaks a version that has parts.

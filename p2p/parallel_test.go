@@ -1,11 +1,17 @@
 package p2p
 
 import (
+	"encoding/binary"
+	"io"
+
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando"
 )
@@ -112,4 +118,216 @@ func oneCopy(t *testing.T, w *world, m *member) uint64 {
 	}
 	converge(t, 10*time.Second, m, c)
 	return m.node.Counters().Sent - before
+}
+
+// A member that takes questions and does not answer holds up a copy for as long as it
+// takes to notice, not until its streams time out.
+func TestAStallingMemberIsPassedBy(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 20 * mbit
+		ms := copies(t, w, 3, func(db *pando.DB) { fillUsers(t, db, 1200, 4000) })
+		ms[2].host.SetStreamHandler(protocolFetch, func(s network.Stream) {
+			io.Copy(io.Discard, s)
+			s.Reset()
+		})
+		took := converge(t, 12*time.Second, append(ms, newcomer(t, w, 3, ms))...)
+		t.Logf("equal after %v, with one of three stalling", took)
+	})
+}
+
+// empty makes a member answer all that it is asked for by saying that there is nothing.
+func empty(m *member) {
+	m.host.SetStreamHandler(protocolFetch, func(s network.Stream) {
+		defer s.Close()
+		w := newWire(s, new(traffic))
+		for {
+			m, err := w.receive()
+			mark := uint64(1)
+			switch m := m.(type) {
+			case *fetch:
+				if mark = uint64(len(m.Items)); m.Heads {
+					w.send(&heads{})
+				}
+			}
+			if err != nil || w.send(&end{mark}) != nil {
+				return
+			}
+		}
+	})
+}
+
+// A member that says to have everything and gives nothing leaves no gap, whether it
+// is asked first or beside others, and its emptiness is nobody else's fault.
+func TestAnEmptyHandedMemberLeavesNoGap(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 20 * mbit
+		ms := copies(t, w, 3, func(db *pando.DB) { fillUsers(t, db, 1200, 4000) })
+		empty(ms[1])
+		b := newcomer(t, w, 3, ms)
+		took := converge(t, 20*time.Second, append(ms, b)...)
+		c := b.node.Counters()
+		t.Logf("equal after %v; %d had nothing to give", took, c.Useless)
+		if c.Useless > 1 || b.node.blamed(ms[0].id()) || b.node.blamed(ms[2].id()) {
+			t.Errorf("honest members are blamed: %v %v", b.node.blamed(ms[0].id()), b.node.blamed(ms[2].id()))
+		}
+	})
+}
+
+// Whoever of the members dies in the middle, what it held is got of the others.
+func TestACopyOutlivesAMember(t *testing.T) {
+	for dies := range 3 {
+		t.Run(fmt.Sprint(dies), func(t *testing.T) {
+			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+				w.bits = 20 * mbit
+				ms := copies(t, w, 3, func(db *pando.DB) { fillUsers(t, db, 800, 4000) })
+				b := newcomer(t, w, 3, ms)
+				eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 100, "nothing comes" })
+				if n := documents(t, b); n == 800 {
+					t.Fatal("all came at once: make it more")
+				}
+				others := slices.Delete(slices.Clone(ms), dies, dies+1)
+				ms[dies].kill(append(others, b)...)
+				took := converge(t, 40*time.Second, append(others, b)...)
+				t.Logf("equal %v after member %d died", took, dies)
+			})
+		})
+	}
+}
+
+// A copy that was cut off, by the loss of all members and a restart, goes on about
+// where it was, and ends as a plain copy.
+func TestACutCopyGoesOn(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 20 * mbit
+		ms := copies(t, w, 2, func(db *pando.DB) { fillUsers(t, db, 1200, 4000) })
+		b := newcomer(t, w, 3, ms)
+		eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 200, "nothing comes" })
+		b.kill(ms...)
+		before := sent(ms)
+		had := documents(t, b)
+		if had == 1200 {
+			t.Fatal("all came at once: make it more")
+		}
+		b.start(ms...)
+		converge(t, 20*time.Second, append(ms, b)...)
+		again := sum(minus(sent(ms), before))
+		t.Logf("%d documents had come; the rest took %d bytes", had, again)
+		// Where it went on in several places, all but the first are begun anew: while that
+		// is less than a quarter of the copy.
+		if limit := uint64(1200 * 4300 * 12 / 10); again > limit {
+			t.Errorf("going on took %d bytes, want at most %d", again, limit)
+		}
+		id := b.db.Collections()[0].ID
+		want, _ := plainCopy(t, ms[0].db, id)
+		if got, _ := plainCopy(t, b.db, id); !sameCommits(got, want) {
+			t.Error("the copy is not a plain copy")
+		}
+	})
+}
+
+// One document with a long history comes in parts, from all who have it.
+func TestALongHistoryComesFromAllMembers(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 20 * mbit
+		ms := w.members(3)
+		id := addSchema(t, ms[0].db, schemaText)
+		createUsers(t, ms[0].db, "a", 1)
+		_, docs := plainCopy(t, ms[0].db, id)
+		for range 20 { // what does not shrink on the way
+			rename(t, ms[0].db, docs[0], 100, 1000)
+		}
+		startAll(ms)
+		converge(t, time.Minute, ms...)
+		time.Sleep(5 * time.Second)
+		i := 3
+		for b := w.member(i); b.id() > ms[0].id() || b.id() > ms[1].id() || b.id() > ms[2].id(); b = w.member(i) {
+			i++ // it shall be the one that asks
+		}
+		before := sent(ms)
+		b := newcomer(t, w, i, ms)
+		took := converge(t, 30*time.Second, append(ms, b)...)
+		gave := minus(sent(ms), before)
+		t.Logf("2,000 commits of 1 KB after %v: the members gave %v", took, gave)
+		if slices.Min(gave) < sum(gave)/10 {
+			t.Errorf("the members gave %v bytes, want some from each", gave)
+		}
+	})
+}
+
+// rename writes a document so many times, with names that do not shrink on the way.
+func rename(t testing.TB, db *pando.DB, id pando.DocID, times, size int) {
+	t.Helper()
+	name := make([]byte, size/2)
+	err := db.Update(t.Context(), func(tx *pando.Tx) error {
+		users, err := tx.Collection("User")
+		for i := 0; i < times && err == nil; i++ {
+			binary.BigEndian.PutUint64(name, uint64(db.Seq())<<20|uint64(i))
+			rand.NewChaCha8([32]byte(append(name[:8:8], make([]byte, 24)...))).Read(name)
+			_, err = users.Update(id, map[string]any{"name": fmt.Sprintf("%x", name)})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Ranges, wherever a copy goes on and however often they are split, touch each other
+// and leave nothing out.
+func TestRangesTouchEachOther(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		count := rapid.Uint64Range(0, 2_000_000).Draw(t, "documents")
+		var token *pando.DocID
+		if rapid.Bool().Draw(t, "goes on") {
+			token = &pando.DocID{}
+			copy(token[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "token"))
+		}
+		all := ranges(count, token)
+		for range rapid.IntRange(0, 6).Draw(t, "splits") {
+			i := rapid.IntRange(0, len(all)-1).Draw(t, "which")
+			after, until := all[i].now()
+			done := docBefore(uint64((span(nil, after) + span(after, until)/3) * (1 << 63) * 2))
+			if rapid.Bool().Draw(t, "gets on") && (after == nil || done.Compare(*after) > 0) && (until == nil || done.Compare(*until) < 0) {
+				all[i].advance(done)
+			}
+			if half := all[i].split(time.Duration(rapid.IntRange(0, 10).Draw(t, "seconds")) * time.Second); half != nil {
+				all = slices.Insert(all, i+1, half)
+			}
+		}
+		at := token
+		for i, r := range all {
+			_, until := r.now()
+			if (r.first == nil) != (at == nil) || at != nil && *r.first != *at {
+				t.Fatalf("range %d of %d begins at %v, the one before ends at %v", i, len(all), r.first, at)
+			}
+			if at != nil && until != nil && until.Compare(*at) < 0 {
+				t.Fatalf("range %d ends before it begins", i)
+			}
+			at = until
+		}
+		if at != nil {
+			t.Fatalf("the last range ends at %v", at)
+		}
+	})
+}
+
+// What came of a range is judged by what is here, not by what the peer said.
+func TestARangeIsJudgedByWhatIsHere(t *testing.T) {
+	db := openDB(t, "")
+	id := addSchema(t, db, schemaText)
+	createUsers(t, db, "a", 400)
+	co := &convoy{n: &Node{replica: db.Replica()}, id: id}
+	for claimed, want := range map[uint64]bool{400: true, 1000: true, 4000: false} {
+		for i, r := range ranges(4*rangeDocuments, nil) { // in quarters
+			r.count = claimed
+			r.advance(docBefore(1 << 63))
+			got, err := r.here(t.Context(), co)
+			if err != nil || got != want {
+				t.Errorf("quarter %d of %d documents claimed, 400 here: %v, %v, want %v", i, claimed, got, err, want)
+			}
+			if after, _ := r.now(); !want && after != r.first {
+				t.Errorf("it is not asked for from its beginning again")
+			}
+		}
+	}
 }

@@ -302,7 +302,7 @@ type partPiece struct {
 const (
 	// partShare is into how many parts a history is cut for each tallBytes: what is read
 	// of a part before its turn must not be much.
-	partShare = 2
+	partShare = 4
 	// minPart and maxPart bound the heights of one.
 	minPart, maxPart = 16, 8192
 	// maxHistoryParts bounds the parts of one history: the last is as long as it takes, and is

@@ -355,6 +355,7 @@ func (s *service) greet(theirs *hello) error {
 		s.n.admission.settle(s.peer, id, ps.ring)
 		their := s.their[id]
 		told.Clock = their.Clock
+		s.n.shown(s.peer, id, their)
 		told.Collections[id] = pair{mine: mine, theirs: their}.verdict()
 		p := pair{id: id, mine: mine, theirs: their}
 		s.n.contacts.compared(sharing{s.peer, id}, p.equal())
@@ -457,6 +458,9 @@ func (s *service) take(m *push) error {
 	id, _, err := s.collection(m.Collection)
 	if err != nil {
 		return err
+	}
+	if s.comes(id) {
+		return &refuse{Code: refusedBusy, Text: "the collection is copied from several peers", After: copiesFor}
 	}
 	before := s.w.read.Load()
 	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, id, nil)

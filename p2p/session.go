@@ -336,6 +336,7 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		}
 		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce), nil}
 		s.pairs = append(s.pairs, p)
+		s.n.shown(s.peer, c.id, p.theirs)
 		s.n.contacts.compared(sharing{s.peer, c.id}, p.equal())
 		s.report.Clock = p.theirs.Clock
 		s.report.Collections[c.id] = p.verdict()
@@ -491,7 +492,7 @@ func (s *session) pullFull(p pair, own cursor) error {
 	if own.epoch == p.theirs.Epoch {
 		ask.After = own.token
 	}
-	if s.shares(p, p.theirs.Count) {
+	if s.shares(p, sharedDocuments) { // however few they are: of several sessions one is enough
 		return s.copyShared(p, ask.After)
 	}
 	if err := s.w.send(ask); err != nil {
