@@ -390,24 +390,11 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	if !ok {
 		return breach("%T on a stream for watching", m)
 	}
-	c, ok := n.admission.admits(place.peer, ask.Proof)
-	if !ok {
-		return &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
-	}
-	if err := place.proved(); err != nil {
+	id, err := n.admitWatch(w, place, ask)
+	if err != nil {
 		return err
 	}
-	w.about(c.id)
-	if err := n.charge(place.peer, ask); err != nil {
-		return err
-	}
-	if n.partial(c.id) || !n.has(c.id) {
-		return &refuse{Code: refusedPart, Text: "this node keeps a part of the collection itself", After: retryMost}
-	}
-	if ask.Scope.Whole || ask.Scope.None() {
-		return &refuse{Code: refusedInvalid, Text: "all of a collection is told of in its topics, and of nothing there is nothing to tell"}
-	}
-	x, err := n.watchFrom(ctx, place.peer, c.id, ask.Scope)
+	x, err := n.watchFrom(ctx, place.peer, id, ask.Scope)
 	if errors.Is(err, fault.Invalid) {
 		return &refuse{Code: refusedInvalid, Text: err.Error()}
 	}
@@ -429,7 +416,7 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	}
 	out, before := n.sender(ctx, w), w.written.Load()
 	for _, d := range ask.Have {
-		if err := n.sendDocument(ctx, out, c.id, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
+		if err := n.sendDocument(ctx, out, id, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
 			return err
 		}
 	}
@@ -438,6 +425,30 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	}
 	n.chargeBytes(place.peer, w, before)
 	return n.tellWatcher(ctx, w, out, x, gone)
+}
+
+var keepsPartItself = &refuse{Code: refusedPart, Text: "this node keeps a part of the collection itself", After: retryMost}
+
+// admitWatch returns the collection that a peer may watch a part of.
+func (n *Node) admitWatch(w *wire, place *seat, ask *watch) (dag.CollectionID, error) {
+	c, ok := n.admission.admits(place.peer, ask.Proof)
+	if !ok {
+		return c.id, &refuse{Code: refusedAdmission, Text: "this collection is not shared with you"}
+	}
+	if err := place.proved(); err != nil {
+		return c.id, err
+	}
+	w.about(c.id)
+	if err := n.charge(place.peer, ask); err != nil {
+		return c.id, err
+	}
+	if n.partial(c.id) || !n.has(c.id) {
+		return c.id, keepsPartItself
+	}
+	if ask.Scope.Whole || ask.Scope.None() {
+		return c.id, &refuse{Code: refusedInvalid, Text: "all of a collection is told of in its topics, and of nothing there is nothing to tell"}
+	}
+	return c.id, nil
 }
 
 // tellWatcher tells a watcher what is put into its queue, until it is gone.
@@ -460,22 +471,13 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 		changes, lost, news := x.changes, x.lost, watching{x.meet, x.part}
 		x.changes, x.meet, x.part = nil, nil, nil
 		l.mu.Unlock()
+		if n.partial(x.on.id) {
+			return keepsPartItself // since a moment ago
+		}
 		if lost {
 			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
 		}
-		for _, c := range changes {
-			envelope, err := n.replica.Block(ctx, c)
-			if errors.Is(err, fault.NotFound) {
-				continue
-			}
-			if err == nil {
-				err = out.add(envelope)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if err := out.flush(); err != nil {
+		if err := n.sendCommits(ctx, out, changes); err != nil {
 			return err
 		}
 		n.count.Watched.Add(uint64(len(changes)))
@@ -485,6 +487,23 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 			}
 		}
 	}
+}
+
+// sendCommits sends commits that are here.
+func (n *Node) sendCommits(ctx context.Context, out *sender, commits []dag.CID) error {
+	for _, c := range commits {
+		envelope, err := n.replica.Block(ctx, c)
+		if errors.Is(err, fault.NotFound) {
+			continue
+		}
+		if err == nil {
+			err = out.add(envelope)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return out.flush()
 }
 
 // noteKeeper notes whether a peer keeps less than all of a collection, as it said last.

@@ -242,8 +242,22 @@ func TestWatchesAreRefused(t *testing.T) {
 				t.Errorf("%s: %v, want code %d", name, err, c.want)
 			}
 		}
+		// Who begins to keep a part does not tell others of it any longer.
+		s, err := x.host.NewStream(t.Context(), a.id(), watchProtocols[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := newWire(s, new(traffic))
+		open.version = protocolVersion
+		open.send(&watch{Proof: shown, Scope: part})
+		if m, err := expect[*watching](open); err != nil || len(m.Meet) > 0 {
+			t.Fatalf("%+v, %v", m, err)
+		}
 		if err := a.node.Keep(t.Context(), "User", part); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := open.receive(); code(err) != refusedPart {
+			t.Errorf("of a node that keeps a part since then: %v", err)
 		}
 		if err := ask(&watch{Proof: shown, Scope: part}); code(err) != refusedPart {
 			t.Errorf("of a node that keeps a part itself: %v", err)

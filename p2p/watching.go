@@ -141,20 +141,9 @@ func (n *Node) watchAgain() { n.watches.alarm.set(0) }
 // watch asks a member to be told of a part, and takes in what it tells, until it ends.
 func (n *Node) watch(ctx context.Context, at sharing, scope Scope, o *openWatch) error {
 	ctx = inLane(ctx, live)
-	by, ok := n.admission.member(at.peer, at.collection)
-	shown, known := n.admission.with(at.peer).mine[claim{at.collection, by.secret}]
-	if !ok || !known {
-		return fault.Denied.Errorf("watch: %s has not proved to share collection %s", at.peer, at.collection)
-	}
-	ask := &watch{Proof: shown, Scope: scope}
-	for _, doc := range scope.Docs[:min(len(scope.Docs), maxItems)] {
-		heads, err := n.replica.Heads(ctx, at.collection, doc)
-		if err != nil {
-			return err
-		}
-		if size := 64 + 32*len(heads); size*len(ask.Have) < maxFrame/2 {
-			ask.Have = append(ask.Have, docHeads{doc, heads[:min(len(heads), maxHeads)]})
-		}
+	ask, err := n.askToWatch(ctx, at, scope)
+	if err != nil {
+		return err
 	}
 	s, err := n.open(ctx, at.peer, watchProtocols)
 	if err != nil {
@@ -188,6 +177,27 @@ func (n *Node) watch(ctx context.Context, at sharing, scope Scope, o *openWatch)
 			return err
 		}
 	}
+}
+
+// askToWatch makes the request: what this node has of documents tells what it missed.
+func (n *Node) askToWatch(ctx context.Context, at sharing, scope Scope) (*watch, error) {
+	by, ok := n.admission.member(at.peer, at.collection)
+	shown, known := n.admission.with(at.peer).mine[claim{at.collection, by.secret}]
+	if !ok || !known {
+		return nil, fault.Denied.Errorf("watch: %s has not proved to share collection %s", at.peer, at.collection)
+	}
+	ask, size := &watch{Proof: shown, Scope: scope}, 0
+	for _, doc := range scope.Docs[:min(len(scope.Docs), maxItems)] {
+		heads, err := n.replica.Heads(ctx, at.collection, doc)
+		if err != nil {
+			return nil, err
+		}
+		heads = heads[:min(len(heads), maxHeads)]
+		if size += 64 + 32*len(heads); size < maxFrame/2 { // of the others comparing tells
+			ask.Have = append(ask.Have, docHeads{doc, heads})
+		}
+	}
+	return ask, nil
 }
 
 // nowWatching takes note that the peer tells from now on, and of documents with topics.
