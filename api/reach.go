@@ -15,6 +15,14 @@ type Reach struct {
 	Addrs  []AddrReach  `json:"addrs"`
 	Relays []RelayPlace `json:"relays"`          // that let others in
 	Relay  *Relaying    `json:"relay,omitempty"` // if the node is a relay itself
+	// Directory is how the node takes part in the directory of peers, if it does.
+	Directory *Directory `json:"directory,omitempty"`
+}
+
+// Directory is the part that the node takes in the directory of peers.
+type Directory struct {
+	Peers  int `json:"peers"`  // that it knows there
+	Listed int `json:"listed"` // secrets of collections under which it is listed
 }
 
 // AddrReach is an address at which the node listens: reachable, unreachable or unknown.
@@ -71,7 +79,7 @@ func (s *Server) reach(context.Context, none) (Reach, error) {
 		return Reach{}, err
 	}
 	r := n.Reach()
-	out := Reach{Direct: r.Direct, Addrs: []AddrReach{}, Relays: []RelayPlace{}, Relay: (*Relaying)(r.Relay)}
+	out := Reach{Direct: r.Direct, Addrs: []AddrReach{}, Relays: []RelayPlace{}, Relay: (*Relaying)(r.Relay), Directory: (*Directory)(r.Directory)}
 	for _, a := range r.Addrs {
 		out.Addrs = append(out.Addrs, AddrReach(a))
 	}

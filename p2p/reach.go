@@ -272,6 +272,14 @@ type Reach struct {
 	Addrs  []AddrReach
 	Relays []RelayPlace // that let others in
 	Relay  *Relaying    // if this node is a relay itself
+	// Directory is how this node takes part in the directory of peers; nil: it does not.
+	Directory *Directory
+}
+
+// Directory is the part that a node takes in the directory of peers.
+type Directory struct {
+	Peers  int // that it knows, and that keep the directory together with it
+	Listed int // secrets of collections under which this node is listed
 }
 
 // AddrReach is an address at which the node listens, and whether others reach it:
@@ -330,6 +338,11 @@ func (n *Node) Reach() Reach {
 			s = "unreachable"
 		}
 		out.Addrs = append(out.Addrs, AddrReach{a.String(), s})
+	}
+	if d := n.directory; d != nil {
+		d.mu.Lock()
+		out.Directory = &Directory{Peers: d.kad.RoutingTable().Size(), Listed: len(d.listed)}
+		d.mu.Unlock()
 	}
 	if n.hub != nil {
 		n.hub.mu.Lock()

@@ -398,6 +398,12 @@ func TestTheDirectoryFindsAMemberThatNobodyIntroduced(t *testing.T) {
 		a.own(Config{DHT: true}, third)
 		b.own(Config{DHT: true}, third)
 		t.Logf("found after %v", converge(t, 10*time.Minute, a, b))
+		for _, m := range []*member{a, b} {
+			eventually(t, 2*listTimeout, func() (bool, string) {
+				d := m.node.Reach().Directory
+				return d != nil && d.Peers > 0 && d.Listed == 1, fmt.Sprintf("member %d says of its part: %+v", m.i, d)
+			})
+		}
 		// In a network this small whoever looks for anything meets everybody. The entry is
 		// there all the same.
 		ring, _ := b.node.admission.keys()
