@@ -227,7 +227,7 @@ func cmpID(a, b peer.ID) int {
 func (n *Node) accompany(ctx context.Context, c *companion) {
 	var deferred time.Time
 	for c.next.wait(ctx) {
-		if !n.serves(c.id) {
+		if !n.serves(c.id) && !(n.blamed(c.id) && n.busyWithOthers(c.id)) {
 			deferred = time.Time{}
 		} else if now := time.Now(); deferred.IsZero() || now.Sub(deferred) < deferLongest {
 			if deferred.IsZero() {

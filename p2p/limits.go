@@ -54,6 +54,9 @@ const (
 	// walk finds more, up to maxCuts times in a session.
 	maxFound = 1 << 18
 	maxCuts  = 64
+	// maxFoundAtFirst is how many the first walk of a session finds; each further one four
+	// times as many. What a tree shows and its peer does not give costs no more than this.
+	maxFoundAtFirst = 1 << 14
 	// maxFoundOfBlamed is the same for a peer that something speaks against: it has to give
 	// what it shows before it is asked for more.
 	maxFoundOfBlamed = 512

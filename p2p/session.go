@@ -643,7 +643,7 @@ func (s *session) walk(p pair) (difference, error) {
 	if s.n.blamed(s.peer) {
 		return walk(s.ctx, s.n.side(p.id), salt, maxFoundOfBlamed, s.asker(p)) // and goes on if that leads to something
 	}
-	return walk(s.ctx, s.n.side(p.id), salt, 0, s.asker(p))
+	return walk(s.ctx, s.n.side(p.id), salt, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound), s.asker(p))
 }
 
 // asker sends the questions of a walk to the peer.

@@ -49,7 +49,8 @@ type member struct {
 	host host.Host
 	node *Node
 
-	config Config // of the node, beside host and peers
+	config Config                       // of the node, beside host and peers
+	link   *simnet.NodeBiDiLinkSettings // nil: 100 Mbit/s
 }
 
 const mbit = 1_000_000
@@ -120,13 +121,19 @@ func (w *world) member(i int) *member { return w.memberAt(i, "") }
 // memberAt makes one whose database is in a directory.
 func (w *world) memberAt(i int, dir string) *member {
 	w.t.Helper()
-	private, _, err := crypto.GenerateEd25519Key(rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), 1}))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	m := &member{w: w, i: i, dir: dir, port: 8000, key: private, db: openDB(w.t, dir)}
+	m := &member{w: w, i: i, dir: dir, port: 8000, key: keyOf(w.t, i), db: openDB(w.t, dir)}
 	w.t.Cleanup(m.stop)
 	return m
+}
+
+// keyOf returns the key of a member, always the same.
+func keyOf(t *testing.T, i int) crypto.PrivKey {
+	t.Helper()
+	private, _, err := crypto.GenerateEd25519Key(rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return private
 }
 
 func (w *world) members(n int) []*member {
@@ -162,6 +169,10 @@ func (w *world) line() simnet.NodeBiDiLinkSettings {
 // up starts the member's host.
 func (m *member) up() host.Host {
 	m.w.t.Helper()
+	link := link
+	if m.link != nil {
+		link = *m.link
+	}
 	h, err := libp2p.New(
 		libp2p.Identity(m.key),
 		libp2p.ListenAddrStrings(strings.Split(m.addr(), "/p2p/")[0]),

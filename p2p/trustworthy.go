@@ -58,6 +58,17 @@ func (n *Node) toCompareWith(all []*companion) *companion {
 	return good[rand.IntN(len(good))]
 }
 
+// busyWithOthers reports whether a session with another peer is under way, that
+// nothing speaks against: one with a peer that is blamed can wait.
+func (n *Node) busyWithOthers(p peer.ID) bool {
+	return slices.ContainsFunc(n.connected(), func(c *companion) bool {
+		n.mu.Lock()
+		busy := c.running || c.asking > 0
+		n.mu.Unlock()
+		return busy && c.id != p && !n.blamed(c.id)
+	})
+}
+
 // rescues are fetches of single documents that run: at most maxRescues, of one peer
 // rescuesOfPeer, and of all that are blamed as many as of one. A peer that does not
 // answer holds them up for half a minute.
