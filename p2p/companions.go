@@ -252,7 +252,11 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 		n.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			n.log.Debug("sync failed", "peer", c.id, "error", err)
-			c.next.set(backoff(failures))
+			again := backoff(failures)
+			if n.blamed(c.id) {
+				again = max(again, jitter(antiEntropyEvery, antiEntropyJitter))
+			}
+			c.next.set(again)
 		}
 	}
 }
@@ -261,7 +265,7 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 // announced, and they may lack it.
 func (n *Node) spread(except peer.ID) {
 	for _, c := range n.connected() {
-		if c.id != except {
+		if c.id != except && !n.blamed(c.id) { // else it takes the time of those that it is meant for
 			c.next.set(jitter(spreadDelay, 0.5))
 		}
 	}

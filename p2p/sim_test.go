@@ -49,8 +49,7 @@ type member struct {
 	host host.Host
 	node *Node
 
-	config Config                       // of the node, beside host and peers
-	link   *simnet.NodeBiDiLinkSettings // nil: 100 Mbit/s
+	config Config // of the node, beside host and peers
 }
 
 const mbit = 1_000_000
@@ -169,10 +168,6 @@ func (w *world) line() simnet.NodeBiDiLinkSettings {
 // up starts the member's host.
 func (m *member) up() host.Host {
 	m.w.t.Helper()
-	link := link
-	if m.link != nil {
-		link = *m.link
-	}
 	h, err := libp2p.New(
 		libp2p.Identity(m.key),
 		libp2p.ListenAddrStrings(strings.Split(m.addr(), "/p2p/")[0]),
