@@ -21,11 +21,12 @@
 //	accompany          per peer runs the sessions with one connected peer
 //	keepConnected      one      dials known peers; redial: at most 8, one dial each
 //	keepEntropyDown    one      picks a peer to compare with, about once a minute
+//	keepDoor           one      sends strangers away
 //	watchSchema        one      notices new collections and changed secrets
 //	announce           one      publishes what was made here; owns readFeed
 //	rooms.tend         one      keeps up presence in topics, carries and leaves them
-//	takeIn             one      merges what was announced; rescue: at most 8 fetches
-//	fetchWants         one      asks for documents known to be incomplete: at most 8 peers
+//	takeIn             one      merges what was announced; rescue: at most 16 fetches
+//	fetchWants         one      asks for documents known to be incomplete: at most 16 fetches
 //	keepWatches        one      begins and ends watches of parts: watch, up to 2 for each part
 //	look               per filter that peers watch here
 //	tellHot            one      says what changed in documents that many watch
