@@ -51,6 +51,10 @@ type (
 // Now is the clock of the database, by which commits are made and judged.
 func (r *Replica) Now() time.Time { return r.db.store.Now() }
 
+// Settle returns when everything that can be read now is durable, or why it will not
+// be. Whoever tells others what is here does so after it.
+func (r *Replica) Settle(ctx context.Context) error { return r.db.store.Settle(ctx) }
+
 // Epoch identifies the feed: cursors into one epoch say nothing in another.
 func (r *Replica) Epoch() [16]byte { return r.db.store.Epoch() }
 

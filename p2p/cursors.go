@@ -116,3 +116,10 @@ func (n *Node) flushCursors(ctx context.Context) {
 		}
 	}
 }
+
+// sound returns why this node cannot store anything, before it finds fault with
+// others: what it merged since its disk failed is neither here nor not.
+func (n *Node) sound() error {
+	own := n.epoch()
+	return n.notes.put(map[string][]byte{noteEpoch: own[:]})
+}

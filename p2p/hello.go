@@ -86,6 +86,9 @@ func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, 
 	// to there.
 	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(n.replica.Now().UnixMilli(), 0))}
 	sum, err := n.replica.Summary(ctx, id)
+	if e := n.replica.Settle(ctx); e != nil { // a root is a promise to hold what it stands for
+		return c, e
+	}
 	switch {
 	case err != nil && !errors.Is(err, fault.NotFound):
 		return c, err

@@ -135,3 +135,58 @@ func TestManyMadeTheSameCollection(t *testing.T) {
 		t.Logf("a change passed along the row in %v", equalRoots(t, 10*time.Second, ms...))
 	})
 }
+
+// What a node that keeps a part wrote too early for the clock of another is a
+// difference that is known, and nobody's fault.
+func TestAPartThatWaitsForAClockIsNoMismatch(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		for _, m := range ms {
+			addSchema(t, m.db, schemaText)
+		}
+		ms[0].skew.Store(-int64(30 * time.Minute))
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		if err := ms[1].node.Keep(t.Context(), "User", Scope{Filter: `{points: {_ge: 1}}`}); err != nil {
+			t.Fatal(err)
+		}
+		equalRoots(t, time.Minute, ms...)
+		createUsers(t, ms[1].db, "early", 3)
+		time.Sleep(10 * time.Minute)
+		for _, m := range ms {
+			if c := m.node.Counters(); c.Mismatches > 0 || c.Blamed > 0 {
+				t.Errorf("%s counts %d mismatches, and blamed the other %d times", m.name(), c.Mismatches, c.Blamed)
+			}
+		}
+		ms[0].skew.Store(0)
+		eventually(t, 20*time.Minute, func() (bool, string) { return modelDocuments(t, ms[0]) == 3, "they did not come in their time" })
+	})
+}
+
+// A node whose disk failed sees differences that do not go away. It does not find
+// fault with others for that.
+func TestANodeWithoutDiskBlamesNobody(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		addSchema(t, ms[0].db, schemaText)
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		equalRoots(t, time.Minute, ms...)
+		for _, m := range ms {
+			createUsers(t, m.db, m.name(), 3)
+		}
+		equalRoots(t, time.Minute, ms...)
+		ms[1].disk.full.Store(true)
+		createUsers(t, ms[0].db, "more", 3)
+		time.Sleep(5 * time.Minute)
+		c := ms[1].node.Counters()
+		if c.Mismatches > 0 || c.Blamed > 0 {
+			t.Errorf("%d mismatches, and the other was blamed %d times", c.Mismatches, c.Blamed)
+		}
+		st, err := ms[1].node.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := st.Peers[0]; p.Collections[0].State == Identical {
+			t.Errorf("status: %+v", p)
+		}
+	})
+}

@@ -230,13 +230,17 @@ func (s *session) mendPart(p pair) error {
 		}
 	}
 	early, moved := s.n.later.filter(here, &found), s.report.Applied+s.report.Taken
+	var docs []dag.DocID
 	defer func() {
-		if early > 0 && s.report.Applied+s.report.Taken == moved && !found.Cut {
+		refuses := len(docs) > 0 && s.n.later.refuses(here)
+		if (early > 0 || refuses) && s.report.Applied+s.report.Taken == moved && !found.Cut {
 			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
 		}
 	}()
 	s.cut = s.cut || found.Cut
-	docs, unknown, err := s.sort(p, found)
+	var unknown [][]byte
+	var err error
+	docs, unknown, err = s.sort(p, found)
 	if err != nil {
 		return err
 	}

@@ -251,6 +251,9 @@ func (s *session) run() error {
 		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
 			s.futile = 0
 		} else if s.futile++; s.futile == maxFutile {
+			if err := s.n.sound(); err != nil {
+				return err
+			}
 			if !slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil }) { // see unresolved
 				s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
 			}
@@ -718,6 +721,9 @@ func (s *session) countDifferences() error {
 // a busy collection something new is always under way. What must not be is two
 // quiet copies that stay different.
 func (s *session) unresolved() error {
+	if err := s.n.sound(); err != nil {
+		return err
+	}
 	before := map[dag.CollectionID][2]uint64{}
 	for _, p := range s.pairs {
 		before[p.id] = [2]uint64{p.mine.Seq, p.theirs.Seq}
@@ -731,6 +737,9 @@ func (s *session) unresolved() error {
 	for _, p := range s.differing() {
 		if before[p.id] != [2]uint64{p.mine.Seq, p.theirs.Seq} {
 			continue
+		}
+		if s.n.later.any(sharing{s.peer, p.id}) {
+			continue // it is known what differs, and that its time has not come
 		}
 		s.n.count.Mismatches.Add(1)
 		s.n.contacts.mismatch(sharing{s.peer, p.id})

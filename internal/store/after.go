@@ -126,3 +126,11 @@ func (tx *Tx) with(d Doc, ch Change) (Doc, error) {
 
 // Await returns when the feed is durable up to seq.
 func (s *Store) Await(ctx context.Context, seq uint64) error { return s.durable.wait(ctx, seq) }
+
+// Settle returns when everything that can be read now is durable, or why it will not be.
+func (s *Store) Settle(ctx context.Context) error {
+	s.mu.Lock()
+	seq := s.seq
+	s.mu.Unlock()
+	return s.durable.wait(ctx, seq)
+}
