@@ -74,6 +74,9 @@ func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) 
 		w := &world{t: t, latency: rtt / 2, cuts: map[[2]string]bool{}, walls: map[string]map[string]bool{}}
 		w.net = &simnet.Simnet{LatencyFunc: w.route, Logger: slog.New(slog.DiscardHandler)}
 		w.net.Start()
+		// The library tells again in up to a second what a queue had no room for, and does
+		// not look whether it is closed before.
+		t.Cleanup(func() { time.Sleep(2 * time.Second) })
 		t.Cleanup(w.net.Close)
 		fn(t, w)
 	})
