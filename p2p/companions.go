@@ -115,18 +115,24 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 
 // unintroduced ends the connection with a peer that could not say what it speaks, as
 // when it was cut meanwhile: the library does not ask again, so nothing would ever
-// come of it, and as long as it stands nobody dials. On a host that others use too,
-// only of peers that this node dials.
+// come of it, and as long as it stands nobody dials. It waits a moment, since it may
+// have been one of several connections. On a host that others use too, it is ended
+// only with peers that this node dials.
 func (n *Node) unintroduced(p peer.ID) {
-	n.arrived(p) // it may be known from before
-	n.mu.Lock()
-	_, dialed := n.known[p]
-	useless := n.companions[p] == nil && (dialed || n.replicators[p] != nil || n.ownsHost)
-	n.mu.Unlock()
-	if useless {
-		n.log.Debug("peer did not introduce itself", "peer", p)
-		n.host.Network().ClosePeer(p)
-	}
+	n.spawn(func(ctx context.Context) {
+		if !wait(ctx, introductions) {
+			return
+		}
+		n.arrived(p) // it may be known from before
+		n.mu.Lock()
+		_, dialed := n.known[p]
+		useless := n.companions[p] == nil && (dialed || n.replicators[p] != nil || n.ownsHost)
+		n.mu.Unlock()
+		if useless {
+			n.log.Debug("peer did not introduce itself", "peer", p)
+			n.host.Network().ClosePeer(p)
+		}
+	})
 }
 
 // arrived begins to accompany a peer that speaks the protocol.

@@ -242,11 +242,17 @@ func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) bool {
 	info.Addrs = info.Addrs[:min(len(info.Addrs), maxAddrs)]
 	found := make([]Finding, len(info.Addrs))
 	var tries sync.WaitGroup
+	// Another connection would take the place of the one there is, at the peer.
+	conns := x.n.host.Network().ConnsToPeer(info.ID)
 	for i, a := range info.Addrs {
+		if len(conns) > 0 {
+			found[i] = inUse(conns, a)
+			continue
+		}
 		tries.Go(func() { found[i] = x.n.tryAddress(ctx, info.ID, a) })
 	}
 	tries.Wait()
-	works := slices.ContainsFunc(found, func(f Finding) bool { return f.Grade == Good })
+	works := len(conns) > 0 || slices.ContainsFunc(found, func(f Finding) bool { return f.Grade == Good })
 	for _, f := range found {
 		if works && f.Grade == Problem {
 			f.Grade = Warning // one that works is enough
@@ -254,6 +260,15 @@ func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) bool {
 		x.all = append(x.all, f)
 	}
 	return works
+}
+
+// inUse tells of an address of a peer that is connected.
+func inUse(conns []network.Conn, a ma.Multiaddr) Finding {
+	f := Finding{About: "address " + a.String(), Grade: Good, Text: "not tried: there is a connection already, over another"}
+	if slices.ContainsFunc(conns, func(c network.Conn) bool { return c.RemoteMultiaddr().Equal(a) }) {
+		f.Text = "in use"
+	}
+	return f
 }
 
 // tryAddress opens a connection of its own, and closes it.
@@ -264,6 +279,10 @@ func (n *Node) tryAddress(ctx context.Context, p peer.ID, a ma.Multiaddr) Findin
 	})
 	if !ok {
 		f.Grade, f.Text = Warning, "it cannot be tried with this network"
+		return f
+	}
+	if first := a.Protocols()[0].Code; first == ma.P_DNS || first == ma.P_DNS4 || first == ma.P_DNS6 || first == ma.P_DNSADDR {
+		f.Grade, f.Text = Warning, "a name, which is looked up only to connect"
 		return f
 	}
 	t := dialer.TransportForDialing(a)

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	corecm "github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -41,6 +43,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	"github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/quic-go/quic-go"
@@ -84,6 +87,9 @@ const (
 	// connsPerAddr is how many connections one IP address may hold. The library's 8
 	// is passed by any office behind one NAT.
 	connsPerAddr = 128
+	// connRate is how many new ones it may open a second, in the long run. The library's
+	// one in 5 seconds would keep such an office out for minutes after a restart.
+	connRate = 5
 )
 
 // hostOptions is where a host listens, and as whom.
@@ -449,7 +455,18 @@ func resources() (network.ResourceManager, error) {
 	bound(autonatv2.DialProtocol, [2]int{2, 32})
 	bound(autonatv2.DialBackProtocol, [2]int{2, 32})
 	limiter := rcmgr.NewFixedLimiter(partial.Build(scaling.AutoScale()))
+	perAddr := rate.Limit{RPS: connRate, Burst: connsPerAddr}
 	return rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled(),
+		rcmgr.WithConnRateLimiters(&rate.Limiter{
+			NetworkPrefixLimits: []rate.PrefixLimit{
+				{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}, // no limit
+			},
+			SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: perAddr}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: perAddr}},
+				GracePeriod:      time.Minute,
+			},
+		}),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddr, PrefixLength: 32}},
 			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddr, PrefixLength: 56}}))
