@@ -26,8 +26,9 @@ type greeting struct {
 	cards map[dag.CollectionID]card
 }
 
-// greeting describes collections to a peer, under the given secrets.
-func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim) (*greeting, error) {
+// greeting describes collections to a peer, under the given secrets. ahead, if not
+// nil, says of which the card tells how far this node is in the peer's feed.
+func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim, ahead func(dag.CollectionID) bool) (*greeting, error) {
 	g := &greeting{hello: hello{Entries: []entry{}}, ring: ps.ring, cards: map[dag.CollectionID]card{}}
 	rand.Read(g.Nonce[:])
 	for _, c := range claims {
@@ -41,6 +42,9 @@ func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []cla
 			if own, err = n.card(ctx, p, c.id); err != nil {
 				return nil, err
 			}
+			if ahead != nil && !ahead(c.id) {
+				own.YourEpoch, own.Cursor = epoch{}, 0
+			}
 			g.cards[c.id] = own
 		}
 		e := entry{ps.mine[c], own.plain()}
@@ -52,8 +56,9 @@ func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []cla
 
 // opening is the HELLO that opens a session: all collections whose secrets this
 // node knows, also those that it has yet to get. Their number is rounded up, since
-// the peer may turn out to be a stranger.
-func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint64) (*greeting, error) {
+// the peer may turn out to be a stranger. The cursor stands in the card of those
+// collections of which something may be sent ahead.
+func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint64, ahead func(dag.CollectionID) bool) (*greeting, error) {
 	var claims, more []claim
 	for _, id := range ps.ids {
 		if n.hides(id, version) {
@@ -67,7 +72,7 @@ func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint6
 			}
 		}
 	}
-	g, err := n.greeting(ctx, p, ps, append(claims, more...))
+	g, err := n.greeting(ctx, p, ps, append(claims, more...), ahead)
 	if err != nil {
 		return nil, err
 	}

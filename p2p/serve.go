@@ -58,6 +58,8 @@ func (n *Node) handle(s network.Stream, kind kindOfStream, serve func(context.Co
 	n.conclude(w, p, err)
 }
 
+var busyOtherWay = &refuse{Code: refusedBusy, Text: "a session the other way round is under way", After: busyFor}
+
 var tooMany = &refuse{Code: refusedBusy, Text: "too many streams at once", After: busyFor}
 
 // conclude answers an error where an answer helps, and ends the stream.
@@ -275,7 +277,7 @@ func (s *service) answer(m message) error {
 			return tooNarrow
 		}
 		if s.n.crosses(s.peer) {
-			return &refuse{Code: refusedBusy, Text: "a session the other way round is under way", After: busyFor}
+			return busyOtherWay
 		}
 	}
 	switch m := m.(type) {
@@ -323,6 +325,7 @@ func (s *service) greet(theirs *hello) error {
 	s.w.about(dag.CollectionID{})
 	ps := s.n.admission.with(s.peer)
 	var claims []claim
+	first := s.mine == nil
 	common := map[dag.CollectionID][]secret{}
 	s.theirs, s.their, s.parts = theirs, map[dag.CollectionID]card{}, nil
 	for _, e := range theirs.Entries {
@@ -343,7 +346,7 @@ func (s *service) greet(theirs *hello) error {
 		}
 	}
 	var err error
-	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims); err != nil {
+	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, nil); err != nil {
 		return err
 	}
 	if s.mine.Offers, _, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common, false); err != nil {
@@ -378,7 +381,10 @@ func (s *service) greet(theirs *hello) error {
 	if equal && len(s.mine.cards) == len(ps.ids) {
 		s.n.greetedEqual(s.peer, since)
 	}
-	return s.w.send(&s.mine.hello)
+	if err := s.w.send(&s.mine.hello); err != nil || !first || s.w.version < versionOfAhead {
+		return err
+	}
+	return s.sendAhead()
 }
 
 func (s *service) schema(m *schemaVersions) error {
@@ -406,11 +412,17 @@ func (s *service) log(m *getLog) error {
 	if err != nil {
 		return err
 	}
+	return s.sendLog(id, m.After, mine.Seq)
+}
+
+// sendLog sends this node's log of a collection after a number of its feed, to what
+// its card said.
+func (s *service) sendLog(id dag.CollectionID, after, until uint64) error {
 	out := s.n.sender(s.ctx, s.w)
-	if err := s.n.sendLog(s.ctx, out, s.peer, id, m.After, mine.Seq); err != nil {
+	if err := s.n.sendLog(s.ctx, out, s.peer, id, after, until); err != nil {
 		return err
 	}
-	return out.end(mine.Seq)
+	return out.end(until)
 }
 
 func (s *service) full(m *getFull) error {

@@ -273,14 +273,15 @@ func (s *session) acked(ps []pair) bool {
 }
 
 // greet exchanges HELLO and what goes with it. again: secrets changed hands, so
-// that a second greeting will find more in common.
+// that a second greeting will find more in common, or something was sent ahead.
 func (s *session) greet() (again bool, err error) {
 	if err := s.n.noticeCollections(); err != nil {
 		return false, err
 	}
 	s.since = time.Now()
 	ps := s.n.admission.with(s.peer)
-	if s.mine, err = s.n.opening(s.ctx, s.peer, ps, s.w.version); err != nil {
+	first := s.mine == nil
+	if s.mine, err = s.n.opening(s.ctx, s.peer, ps, s.w.version, s.wantsAhead); err != nil {
 		return false, err
 	}
 	s.w.about(dag.CollectionID{})
@@ -293,14 +294,17 @@ func (s *session) greet() (again bool, err error) {
 	}
 	s.report.RTT = time.Since(start)
 	common, err := s.match(ps)
+	if err == nil && first && s.w.version >= versionOfAhead {
+		again, err = s.takeAhead(ps)
+	}
 	if err != nil {
 		return false, err
 	}
 	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil) {
 		return true, nil
 	}
-	if s.offered || s.errand.probe {
-		return false, nil
+	if again || s.offered || s.errand.probe {
+		return again, nil
 	}
 	s.offered = true
 	gifts, parts, err := s.n.offersFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts)
@@ -479,11 +483,16 @@ func (s *session) pullLog(p pair, own cursor) error {
 	if err := s.w.send(&getLog{p.index, own.seq}); err != nil {
 		return err
 	}
+	return s.takeLog(p, own.seq)
+}
+
+// takeLog merges the peer's log of a collection after a number of its feed.
+func (s *session) takeLog(p pair, after uint64) error {
 	got, err := s.receive(p, nil)
 	if err != nil {
 		return err
 	}
-	if got.complete() && got.Mark > own.seq {
+	if got.complete() && got.Mark > after {
 		s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, seq: got.Mark})
 	}
 	return nil
