@@ -90,7 +90,26 @@ const (
 	// connRate is how many new ones it may open a second, in the long run. The library's
 	// one in 5 seconds would keep such an office out for minutes after a restart.
 	connRate = 5
+	// halfOpen is how many connections may be under way that have no name yet, which
+	// takes as many as eight addresses may hold. One that says nothing ends in seconds.
+	halfOpen = 8 * connsPerAddr
+	// streamsOfPeer is how many streams a peer may open here, of all protocols together:
+	// what a relay carries for one is most of them. streamsOfAll is for each connection,
+	// of members that keep to what is usual.
+	streamsOfPeer = 160
+	streamsOfAll  = 16
+	// namelessStreams is how many streams may be open of which nobody said yet what they
+	// are for: all that strangers can open.
+	namelessStreams = maxAtDoor * streamsOfPeer
 )
+
+// connsOf is how many connections a host has, a relay more.
+func connsOf(hub bool) (low, high int) {
+	if hub {
+		return hubConnsLow, hubConnsHigh
+	}
+	return connsLow, connsHigh
+}
 
 // hostOptions is where a host listens, and as whom.
 type hostOptions struct {
@@ -251,14 +270,10 @@ func newParts(seed []byte, o hostOptions) (p parts, err error) {
 	if p.private, err = crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed)); err != nil {
 		return p, err
 	}
-	if p.limits, err = resources(); err != nil {
+	if p.limits, err = resources(o.hub); err != nil {
 		return p, err
 	}
-	low, high := connsLow, connsHigh
-	if o.hub {
-		low, high = hubConnsLow, hubConnsHigh
-	}
-	if p.conns, err = connmgr.NewConnManager(low, high); err != nil {
+	if p.conns, err = connmgr.NewConnManager(connsOf(o.hub)); err != nil {
 		return p, err
 	}
 	p.bus = eventbus.NewBus()
@@ -426,9 +441,26 @@ func errListen(addr string, why error) error {
 // resources bounds what peers may hold open. The limits of the protocols are the
 // same as those that their handlers enforce with an answer; these are the last
 // line, for peers that do not read answers.
-func resources() (network.ResourceManager, error) {
+//
+// The library would have the number of connections and streams follow from the memory
+// of the machine, so that a small one holds fewer than a relay is for, and a few dozen
+// that say nothing keep out everybody else.
+func resources(hub bool) (network.ResourceManager, error) {
+	_, high := connsOf(hub)
+	conns := 2 * high // of which those that are too many are closed after a moment
 	scaling := rcmgr.DefaultLimits
 	partial := rcmgr.PartialLimitConfig{
+		System: rcmgr.ResourceLimits{
+			Conns: rcmgr.LimitVal(conns + halfOpen), ConnsInbound: rcmgr.LimitVal(conns + halfOpen), ConnsOutbound: rcmgr.LimitVal(conns),
+			Streams: rcmgr.LimitVal(2*conns*streamsOfAll + namelessStreams), StreamsInbound: rcmgr.LimitVal(conns*streamsOfAll + namelessStreams),
+			StreamsOutbound: rcmgr.LimitVal(conns * streamsOfAll)},
+		Transient: rcmgr.ResourceLimits{
+			Conns: rcmgr.LimitVal(halfOpen + conns), ConnsInbound: halfOpen, ConnsOutbound: rcmgr.LimitVal(conns),
+			Streams: rcmgr.LimitVal(namelessStreams + 2*conns), StreamsInbound: namelessStreams, StreamsOutbound: rcmgr.LimitVal(2 * conns)},
+		PeerDefault: rcmgr.ResourceLimits{
+			Streams: 2 * streamsOfPeer, StreamsInbound: streamsOfPeer, StreamsOutbound: streamsOfPeer},
+		ProtocolDefault: rcmgr.ResourceLimits{
+			Streams: rcmgr.LimitVal(4 * conns), StreamsInbound: rcmgr.LimitVal(2 * conns), StreamsOutbound: rcmgr.LimitVal(2 * conns)},
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{},
 	}

@@ -1,0 +1,110 @@
+package p2p
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// The tests of this file are about the limits of a host as the node makes it, where the
+// hosts of most others have none.
+
+// A small machine is a relay as well: how many it may hold does not depend on its memory.
+func TestAHostHoldsTheConnectionsThatItIsMeantFor(t *testing.T) {
+	for _, hub := range []bool{false, true} {
+		_, most := connsOf(hub)
+		limits, err := resources(hub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer limits.Close()
+		for i := range most {
+			var ip [4]byte
+			binary.BigEndian.PutUint32(ip[:], uint32(0x0b000000+i))
+			c, err := limits.OpenConnection(network.DirInbound, false, ma.StringCast(fmt.Sprintf("/ip4/%s/udp/1/quic-v1", net.IP(ip[:]))))
+			if err == nil {
+				err = c.SetPeer(peer.ID(fmt.Sprintf("peer %d", i)))
+			}
+			if err != nil {
+				t.Fatalf("relay %v: connection %d of %d: %v", hub, i+1, most, err)
+			}
+			defer c.Done()
+			for j := range 8 { // gossip, sessions, …
+				s, err := limits.OpenStream(peer.ID(fmt.Sprintf("peer %d", i)), network.DirInbound)
+				if err == nil {
+					err = s.SetProtocol(protocol.ID(fmt.Sprint("/test/", j)))
+				}
+				if err != nil {
+					t.Fatalf("relay %v: a stream of peer %d of %d: %v", hub, i+1, most, err)
+				}
+				defer s.Done()
+			}
+		}
+	}
+}
+
+// Streams of which nobody says what they are for are not those of any protocol.
+func TestStreamsThatAreForNothingStarveNobody(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		a.own(Config{}, b)
+		for i := range 8 {
+			x := w.member(2 + i)
+			x.up()
+			if err := x.host.Connect(t.Context(), hubOf(t, a)); err != nil {
+				t.Fatal(err)
+			}
+			c := x.host.Network().ConnsToPeer(a.id())[0]
+			for range 2 * streamsOfPeer {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				s, err := c.NewStream(ctx)
+				cancel()
+				if err != nil {
+					break // the transport has limits of its own
+				}
+				s.Write([]byte{1})
+			}
+		}
+		b.own(Config{}, a)
+		converge(t, 3*time.Second, a, b)
+	})
+}
+
+// Whoever connects and says nothing takes the place of nobody else.
+func TestConnectionsThatSayNothingStarveNobody(t *testing.T) {
+	a := startNode(t, openDB(t, ""), Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	b := startNode(t, openDB(t, ""), Config{})
+	at, err := manet.ToNetAddr(a.host.Network().ListenAddresses()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for range connsPerAddr {
+		c, err := dialer.DialContext(t.Context(), "tcp", at.String())
+		if err != nil {
+			t.Skipf("another address of this machine: %v", err)
+		}
+		defer c.Close()
+		c.Write([]byte("\x13/mu")) // as a peer begins
+	}
+	eventually(t, 10*time.Second, func() (bool, string) {
+		var here network.ScopeStat
+		a.host.Network().ResourceManager().ViewTransient(func(s network.ResourceScope) error { here = s.Stat(); return nil })
+		return here.NumConnsInbound >= connsPerAddr, fmt.Sprintf("%d connections stand in the way", here.NumConnsInbound)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := b.Connect(ctx, a.Info().Addrs[0]+"/p2p/"+a.Info().ID); err != nil {
+		t.Error(err)
+	}
+}
