@@ -116,8 +116,9 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 // unintroduced ends the connection with a peer that could not say what it speaks, as
 // when it was cut meanwhile: the library does not ask again, so nothing would ever
 // come of it, and as long as it stands nobody dials. It waits a moment, since it may
-// have been one of several connections. On a host that others use too, it is ended
-// only with peers that this node dials.
+// have been one of several connections, or that of a host that only tells this node that
+// it is reached (AutoNAT). On a host that others use too, it is ended only with peers that
+// this node dials.
 func (n *Node) unintroduced(p peer.ID) {
 	n.spawn(func(ctx context.Context) {
 		if !wait(ctx, introductions) {

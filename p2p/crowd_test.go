@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -107,4 +108,34 @@ func TestConnectionsThatSayNothingStarveNobody(t *testing.T) {
 	if err := b.Connect(ctx, a.Info().Addrs[0]+"/p2p/"+a.Info().ID); err != nil {
 		t.Error(err)
 	}
+}
+
+// Who tells a node whether others reach it does so under a name that nobody knows, and
+// introduces itself to nobody.
+func TestWhoDoesNotIntroduceItselfMaySayWhatItHasToSay(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, x := w.member(0), w.member(1)
+		a.own(Config{})
+		heard := make(chan struct{})
+		a.node.host.SetStreamHandler("/test", func(s network.Stream) {
+			close(heard)
+			s.Close()
+		})
+		x.up().RemoveStreamHandler(identify.ID)
+		if err := x.host.Connect(t.Context(), hubOf(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // of a dialer that takes its time
+		if s, err := x.host.NewStream(network.WithNoDial(t.Context(), "test"), a.id(), "/test"); err != nil {
+			t.Fatal(err)
+		} else {
+			s.Write([]byte{1})
+		}
+		select {
+		case <-heard:
+		case <-time.After(time.Second):
+			t.Error("the connection was closed before it could say anything")
+		}
+		eventually(t, 10*time.Second, func() (bool, string) { return !a.node.here(x.id()), "the connection that leads nowhere stays" })
+	})
 }
