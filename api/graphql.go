@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
@@ -25,6 +26,22 @@ type Request struct {
 type Response struct {
 	Data   json.RawMessage `json:"data"`
 	Errors []GraphQLError  `json:"errors,omitempty"`
+	// Extensions say, of collections that the answer depends on and that the node does not
+	// keep whole, what it keeps.
+	Extensions struct {
+		Coverage []Covered `json:"coverage,omitempty"`
+	} `json:"extensions,omitzero"`
+}
+
+// Covered is what an answer says of a collection that is not kept whole: Kept, with the
+// number of documents that are kept whatever they hold.
+type Covered struct {
+	Collection string     `json:"collection"`
+	Kept       string     `json:"kept"`
+	Filter     string     `json:"filter,omitempty"`
+	Documents  int        `json:"documents,omitempty"`
+	From       string     `json:"from,omitempty"`
+	AsOf       *time.Time `json:"asOf,omitempty"`
 }
 
 // GraphQLError is one error of a response.

@@ -120,7 +120,7 @@ func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
 }
 
 // Stream is Query for answers of any size: the data goes to w as it arrives, and the
-// response comes without it. After an error w may hold data that is not whole.
+// response comes without it, but with what follows it. After an error w may hold data that is not whole.
 func (c *Client) Stream(ctx context.Context, in Request, w io.Writer) (*Response, error) {
 	return c.Follow(ctx, in, "", w, func(Event) error {
 		return fault.Invalid.Errorf("the request is answered by a stream of events: follow it")
@@ -149,16 +149,18 @@ func (c *Client) Follow(ctx context.Context, in Request, after pando.Cursor, w i
 		return responseOf(resp, raw)
 	}
 	_, _ = body.Discard(len(prefix))
-	tail := &withoutTail{to: w}
-	if _, err := io.Copy(tail, body); tail.err != nil {
-		return nil, tail.err
+	data := &dataOf{to: w}
+	if _, err := io.Copy(data, body); data.err != nil {
+		return nil, data.err
 	} else if err != nil {
 		return nil, c.brokenOff(ctx, err)
 	}
-	if string(bytes.TrimSpace(tail.kept)) != "}" {
+	var out Response
+	if !data.ended || json.Unmarshal(append([]byte(prefix+"null"), data.rest...), &out) != nil {
 		return nil, fault.Unavailable.Errorf("answer of %s: it has no end: is it a pando node of this version?", c.base)
 	}
-	return &Response{}, nil
+	out.Data = nil
+	return &out, nil
 }
 
 func (c *Client) send(ctx context.Context, in Request, after pando.Cursor) (*http.Response, error) {
@@ -198,21 +200,55 @@ func responseOf(resp *http.Response, body []byte) (*Response, error) {
 	return &out, nil
 }
 
-// withoutTail passes on what is written to it but for the last two bytes: what closes
-// a response after its data.
-type withoutTail struct {
-	to   io.Writer
-	kept []byte
-	err  error // of to
+// dataOf passes on an object, the data of a response, and keeps what follows it.
+type dataOf struct {
+	to    io.Writer
+	depth int  // of braces
+	text  bool // inside a string
+	skip  bool // the next byte of it, after a backslash
+	ended bool
+	rest  []byte
+	err   error // of to, or of what follows
 }
 
-func (t *withoutTail) Write(p []byte) (int, error) {
-	const tail = len("}\n")
-	t.kept = append(t.kept, p...)
-	n := max(0, len(t.kept)-tail)
-	if _, t.err = t.to.Write(t.kept[:n]); t.err != nil {
-		return 0, t.err
+// maxRest bounds what follows the data of a response.
+const maxRest = 1 << 20
+
+func (d *dataOf) Write(p []byte) (int, error) {
+	n := d.end(p)
+	if n > 0 {
+		if _, d.err = d.to.Write(p[:n]); d.err != nil {
+			return 0, d.err
+		}
 	}
-	t.kept = append(t.kept[:0], t.kept[n:]...)
+	if d.rest = append(d.rest, p[n:]...); len(d.rest) > maxRest {
+		d.err = fault.TooLarge.Errorf("more than %d bytes follow the data of an answer", maxRest)
+		return 0, d.err
+	}
 	return len(p), nil
+}
+
+// end returns how much of p belongs to the data.
+func (d *dataOf) end(p []byte) int {
+	if d.ended {
+		return 0
+	}
+	for i, c := range p {
+		switch {
+		case d.skip:
+			d.skip = false
+		case c == '"':
+			d.text = !d.text
+		case d.text:
+			d.skip = c == '\\'
+		case c == '{':
+			d.depth++
+		case c == '}':
+			if d.depth--; d.depth <= 0 {
+				d.ended = true
+				return i + 1
+			}
+		}
+	}
+	return len(p)
 }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -96,5 +97,37 @@ func TestKeepOverHTTP(t *testing.T) {
 	}
 	if err := n.Keep(t.Context(), "User", api.Part{}); !errors.Is(err, fault.Invalid) {
 		t.Errorf("kept nothing in particular: %v", err)
+	}
+}
+
+// What an answer is about is told apart from its data, however it is read.
+func TestAnswersAboutAPartAreReadApart(t *testing.T) {
+	t.Parallel()
+	n := peered(t)
+	if _, err := n.AddSchema(t.Context(), `type User { name: String }`); err != nil {
+		t.Fatal(err)
+	}
+	query(t, n.Client, `mutation { create_User(input: {name: "}\\\"{"}) { _docID } }`)
+	const filter = `{name: {_eq: "}\"{"}}`
+	if err := n.Keep(t.Context(), "User", api.Part{Filter: filter}); err != nil {
+		t.Fatal(err)
+	}
+	var data bytes.Buffer
+	streamed, err := n.Stream(t.Context(), api.Request{Query: `{ User { name } }`}, &data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := n.Query(t.Context(), api.Request{Query: `{ User { name } }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data.String() != string(whole.Data) || !json.Valid(data.Bytes()) {
+		t.Errorf("the data of a stream is\n%s\nand of an answer\n%s", &data, whole.Data)
+	}
+	for _, resp := range []*api.Response{streamed, whole} {
+		c := resp.Extensions.Coverage
+		if len(c) != 1 || c[0].Collection != "User" || c[0].Kept != "part" || c[0].Filter != filter {
+			t.Errorf("the answer is about %+v", c)
+		}
 	}
 }

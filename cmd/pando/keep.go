@@ -91,16 +91,27 @@ func (c *command) printKept(all []api.Kept) error {
 }
 
 // keptText says what is kept, in a few words.
-func keptText(k api.Kept) string {
-	if k.Kept != "part" {
-		return k.Kept
+func keptText(k api.Kept) string { return partText(k.Kept, k.Filter, len(k.Documents)) }
+
+func partText(kept, filter string, documents int) string {
+	if kept != "part" {
+		return kept
 	}
 	var parts []string
-	if k.Filter != "" {
-		parts = append(parts, "where "+k.Filter)
+	if filter != "" {
+		parts = append(parts, "where "+filter)
 	}
-	if n := len(k.Documents); n > 0 {
-		parts = append(parts, plural(uint64(n), "document"))
+	if documents > 0 {
+		parts = append(parts, plural(uint64(documents), "document"))
 	}
 	return strings.Join(parts, " and ")
+}
+
+// coveredText says what an answer is about, and as of when.
+func coveredText(c api.Covered) string {
+	text := "it keeps " + partText(c.Kept, c.Filter, c.Documents)
+	if c.AsOf == nil {
+		return text + ", and is not known to have all of that"
+	}
+	return text + ", complete as of " + c.AsOf.Format(time.RFC3339)
 }

@@ -117,6 +117,9 @@ func (c *command) query(cmd *cobra.Command, req api.Request, after pando.Cursor)
 	if err != nil {
 		return err
 	}
+	for _, about := range resp.Extensions.Coverage {
+		fmt.Fprintf(c.err, "pando: this node does not keep all of %s: %s\n", about.Collection, coveredText(about))
+	}
 	// All but the last error are printed here; the last one ends the command.
 	for _, e := range resp.Errors[:max(len(resp.Errors)-1, 0)] {
 		fmt.Fprintln(c.err, "pando:", e.Err())
