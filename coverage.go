@@ -231,14 +231,18 @@ func appendCoverage(b []byte, all []Coverage) []byte {
 	if len(all) == 0 {
 		return b
 	}
-	b = append(b, `,"extensions":{"coverage":[`...)
+	return append(appendCoverageList(append(b, `,"extensions":{`...), all), '}')
+}
+
+func appendCoverageList(b []byte, all []Coverage) []byte {
+	b = append(b, `"coverage":[`...)
 	for i, c := range all {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = c.AppendJSON(b)
 	}
-	return append(b, "]}"...)
+	return append(b, ']')
 }
 
 // AppendJSON appends the coverage as answers and the remote surface tell of it.

@@ -2,6 +2,8 @@ package pando_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +84,53 @@ func TestAnswersSayWhatIsKept(t *testing.T) {
 	}
 	if res := db.Exec(t.Context(), pando.Request{Query: `{ Note { text } }`}); len(res.Coverage) > 0 {
 		t.Errorf("kept whole: %+v", res.Coverage)
+	}
+}
+
+// Who follows changes is told at first what is kept, and again when that changes.
+func TestEventsSayWhatIsKept(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{`subscription { Note { text } }`, `query @live { Note { text } }`} {
+		db := node(t, scopeSchema)
+		note, _ := db.Collection("Note")
+		keep := func(s pando.Scope) {
+			t.Helper()
+			if err := db.Replica().SetScope(note.ID, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keep(pando.Scope{Filter: `{stars: {_gt: 3}}`})
+		l := listen(t, db, request, pando.SubscribeOptions{})
+		said := func(what string) {
+			t.Helper()
+			e, err, ok := l.next()
+			if err != nil || !ok {
+				t.Fatal(err, ok)
+			}
+			got, message := string(e.AppendJSON(nil)), string(e.AppendMessage(nil))
+			if !json.Valid([]byte(got)) || !json.Valid([]byte(message)) {
+				t.Errorf("no JSON: %s, %s", got, message)
+			}
+			for _, text := range []string{got, message} {
+				if _, says, _ := strings.Cut(text, `"coverage":`); strings.TrimSuffix(says, "}}") != what {
+					t.Errorf("%s: event %s says %s, want %s", request, text, says, what)
+				}
+			}
+		}
+		writes := 0
+		write := func() {
+			writes++
+			run(t, db, fmt.Sprintf(`mutation { create_Note(input: {text: "x", stars: %d}) { text } }`, writes))
+		}
+		write()
+		said(`[{"collection":"Note","kept":"part","filter":"{stars: {_gt: 3}}"}]`)
+		write()
+		said("")
+		keep(pando.Scope{})
+		write()
+		said(`[{"collection":"Note","kept":"none"}]`)
+		keep(pando.Whole)
+		write()
+		said("[]")
 	}
 }

@@ -564,6 +564,7 @@ func (s *subscriber) tellLive(ctx context.Context, revision *uint64, yield func(
 		if !e.IsHeartbeat() {
 			e.Revision = *revision
 			*revision++
+			s.cover(&e)
 		}
 		if !yield(e, nil) {
 			return errEnough

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,14 +32,27 @@ type Event struct {
 	Patch json.RawMessage
 	// Revision counts the events of a live query but heartbeats, from 1.
 	Revision uint64
+	// Coverage tells of the collections that the events depend on and of which the database
+	// does not keep everything, as Result does: in the first event, and in the next one
+	// after what is kept has changed. Nil says nothing new; empty, that all is kept by now.
+	Coverage []Coverage
 }
 
 // IsHeartbeat reports whether the event tells of nothing but its cursor.
 func (e Event) IsHeartbeat() bool { return e.Data == nil && e.Patch == nil }
 
 // AppendJSON appends the event as it is sent: {"data": …}, of a live query
-// {"data": …, "revision": 1} or {"patch": […], "revision": 2}.
+// {"data": …, "revision": 1} or {"patch": […], "revision": 2}. Coverage is among the
+// extensions.
 func (e Event) AppendJSON(b []byte) []byte {
+	b = e.appendBody(b)
+	if e.Coverage != nil {
+		b = append(appendCoverageList(append(b, `,"extensions":{`...), e.Coverage), '}')
+	}
+	return append(b, '}')
+}
+
+func (e Event) appendBody(b []byte) []byte {
 	if e.Patch != nil {
 		b = append(append(b, `{"patch":`...), e.Patch...)
 	} else {
@@ -47,15 +61,18 @@ func (e Event) AppendJSON(b []byte) []byte {
 	if e.Revision > 0 {
 		b = strconv.AppendUint(append(b, `,"revision":`...), e.Revision, 10)
 	}
-	return append(b, '}')
+	return b
 }
 
 // AppendMessage appends the event with its cursor in it, for a way to send it that has
 // no place for one: {"data": …, "extensions": {"cursor": …}}.
 func (e Event) AppendMessage(b []byte) []byte {
-	b = e.AppendJSON(b)
-	b = append(b[:len(b)-1], `,"extensions":{"cursor":"`...)
-	return append(append(b, e.Cursor...), `"}}`...)
+	b = append(e.appendBody(b), `,"extensions":{"cursor":"`...)
+	b = append(append(b, e.Cursor...), '"')
+	if e.Coverage != nil {
+		b = appendCoverageList(append(b, ','), e.Coverage)
+	}
+	return append(b, "}}"...)
 }
 
 // SubscribeOptions configure a subscription. The zero value tells of what changes from
@@ -140,6 +157,16 @@ type subscriber struct {
 	plan      *query.Plan
 	after     uint64 // told so far
 	resume    bool   // a live query: the reader knows the result as it was then
+	covered   []Coverage
+}
+
+// cover adds to an event what is kept of the collections that it depends on, if the
+// reader does not know.
+func (s *subscriber) cover(e *Event) {
+	now := s.db.partial(s.plan.Reads())
+	if !slices.EqualFunc(now, s.covered, func(a, b Coverage) bool { return a.Name == b.Name && a.Complete() == b.Complete() && a.Scope.Equal(b.Scope) }) {
+		s.covered, e.Coverage = now, append([]Coverage{}, now...)
+	}
 }
 
 // errEnough says that nobody wants more events.
@@ -206,7 +233,7 @@ func (s *subscriber) follow(ctx context.Context, yield func(Event, error) bool) 
 		for s.after < s.db.store.Seq() {
 			events, err := s.next(ctx)
 			for _, e := range events {
-				if !yield(e, nil) {
+				if s.cover(&e); !yield(e, nil) {
 					return errEnough
 				}
 			}

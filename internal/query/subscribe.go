@@ -51,6 +51,7 @@ func (c *compiler) subscription(op *ast.OperationDefinition) (*subscription, err
 			return nil, at(f, wrongf(a.Position, "argument %s: a subscription takes filter and docID: use a live query, query @live { … }", a.Name))
 		}
 	}
+	c.reading(g)
 	lv, err := c.level(g, f, nil)
 	if err != nil {
 		return nil, at(f, err)
