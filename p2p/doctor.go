@@ -79,6 +79,10 @@ func (n *Node) Examine(ctx context.Context, target string) ([]Finding, error) {
 		x.find("the target", Problem, "name another node: each has its own --rootdir", "it is this node itself")
 		return x.all, nil
 	}
+	if err := n.gate.refuses(info.ID); err != nil {
+		x.find("peer "+info.ID.String(), Problem, "pando peer allow "+info.ID.String(), "this node does not let it connect: %v", err)
+		return x.all, nil
+	}
 	reached := x.addresses(ctx, info)
 	x.connection(ctx, info, reached, ticket)
 	return x.all, nil
@@ -101,6 +105,9 @@ func (n *Node) examinee(target string) (info peer.AddrInfo, t *Ticket, err error
 		return infos[0], nil, nil
 	}
 	p, err := peer.Decode(target)
+	if err == nil {
+		_, err = p.ExtractPublicKey() // an ID that is cut short has none
+	}
 	if err != nil {
 		return info, nil, fault.Invalid.Errorf("%q is no ticket, no multiaddr and no peer ID: %w", target, err)
 	}
@@ -196,7 +203,7 @@ func (x *examination) peerStatus(p PeerStatus, unreachable string) {
 		x.find(about, Problem, p.Hint, "connected, but the last session failed: %s", p.Problem)
 		return
 	}
-	same, grade := 0, Good
+	same, apart, grade := 0, 0, Good
 	var others []string
 	for _, c := range p.Collections {
 		if c.State == Identical {
@@ -204,11 +211,17 @@ func (x *examination) peerStatus(p PeerStatus, unreachable string) {
 			continue
 		}
 		others = append(others, fmt.Sprintf("%s: %s", c.Name, c.State))
-		if c.State != Differs {
+		switch {
+		case c.State == NotAdmitted: // not everything is for everybody
+			apart++
+		case c.State != Differs:
 			grade = Problem
-		} else if grade == Good {
+		case grade == Good:
 			grade = Warning
 		}
+	}
+	if apart > 0 && apart == len(p.Collections) {
+		grade = Problem
 	}
 	if len(others) == 0 {
 		x.find(about, grade, p.Hint, "connected, round trip %v, %d of %[2]d collections identical", p.RTT.Round(time.Millisecond/10), same)
@@ -252,7 +265,7 @@ func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) bool {
 		tries.Go(func() { found[i] = x.n.tryAddress(ctx, info.ID, a) })
 	}
 	tries.Wait()
-	works := len(conns) > 0 || slices.ContainsFunc(found, func(f Finding) bool { return f.Grade == Good })
+	works := len(conns) > 0 || slices.ContainsFunc(found, func(f Finding) bool { return f.Grade != Problem })
 	for _, f := range found {
 		if works && f.Grade == Problem {
 			f.Grade = Warning // one that works is enough
@@ -315,7 +328,7 @@ func whyNot(a ma.Multiaddr, err error) (text, hint string) {
 	case errors.Is(err, syscall.ECONNREFUSED) && loopback:
 		return "nothing listens there on this machine", "the address is one of the peer's own machine: it must listen on another (--p2paddr /ip4/0.0.0.0/tcp/9171,…) to be reached from elsewhere, or is not running"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the machine answers, but nothing listens on that port", "start the peer, or see on which port it listens (pando info)"
+		return "the machine answers, but nothing listens on that port", "start the peer, or see on which port it listens (pando peer info)"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "there is no way to that network from here", "both machines must be in one network, or the peer needs a public address or a relay"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
@@ -345,7 +358,7 @@ func (x *examination) connection(ctx context.Context, info peer.AddrInfo, reache
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := n.connect(ctx, info); err != nil {
-		x.find(about, Problem, "", "%v", err)
+		x.find(about, Problem, shutOutHint, "%v", err)
 		return
 	}
 	if before == network.NotConnected && !n.named(info.ID) {
@@ -363,7 +376,7 @@ func (x *examination) connection(ctx context.Context, info peer.AddrInfo, reache
 	}
 	for _, p := range status.Peers {
 		if p.ID == info.ID.String() {
-			x.peerStatus(p, "")
+			x.peerStatus(p, shutOutHint)
 		}
 	}
 	n.mu.Lock()
@@ -374,6 +387,9 @@ func (x *examination) connection(ctx context.Context, info peer.AddrInfo, reache
 	n.mu.Unlock()
 	x.skew(skew)
 }
+
+// shutOutHint is what to look at if an address answers, and no connection lasts.
+const shutOutHint = "the peer may be closed, deny this node, or have cut it off: look at pando peer allowed there, and at its log"
 
 // hangUp closes a connection that was made to look, unless it turned out to be good
 // for something.
@@ -421,6 +437,8 @@ func (x *examination) ticket(ctx context.Context, p peer.ID, t Ticket) {
 			x.find(about, Problem, "the same definition is needed on every node: rename one of them", "another collection of this name exists here")
 		case !shared:
 			x.find(about, Problem, "ask for a new ticket", "the peer does not share it under this ticket any more")
+		case err != nil && theirs.ofPart():
+			x.find(about, Good, "get it with pando join", "shared, as far as the peer keeps it; nothing is here yet")
 		case err != nil:
 			x.find(about, Good, "get them with pando join", "shared: %d documents there, none here yet", theirs.Count)
 		default:
@@ -433,6 +451,10 @@ func (x *examination) compare(ctx context.Context, about string, id dag.Collecti
 	mine, err := x.n.card(ctx, "", id)
 	if err != nil {
 		x.find(about, Problem, "", "%v", err)
+		return
+	}
+	if mine.ofPart() || theirs.ofPart() {
+		x.find(about, Good, "", "shared; one side keeps a part of it, which pando status compares")
 		return
 	}
 	if (pair{id: id, mine: mine, theirs: theirs}).equal() {

@@ -60,7 +60,7 @@ func TestTheDoctorSaysWhyNodesDoNotMeet(t *testing.T) {
 			t.Errorf("%s: got %+v, want %s, %q and %q", c.name, f, c.grade, c.text, c.hint)
 		}
 	}
-	for _, target := range []string{"nonsense", "pandoabc", "/ip4/127.0.0.1/tcp/1"} {
+	for _, target := range []string{"nonsense", "pandoabc", "/ip4/127.0.0.1/tcp/1", "12D3KooWNope"} {
 		if _, err := nb.Examine(t.Context(), target); !errors.Is(err, pando.ErrInvalid) {
 			t.Errorf("target %q: got %v, want Invalid", target, err)
 		}
@@ -113,5 +113,33 @@ func TestTheDoctorLooksAtATicketAndTakesNothing(t *testing.T) {
 	addSchema(t, c, `type User { other: Int }`)
 	if f := graded(t, examine(t, startNode(t, c, Config{}), ticket), "collection User"); f.Grade != Problem || !strings.Contains(f.Hint, "same definition") {
 		t.Errorf("another definition: %+v", f)
+	}
+}
+
+// Who keeps a part, and who is kept out, is told so.
+func TestTheDoctorKnowsPartsAndLists(t *testing.T) {
+	a, b := openDB(t, ""), openDB(t, "")
+	addSchema(t, a, schemaText)
+	addSchema(t, a, `type Other { name: String }`)
+	createUsers(t, a, "u", 3)
+	na, nb := startNode(t, a, Config{}), startNode(t, b, Config{})
+	ticket, err := na.Share([]string{"User"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nb.JoinPart(t.Context(), ticket, Scope{Filter: `{points: {_gt: 1}}`}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if f := graded(t, examine(t, nb, ticket), "collection User"); f.Grade != Good || !strings.Contains(f.Text, "a part") {
+		t.Errorf("a part: %+v", f)
+	}
+	if f := graded(t, examine(t, na, nb.Info().ID), "peer "); f.Grade == Problem {
+		t.Errorf("one of two collections is shared, and that is a problem: %+v", f)
+	}
+	if err := nb.Deny(na.Info().ID); err != nil {
+		t.Fatal(err)
+	}
+	if f := graded(t, examine(t, nb, na.Info().ID), "peer "); f.Grade != Problem || !strings.Contains(f.Text, "denied") {
+		t.Errorf("a denied peer: %+v", f)
 	}
 }

@@ -34,6 +34,9 @@ trusted or remembered. Ends with an error if it finds a problem.`,
 				if target, err = c.readText("-"); err != nil {
 					return err
 				}
+				if strings.TrimSpace(target) == "" {
+					return fault.Invalid.Errorf("there is no ticket on standard input")
+				}
 			}
 			found, err := node.Doctor(cmd.Context(), target)
 			if err != nil {
