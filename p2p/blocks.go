@@ -26,6 +26,7 @@ type sender struct {
 	lanes   *lanes // nil: its packs go at once
 	pack    pack
 	commits uint64
+	cuts    int // documents that were ended before all of them was sent
 }
 
 // sender returns one whose packs wait for turns in the lane of ctx.
@@ -226,7 +227,7 @@ func (t *intake) nothing() bool {
 }
 
 // complete reports whether everything that came is now here.
-func (t *intake) complete() bool { return len(t.Missing) == 0 && t.Deferred == 0 }
+func (t *intake) complete() bool { return len(t.Missing)+len(t.More) == 0 && t.Deferred == 0 }
 
 type arrival struct {
 	m   message

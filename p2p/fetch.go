@@ -143,29 +143,6 @@ func (f *fetching) items(ctx context.Context, items []item, headed func(*heads))
 	return total, nil
 }
 
-// histories gets the rest of documents that were cut: of several members, if others
-// have them and nothing else is got of several.
-func (f *fetching) histories(ctx context.Context, items []item, total *intake) error {
-	if len(total.More) == 0 {
-		return nil
-	}
-	if len(f.n.sources(f.id, f.peer, 0)) > 0 {
-		co := f.n.newConvoy(ctx, f.id, f.peer, 0)
-		co.lengthen(total.More, items, nil)
-		got, ran, err := co.run(nil)
-		if total.include(got); ran {
-			return err
-		}
-	}
-	for _, m := range total.More {
-		got, err := f.rest(ctx, partOf(m, items))
-		if total.include(got); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // partOf asks for the rest of a document that was cut.
 func partOf(m *more, items []item) *getPart {
 	ask := &getPart{Doc: m.Doc, After: m.After}
@@ -332,15 +309,8 @@ const liveItems = 16
 
 func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, ask *fetch) error {
 	n.coming.wait(ctx, ask.Items)
-	docs := make([][]dag.DocID, len(ask.Items))
-	for i, it := range ask.Items {
-		var err error
-		if docs[i], err = n.documents(ctx, id, it.Doc); err != nil {
-			return err
-		}
-	}
 	if ask.Heads {
-		if err := n.sendHeads(ctx, w, id, docs); err != nil {
+		if err := n.sendHeads(ctx, w, id, ask.Items); err != nil {
 			return err
 		}
 	}
@@ -352,19 +322,33 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 		limit = tallBytes
 	}
 	out := n.sender(ctx, w)
-	before := w.written.Load()
-	for i, it := range ask.Items {
-		for _, doc := range docs[i] {
+	answered, err := n.sendItems(ctx, out, id, ask.Items, limit)
+	if err != nil {
+		return err
+	}
+	return out.end(uint64(answered))
+}
+
+// sendItems sends what items ask for, of each document up to so many bytes, until it is
+// enough for one answer. It returns how many were answered.
+func (n *Node) sendItems(ctx context.Context, out *sender, id dag.CollectionID, items []item, limit int) (answered int, err error) {
+	before := out.w.written.Load()
+	for i, it := range items {
+		docs, err := n.documents(ctx, id, it.Doc)
+		if err != nil {
+			return i, err
+		}
+		for _, doc := range docs {
 			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
 			if err := n.sendUpTo(ctx, out, id, want, limit); err != nil {
-				return err
+				return i, err
 			}
 		}
-		if w.written.Load()-before > fetchBytes {
-			return out.end(uint64(i + 1))
+		if out.enough(before) {
+			return i + 1, nil
 		}
 	}
-	return out.end(uint64(len(ask.Items)))
+	return len(items), nil
 }
 
 // documents returns the documents whose IDs begin with some bytes.
@@ -386,10 +370,14 @@ func (n *Node) documents(ctx context.Context, id dag.CollectionID, first []byte)
 	return docs, nil
 }
 
-func (n *Node) sendHeads(ctx context.Context, w *wire, id dag.CollectionID, docs [][]dag.DocID) error {
+func (n *Node) sendHeads(ctx context.Context, w *wire, id dag.CollectionID, items []item) error {
 	m, size := new(heads), 0
-	for _, some := range docs {
-		for _, doc := range some {
+	for _, it := range items {
+		docs, err := n.documents(ctx, id, it.Doc)
+		if err != nil {
+			return err
+		}
+		for _, doc := range docs {
 			cids, err := n.replica.Heads(ctx, id, doc)
 			if err != nil {
 				return err

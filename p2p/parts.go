@@ -128,10 +128,17 @@ func (n *Node) sendUpTo(ctx context.Context, s *sender, id dag.CollectionID, w p
 
 // cut ends a document before all of it was sent.
 func (s *sender) cut(m *more) error {
+	s.cuts++
 	if err := s.flush(); err != nil {
 		return err
 	}
 	return s.w.send(m)
+}
+
+// enough reports whether an answer that began after so many bytes should end: more of it
+// is to be asked for. What compresses well has many cuts in few bytes.
+func (s *sender) enough(before int64) bool {
+	return s.w.written.Load()-before > fetchBytes || s.cuts >= maxMore-leafDocuments
 }
 
 // sendRange answers getRange, and reports whether it did so in full.
@@ -141,7 +148,7 @@ func (n *Node) sendRange(ctx context.Context, s *sender, id dag.CollectionID, af
 		from = *after
 	}
 	before := s.w.written.Load()
-	for s.w.written.Load()-before < fetchBytes {
+	for !s.enough(before) {
 		part, left, err := page(through(n.replica.Full(ctx, id, from), until), pageBytes)
 		if err != nil {
 			return false, err

@@ -201,3 +201,38 @@ func TestOlderPeersGetLongHistoriesInOneAnswer(t *testing.T) {
 		}
 	})
 }
+
+// However well it compresses, an answer says of no more documents that they go on than
+// the asker takes for honest, and the rest is asked for again.
+func TestAnAnswerSaysMoreOfSoManyOnly(t *testing.T) {
+	db := openDB(t, "")
+	id := addSchema(t, db, schemaText)
+	createUsers(t, db, "a", 5)
+	_, docs := plainCopy(t, db, id)
+	var items []item
+	for _, doc := range docs {
+		lengthen(t, db, doc, 8, 200_000)
+		items = append(items, item{Doc: doc[:]})
+	}
+	n := &Node{replica: db.Replica()}
+	const room = 3
+	sender := func() *sender {
+		return &sender{w: newWire(sink{}, new(traffic)), ctx: t.Context(), cuts: maxMore - leafDocuments - room}
+	}
+	if answered, err := n.sendItems(t.Context(), sender(), id, items, tallBytes); err != nil || answered != room {
+		t.Errorf("FETCH of tall documents: %d were answered, want %d: %v", answered, room, err)
+	}
+	s := sender()
+	if whole, err := n.sendRange(t.Context(), s, id, nil, nil); err != nil || whole || s.cuts != maxMore-leafDocuments {
+		t.Errorf("RANGE of tall documents: whole %v, %d cut, want %d: %v", whole, s.cuts, maxMore-leafDocuments, err)
+	}
+	if whole, err := n.sendRange(t.Context(), sender(), id, &docs[2], nil); err != nil || !whole {
+		t.Errorf("RANGE of fewer than there is room for is cut: %v", err)
+	}
+}
+
+// sink is a stream that takes everything.
+type sink struct{ stream }
+
+func (sink) Write(b []byte) (int, error)      { return len(b), nil }
+func (sink) SetWriteDeadline(time.Time) error { return nil }
