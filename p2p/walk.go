@@ -367,7 +367,7 @@ func (w *walker) compareWide(p radix.Prefix, theirs *[16]treeGrandchild) error {
 		case g.children != nil:
 			err = w.compareChildren(c, g.children)
 		case mine[i] != g.leaf:
-			w.next = append(w.next, c)
+			err = w.goOn(c)
 		}
 		if err != nil {
 			return err
@@ -397,12 +397,26 @@ func (w *walker) compareChildren(p radix.Prefix, theirs *[16]short) error {
 	for i, h := range theirs {
 		switch {
 		case h == short{}:
-			if err := w.onlyMine(p.Child(i)); err != nil {
-				return err
-			}
+			err = w.onlyMine(p.Child(i))
 		case h != mine[i]:
-			w.next = append(w.next, p.Child(i))
+			err = w.goOn(p.Child(i))
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goOn notes that p differs. Who only gives looks no further where it has nothing.
+func (w *walker) goOn(p radix.Prefix) error {
+	if !w.giving {
+		w.next = append(w.next, p)
+		return nil
+	}
+	for _, err := range w.local.Elements(w.ctx, p) {
+		w.next = append(w.next, p)
+		return err
 	}
 	return nil
 }

@@ -270,3 +270,34 @@ func TestAWalkGoesOnWhereItWasCut(t *testing.T) {
 		}
 	}
 }
+
+// Who only gives asks for what lies where it has something: what else the peer has, however
+// much that is, costs nothing.
+func TestGivingCostsWhatThereIsToGive(t *testing.T) {
+	a, b := map[[32]byte][32]byte{}, map[[32]byte][32]byte{}
+	for i := range 10 {
+		a[hashOf("mine", i)] = hashOf(i)
+	}
+	for i := range 20_000 {
+		b[hashOf("theirs", i)] = hashOf(i)
+	}
+	salt := newSalt(fill[nonce](1), fill[nonce](2))
+	theirs, asked := newSet(b), 0
+	d, err := walkToGive(t.Context(), newSet(a), salt, func(ps []radix.Prefix, levels uint64) (out []treeNode, err error) {
+		asked += len(ps)
+		for _, p := range ps {
+			n, err := answerNode(t.Context(), theirs, salt, p, levels)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, n)
+		}
+		return out, nil
+	})
+	if err != nil || len(d.Mine) != 10 || len(d.Both)+len(d.Theirs) > 0 {
+		t.Fatalf("to give: %d, %d and %d, want 10 documents that are here only: %v", len(d.Mine), len(d.Both), len(d.Theirs), err)
+	}
+	if asked > 10*4 {
+		t.Errorf("%d nodes were asked for to give 10 documents", asked)
+	}
+}
