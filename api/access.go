@@ -42,16 +42,8 @@ func (s *Server) changeAccess(_ context.Context, in accessChange) (Access, error
 	if err != nil {
 		return Access{}, err
 	}
-	for _, step := range []struct {
-		change func(...string) error
-		peers  []string
-	}{{n.Unlist, in.Body.Remove}, {n.Allow, in.Body.Allow}, {n.Deny, in.Body.Deny}} {
-		if len(step.peers) == 0 {
-			continue
-		}
-		if err := step.change(step.peers...); err != nil {
-			return Access{}, err
-		}
+	if err := n.ChangeAccess(p2p.AccessChange{Remove: in.Body.Remove, Allow: in.Body.Allow, Deny: in.Body.Deny}); err != nil {
+		return Access{}, err
 	}
 	return accessOf(n.Access()), nil
 }

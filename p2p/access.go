@@ -7,35 +7,36 @@ import (
 // Access returns whom this node lets connect.
 func (n *Node) Access() Access { return n.gate.access() }
 
-// Allow lets peers connect, by peer id or did:key, over restarts too, and takes them
-// off the list of those denied. Any peer may connect to an open node; to a closed one
-// with such a list nobody else may, but those that the operator named. Allowing a peer
-// shares nothing with it.
-func (n *Node) Allow(peers ...string) error { return n.relist(peers, n.allow) }
+// AccessChange says which peers go on and off the lists of a node, by peer id, address
+// or did:key.
+type AccessChange struct {
+	// Remove takes peers off both lists, before the others are put on them.
+	Remove []string
+	// Allow lets peers connect, and takes them off the list of those denied. Any peer may
+	// connect to an open node; to a closed one with such a list nobody else may, but
+	// those that the operator named. Allowing a peer shares nothing with it.
+	Allow []string
+	// Deny keeps peers out, and ends their connections. It goes before all else that
+	// speaks for them.
+	Deny []string
+}
 
-// Deny keeps peers out, by peer id or did:key, over restarts too, and ends their
-// connections. It goes before all else that speaks for them.
-func (n *Node) Deny(peers ...string) error { return n.relist(peers, n.deny) }
-
-// Unlist takes peers off the lists of those allowed and denied.
-func (n *Node) Unlist(peers ...string) error { return n.relist(peers, n.unlist) }
-
-func (n *Node) allow(ids []peer.ID) error  { return n.gate.change(ids, nil, nil) }
-func (n *Node) deny(ids []peer.ID) error   { return n.gate.change(nil, ids, nil) }
-func (n *Node) unlist(ids []peer.ID) error { return n.gate.change(nil, nil, ids) }
-
-// relist changes the lists and applies them to the connections that there are.
-func (n *Node) relist(peers []string, change func([]peer.ID) error) error {
-	ids, err := parseIDs(peers)
-	if err != nil {
-		return err
-	}
-	for _, p := range ids {
-		if p == n.host.ID() {
-			return errSelf(p)
+// ChangeAccess changes the lists, durably and all or nothing, and applies them to the
+// connections that there are.
+func (n *Node) ChangeAccess(c AccessChange) error {
+	var ids [3][]peer.ID
+	for i, peers := range [][]string{c.Remove, c.Allow, c.Deny} {
+		var err error
+		if ids[i], err = parseIDs(peers); err != nil {
+			return err
+		}
+		for _, p := range ids[i] {
+			if p == n.host.ID() {
+				return errSelf(p)
+			}
 		}
 	}
-	if err := change(ids); err != nil {
+	if err := n.gate.change(ids[1], ids[2], ids[0]); err != nil {
 		return err
 	}
 	for _, p := range n.host.Network().Peers() {
@@ -46,3 +47,12 @@ func (n *Node) relist(peers []string, change func([]peer.ID) error) error {
 	n.dial.set(0) // who was shut out may be dialed now
 	return nil
 }
+
+// Allow is ChangeAccess for some peers to let in.
+func (n *Node) Allow(peers ...string) error { return n.ChangeAccess(AccessChange{Allow: peers}) }
+
+// Deny is ChangeAccess for some peers to keep out.
+func (n *Node) Deny(peers ...string) error { return n.ChangeAccess(AccessChange{Deny: peers}) }
+
+// Unlist is ChangeAccess for some peers to take off the lists.
+func (n *Node) Unlist(peers ...string) error { return n.ChangeAccess(AccessChange{Remove: peers}) }

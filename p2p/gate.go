@@ -130,6 +130,9 @@ func (g *gate) change(allow, deny, remove []peer.ID) error {
 	if n := len(allowed) + len(denied); n > maxListed {
 		return fault.TooLarge.Errorf("%d peers on the lists of those allowed and denied, at most %d fit: remove some", n, maxListed)
 	}
+	if g.closed && len(remove) == 0 && len(g.allowed) > 0 && len(allowed)+len(g.settings) == 0 {
+		return fault.Invalid.Errorf("nobody would be left on the list of those allowed, and without one whoever holds a ticket may connect: allow another peer first, or take this one off the list")
+	}
 	if err := g.notes.put(m); err != nil {
 		return err
 	}

@@ -261,3 +261,28 @@ func testPeer(t *testing.T, seed byte) string {
 	}
 	return id.String()
 }
+
+// What is refused has changed nothing, and nobody opens a closed node by denying.
+func TestListsChangeAllOrNothing(t *testing.T) {
+	n := startNode(t, openDB(t, ""), Config{Closed: true})
+	x, y := startNode(t, openDB(t, ""), Config{}).Info().ID, startNode(t, openDB(t, ""), Config{}).Info().ID
+	if err := n.ChangeAccess(AccessChange{Allow: []string{x}, Deny: []string{y}}); err != nil {
+		t.Fatal(err)
+	}
+	want := n.Access()
+	for name, c := range map[string]AccessChange{
+		"one of the names is none": {Remove: []string{y}, Deny: []string{"did:key:zzz"}},
+		"it is the node itself":    {Remove: []string{y}, Allow: []string{n.Info().ID}},
+		"nobody would be allowed":  {Deny: []string{x}},
+	} {
+		if err := n.ChangeAccess(c); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: got %v, want Invalid", name, err)
+		}
+		if got := n.Access(); !slices.Equal(got.Allowed, want.Allowed) || !slices.Equal(got.Denied, want.Denied) {
+			t.Errorf("%s: the lists are %+v, want %+v", name, got, want)
+		}
+	}
+	if err := n.Unlist(x); err != nil {
+		t.Fatal(err)
+	}
+}
