@@ -24,12 +24,13 @@ type greeting struct {
 	ring  *keyring
 	ids   []dag.CollectionID // of the entries
 	cards map[dag.CollectionID]card
+	seq   uint64 // of this node's feed, before the roots were taken
 }
 
 // greeting describes collections to a peer, under the given secrets. ahead, if not
 // nil, says of which the card tells how far this node is in the peer's feed.
 func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim, ahead func(dag.CollectionID) bool) (*greeting, error) {
-	g := &greeting{hello: hello{Entries: []entry{}}, ring: ps.ring, cards: map[dag.CollectionID]card{}}
+	g := &greeting{seq: n.db.Seq(), hello: hello{Entries: []entry{}}, ring: ps.ring, cards: map[dag.CollectionID]card{}}
 	rand.Read(g.Nonce[:])
 	for _, c := range claims {
 		if len(g.Entries) == maxCollections {

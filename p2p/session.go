@@ -121,6 +121,7 @@ type session struct {
 	cut     bool      // a comparison of this round did not find all
 	cuts    int       // rounds of which that is true
 	futile  int       // comparisons in a row that brought nothing
+	still   uint64    // how far this node's feed was before the first of them
 	waits   int       // rounds in which something was waited for
 	left    int       // collections of this round that the peer sees to itself
 	since   time.Time // before the roots of mine were taken
@@ -250,17 +251,30 @@ func (s *session) run() error {
 		}
 		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
 			s.futile = 0
-		} else if s.futile++; s.futile == maxFutile {
+			continue
+		}
+		if s.futile++; s.futile == 1 {
+			s.still = s.mine.seq
+		}
+		if s.futile == maxFutile {
 			if err := s.n.sound(); err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil }) { // see unresolved
-				s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
-			}
+			s.blameFutile(differing)
 			break
 		}
 	}
 	return s.unresolved()
+}
+
+// blameFutile blames a peer whose copy differs while nothing of it can be had. Not for
+// a part, see unresolved, and only if this node was quiet meanwhile: what is written
+// everywhere comes by gossip, too, before a comparison brings it.
+func (s *session) blameFutile(differing []pair) {
+	part := slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil })
+	if !part && s.n.db.Seq() == s.still {
+		s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
+	}
 }
 
 // compared reports whether the trees of all these were compared at least once.
