@@ -13,6 +13,20 @@
 // No database transaction is open while bytes are on their way to or from a peer.
 // Everything that waits is bounded, in limits.go.
 //
+// # Where to look
+//
+//	connections     host, dial, companions, peers, alive, mdns, dht, exchange: who is found and kept
+//	                reach, relay, punch: getting through to those whom nobody reaches
+//	who may         admission (secrets), gate, access, door (connections), quota, score, trustworthy (what lies cost)
+//	                limits: every bound there is, with its reason
+//	sessions        session leads and serve answers; hello, ahead, walk, blocks; cursors, later
+//	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
+//	live            gossip, shards, inbox; watch, watching, hot for who keeps a part
+//	parts           scope, scoped, parttrees, keep; replicator; join and ticket
+//	applications    topics, rooms, post, presence, carry
+//	the wire        wire, message, tongue
+//	what is known   status, contacts, backlog, delay, ledger, metrics, trace, doctor; notes is what lasts
+//
 // # Goroutines
 //
 // A Node owns all of these; Close ends their context and waits for them.
