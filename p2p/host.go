@@ -481,7 +481,7 @@ func resources(hub bool) (network.ResourceManager, error) {
 		bound(id, [2]int{2 * watchesPerPeer, 2 * maxWatches})
 	}
 	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})
-	bound(circuits.ProtoIDv2Hop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
+	bound(circuits.ProtoIDv2Hop, [2]int{maxAsking, 2 * (maxCarried + maxLimited)})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
 	bound(holepunch.Protocol, [2]int{2, 64})
 	bound(autonatv2.DialProtocol, [2]int{2, 32})

@@ -219,10 +219,20 @@ const (
 	// how many of them may be no members.
 	maxPlaces         = 1024
 	maxStrangerPlaces = 64
-	// maxCarried is how many connections are carried, 32 MiB of buffers; maxCarriedOf
-	// how many of them one peer is an end of.
+	// maxCarried is how many connections between members are carried, 32 MiB of buffers,
+	// and maxCarriedOf how many of them one peer calls, or is called by.
 	maxCarried   = 1024
 	maxCarriedOf = 64
+	// maxLimited is how many are carried of which an end is no member, beside those of
+	// members, maxLimitedFrom how many of them one peer calls, so that all strangers at
+	// the door find room, and maxLimitedTo by how many one is called.
+	maxLimited     = maxAtDoor * maxLimitedFrom
+	maxLimitedFrom = 4
+	maxLimitedTo   = 16
+	// maxAsking is how many requests of a member are under way, and maxAskingOfStranger
+	// of others: those that are carried, and a few more.
+	maxAsking           = maxCarriedOf + 8
+	maxAskingOfStranger = maxLimitedFrom + 4
 	// limitedBytes and limitedFor is what a connection may carry, each way, of which
 	// an end is no member: enough to greet, and to find a direct way.
 	limitedBytes = 128 << 10

@@ -29,8 +29,10 @@ type hub struct {
 
 	mu      sync.Mutex             // guards what follows
 	places  map[peer.ID]time.Time  // who may be reached through this node, and until when
+	asking  map[peer.ID]int        // requests of a peer, those for what is carried among them
 	carried map[*carriage]struct{} // connections under way
-	ends    map[peer.ID]int        // how many of them a peer is an end of
+	under   map[bool]int           // how many of them are limited, and are not
+	ends    map[terminal]int       // how many of them a peer is an end of
 	proof   chan struct{}          // closed when somebody proves to be a member
 }
 
@@ -41,9 +43,32 @@ type carriage struct {
 	end      context.CancelFunc
 }
 
+// terminal is one side of connections, of those with limits or those without: strangers
+// take none of what members have.
+type terminal struct {
+	peer    peer.ID
+	called  bool
+	limited bool
+}
+
+func (c *carriage) ends() [2]terminal {
+	return [2]terminal{{c.from, false, c.limited}, {c.to, true, c.limited}}
+}
+
+// most is of how many such connections a peer may be this end.
+func (e terminal) most() int {
+	switch {
+	case !e.limited:
+		return maxCarriedOf
+	case e.called:
+		return maxLimitedTo
+	}
+	return maxLimitedFrom
+}
+
 func newHub(n *Node) *hub {
 	return &hub{n: n, places: map[peer.ID]time.Time{}, carried: map[*carriage]struct{}{},
-		ends: map[peer.ID]int{}, proof: make(chan struct{})}
+		asking: map[peer.ID]int{}, under: map[bool]int{}, ends: map[terminal]int{}, proof: make(chan struct{})}
 }
 
 // start makes the node a relay.
@@ -61,6 +86,11 @@ func (h *hub) handle(s network.Stream) {
 	defer h.n.leave()
 	defer context.AfterFunc(h.n.ctx, func() { s.Reset() })()
 	p := s.Conn().RemotePeer()
+	if !h.ask(p) {
+		s.Reset()
+		return
+	}
+	defer h.asked(p)
 	if h.n.isBanned(p) || h.n.locked(p) || s.Scope().ReserveMemory(2*relayBuffer, network.ReservationPriorityHigh) != nil {
 		s.Reset()
 		return
@@ -86,6 +116,30 @@ func (h *hub) handle(s network.Stream) {
 		h.n.count.Refused.Add(1)
 		answer(s, &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: status.Enum()})
 		s.Close()
+	}
+}
+
+// ask notes a request, unless the peer has too many under way.
+func (h *hub) ask(p peer.ID) bool {
+	most := maxAsking
+	if !h.known(p) {
+		most = maxAskingOfStranger
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.asking[p] >= most {
+		h.n.count.Refused.Add(1)
+		return false
+	}
+	h.asking[p]++
+	return true
+}
+
+func (h *hub) asked(p peer.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.asking[p]--; h.asking[p] == 0 {
+		delete(h.asking, p)
 	}
 }
 
@@ -125,9 +179,6 @@ func (h *hub) prove(p peer.ID) {
 	defer h.mu.Unlock()
 	close(h.proof)
 	h.proof = make(chan struct{})
-	if h.ends[p] == 0 {
-		return
-	}
 	for c := range h.carried {
 		if c.limited && (c.from == p || c.to == p) && h.known(c.from) && h.known(c.to) {
 			c.end()
@@ -249,12 +300,23 @@ func (h *hub) connect(s network.Stream, ask *pb.HopMessage) pb.Status {
 func (h *hub) begin(c *carriage) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.carried) >= maxCarried || h.ends[c.from] >= maxCarriedOf || h.ends[c.to] >= maxCarriedOf {
+	most := maxCarried
+	if c.limited {
+		most = maxLimited
+	}
+	if h.under[c.limited] >= most {
 		return false
 	}
+	for _, e := range c.ends() {
+		if h.ends[e] >= e.most() {
+			return false
+		}
+	}
 	h.carried[c] = struct{}{}
-	h.ends[c.from]++
-	h.ends[c.to]++
+	h.under[c.limited]++
+	for _, e := range c.ends() {
+		h.ends[e]++
+	}
 	return true
 }
 
@@ -262,9 +324,10 @@ func (h *hub) finish(c *carriage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.carried, c)
-	for _, p := range []peer.ID{c.from, c.to} {
-		if h.ends[p]--; h.ends[p] <= 0 {
-			delete(h.ends, p)
+	h.under[c.limited]--
+	for _, e := range c.ends() {
+		if h.ends[e]--; h.ends[e] == 0 {
+			delete(h.ends, e)
 		}
 	}
 }
