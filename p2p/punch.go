@@ -83,12 +83,15 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 	}
 }
 
-// relayedTo returns the peers that have reached this node through a relay, and in no
+// relayedTo returns the familiar peers that have reached this node through a relay, and in no
 // other way. Only the one that was reached tries to punch: both at once would be in
 // each other's way.
 func (n *Node) relayedTo() []peer.ID {
 	var all []peer.ID
 	for _, c := range n.connected() {
+		if !n.familiar(c.id) {
+			continue // it would choose where this node sends packets, again and again
+		}
 		conns := n.host.Network().ConnsToPeer(c.id)
 		direct := slices.ContainsFunc(conns, func(c network.Conn) bool { return !relayed(c) })
 		inbound := slices.ContainsFunc(conns, func(c network.Conn) bool { return c.Stat().Direction == network.DirInbound })

@@ -57,6 +57,10 @@ func TestARelayCarriesLittleForStrangers(t *testing.T) {
 		if !c.Stat().Limited {
 			t.Error("a connection of strangers has no limits")
 		}
+		eventually(t, time.Second, func() (bool, string) { return len(a.node.connected()) > 1, "they have not met" })
+		if to := a.node.relayedTo(); len(to) > 0 {
+			t.Errorf("for strangers holes are punched again and again: %v", to)
+		}
 		s, err := b.node.host.NewStream(network.WithAllowLimitedConn(t.Context(), "test"), a.id(), "/test/sink")
 		if err != nil {
 			t.Fatal(err)
@@ -205,6 +209,7 @@ func TestStrangersThatFillARelayLeaveMembersTheirPlaces(t *testing.T) {
 			}
 		}
 		asking.Wait()
+		time.Sleep(time.Second) // until all have come
 		open := 0
 		hub.node.hub.mu.Lock()
 		for p, n := range hub.node.hub.asking {
