@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -137,5 +139,25 @@ func TestWhoDoesNotIntroduceItselfMaySayWhatItHasToSay(t *testing.T) {
 			t.Error("the connection was closed before it could say anything")
 		}
 		eventually(t, 10*time.Second, func() (bool, string) { return !a.node.here(x.id()), "the connection that leads nowhere stays" })
+	})
+}
+
+// Anybody in a local network may announce any number of peers.
+func TestAnnouncementsNearbyLeadToFewDials(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a := w.member(0)
+		nearby := newFound(a.own(Config{}))
+		var passed atomic.Int32
+		for i := range 100 {
+			nobody := w.member(1 + i)
+			go func() {
+				nearby.HandlePeerFound(hubOf(t, nobody))
+				passed.Add(1)
+			}()
+		}
+		synctest.Wait()
+		if n := passed.Load(); n != 100-maxDials {
+			t.Errorf("%d of 100 peers are dialed at once, want %d", 100-n, maxDials)
+		}
 	})
 }
