@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -85,6 +86,27 @@ func (w *watched) SetStreamHandler(id protocol.ID, serve network.StreamHandler) 
 		defer context.AfterFunc(w.n.ctx, func() { s.Reset() })()
 		serve(s)
 	})
+}
+
+// Peerstore is where the directory keeps where peers are.
+func (w *watched) Peerstore() peerstore.Peerstore { return thrifty{w.Host.Peerstore()} }
+
+// thrifty takes so many addresses of each peer: the directory takes from anybody what
+// they say of themselves, and keeps it for a day.
+type thrifty struct{ peerstore.Peerstore }
+
+func (t thrifty) AddAddrs(p peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a ma.Multiaddr) bool { return len(a.Bytes()) > maxAddrBytes })
+	known := t.Addrs(p)
+	fresh := max(maxAddrs-len(known), 0)
+	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
+		if slices.ContainsFunc(known, a.Equal) {
+			return false
+		}
+		fresh--
+		return fresh < 0
+	})
+	t.Peerstore.AddAddrs(p, addrs, ttl)
 }
 
 // acquaintances returns the peers that are known, and where they were.
@@ -205,18 +227,19 @@ func (n *Node) lookUp(ctx context.Context, c claim) []peer.AddrInfo {
 	return found
 }
 
-// entries holds what others have listed here, so much of all and of each.
+// entries holds what others have listed here, so much of all and of each. When it is
+// full, who has listed most gives way: a few strangers leave room for everybody.
 type entries struct {
 	datastore.Batching
 	most, mostOf int
 
 	mu  sync.Mutex // guards what follows
 	all int
-	of  map[string]int // by who listed it
+	of  map[string]map[datastore.Key]struct{} // by who listed it
 }
 
 func newEntries(most, mostOf int) *entries {
-	return &entries{Batching: locked.MutexWrap(datastore.NewMapDatastore()), most: most, mostOf: mostOf, of: map[string]int{}}
+	return &entries{Batching: locked.MutexWrap(datastore.NewMapDatastore()), most: most, mostOf: mostOf, of: map[string]map[datastore.Key]struct{}{}}
 }
 
 // lister is who listed an entry: the last part of its key.
@@ -232,15 +255,36 @@ func (e *entries) Put(ctx context.Context, k datastore.Key, value []byte) error 
 		return e.Batching.Put(ctx, k, value)
 	}
 	who := lister(k)
-	if e.all >= e.most || e.of[who] >= e.mostOf {
-		return fault.TooLarge.Errorf("%d entries, %d of this peer: there is no room for another", e.all, e.of[who])
+	if len(e.of[who]) >= e.mostOf || e.all >= e.most && !e.makeRoom(ctx, who) {
+		return fault.TooLarge.Errorf("%d entries, %d of this peer: there is no room for another", e.all, len(e.of[who]))
 	}
 	if err := e.Batching.Put(ctx, k, value); err != nil {
 		return err
 	}
+	if e.of[who] == nil {
+		e.of[who] = map[datastore.Key]struct{}{}
+	}
 	e.all++
-	e.of[who]++
+	e.of[who][k] = struct{}{}
 	return nil
+}
+
+// makeRoom drops an entry of whoever has listed most, unless that is hardly more than
+// somebody else has. e.mu is held.
+func (e *entries) makeRoom(ctx context.Context, newcomer string) bool {
+	most := ""
+	for who, of := range e.of {
+		if len(of) > len(e.of[most]) {
+			most = who
+		}
+	}
+	if len(e.of[most]) <= len(e.of[newcomer])+1 {
+		return false
+	}
+	for k := range e.of[most] {
+		return e.drop(ctx, k) == nil
+	}
+	return false
 }
 
 func (e *entries) Delete(ctx context.Context, k datastore.Key) error {
@@ -250,12 +294,17 @@ func (e *entries) Delete(ctx context.Context, k datastore.Key) error {
 	if err != nil || !has {
 		return err
 	}
+	return e.drop(ctx, k)
+}
+
+// drop deletes an entry that is there. e.mu is held.
+func (e *entries) drop(ctx context.Context, k datastore.Key) error {
 	if err := e.Batching.Delete(ctx, k); err != nil {
 		return err
 	}
 	who := lister(k)
 	e.all--
-	if e.of[who]--; e.of[who] == 0 {
+	if delete(e.of[who], k); len(e.of[who]) == 0 {
 		delete(e.of, who)
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/record"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -106,6 +107,28 @@ func TestNodesFindOutWhetherOthersReachThem(t *testing.T) {
 				got := m.node.Reach()
 				return reflect.DeepEqual(got, want), fmt.Sprintf("%+v, want %+v", got, want)
 			})
+		}
+	})
+}
+
+// A closed node with a list refuses those who try whether it is reached, as all others.
+// That says nothing, and it goes on telling where it listens.
+func TestWhoRefusesToBeReachedIsNotSaidToBeOutOfReach(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		closed, member := w.member(0), w.member(1)
+		addSchema(t, closed.db, schemaText)
+		closed.own(Config{Closed: true, Allow: []string{member.id().String()}}, member)
+		member.own(Config{Relay: true}, closed)
+		converge(t, 10*time.Second, closed, member)
+		eventually(t, 5*time.Minute, func() (bool, string) { return member.node.Reach().Direct == "public", "the member does not know yet" })
+		time.Sleep(10 * time.Minute) // it is tried again and again
+		want := Reach{Direct: "unknown", Addrs: []AddrReach{{"/ip4/1.0.0.1/udp/8000/quic-v1", "unknown"}}}
+		got := closed.node.Reach()
+		if got.Relays = nil; !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if own := closed.node.Info().Addrs; !slices.Contains(own, want.Addrs[0].Addr) {
+			t.Errorf("it tells only %v", own)
 		}
 	})
 }
@@ -452,11 +475,36 @@ func TestTheDirectoryIsBounded(t *testing.T) {
 	if err := batch.Commit(t.Context()); err != nil {
 		t.Error("what has no room spoils what has:", err)
 	}
-	if e.all != 5 {
-		t.Errorf("%d entries are held, want 5", e.all)
+	if e.all != 5 || len(e.of["ada"]) != 1 {
+		t.Errorf("%d entries are held, want 5; %d of who had most, want 1", e.all, len(e.of["ada"]))
 	}
-	if err := e.Delete(t.Context(), key("0", "ada")); err != nil || e.all != 4 || e.of["ada"] != 2 {
-		t.Errorf("after one expired: %v, %d entries, %d of ada", err, e.all, e.of["ada"])
+	var own datastore.Key
+	for own = range e.of["ada"] {
+	}
+	if err := e.Delete(t.Context(), own); err != nil || e.all != 4 || len(e.of["ada"]) != 0 {
+		t.Errorf("after one expired: %v, %d entries, %d of ada", err, e.all, len(e.of["ada"]))
+	}
+}
+
+// Who lists itself says where it is, as often and at as many places as it likes.
+func TestTheDirectoryKeepsFewAddressesOfAPeer(t *testing.T) {
+	t.Parallel()
+	all, err := pstoremem.NewPeerstore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	store := thrifty{all}
+	at := func(i int) ma.Multiaddr { return ma.StringCast(fmt.Sprintf("/ip4/1.2.3.4/tcp/%d", i+1)) }
+	for i := range 1000 {
+		store.AddAddrs("ada", []ma.Multiaddr{at(i), at(0)}, time.Hour)
+	}
+	store.AddAddrs("bob", []ma.Multiaddr{ma.StringCast("/dns4/" + strings.Repeat("a", maxAddrBytes) + "/tcp/1"), at(0)}, time.Hour)
+	if n := len(all.Addrs("ada")); n != maxAddrs {
+		t.Errorf("%d addresses of a peer are kept, want %d", n, maxAddrs)
+	}
+	if n := len(all.Addrs("bob")); n != 1 {
+		t.Errorf("%d addresses of a peer are kept, one of which is too long; want 1", n)
 	}
 }
 
