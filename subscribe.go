@@ -164,7 +164,9 @@ type subscriber struct {
 // reader does not know.
 func (s *subscriber) cover(e *Event) {
 	now := s.db.partial(s.plan.Reads())
-	if !slices.EqualFunc(now, s.covered, func(a, b Coverage) bool { return a.Name == b.Name && a.Complete() == b.Complete() && a.Scope.Equal(b.Scope) }) {
+	if !slices.EqualFunc(now, s.covered, func(a, b Coverage) bool {
+		return a.Name == b.Name && a.Complete() == b.Complete() && a.Scope.Equal(b.Scope)
+	}) {
 		s.covered, e.Coverage = now, append([]Coverage{}, now...)
 	}
 }

@@ -32,6 +32,9 @@ type contact struct {
 	compared time.Time
 	same     time.Time // it was identical
 	mismatch time.Time // it was quiet and stayed different, and was not the same since
+	// otherwise is when both held the same of all that differed, and it was not the same
+	// since: of a part, whose filter they read differently.
+	otherwise time.Time
 }
 
 func newContacts() *contacts {
@@ -50,7 +53,7 @@ func (c *contacts) session(p peer.ID, s SessionStatus) {
 func (c *contacts) compared(s sharing, same bool) {
 	c.change(s, func(k *contact) {
 		if k.compared = time.Now(); same {
-			k.same, k.mismatch = k.compared, time.Time{}
+			*k = contact{compared: k.compared, same: k.compared}
 		}
 	})
 }
@@ -58,6 +61,11 @@ func (c *contacts) compared(s sharing, same bool) {
 // mismatch notes that two quiet copies stayed different.
 func (c *contacts) mismatch(s sharing) {
 	c.change(s, func(k *contact) { k.mismatch = time.Now() })
+}
+
+// otherwise notes that two copies differ in nothing but what belongs to a part.
+func (c *contacts) otherwise(s sharing) {
+	c.change(s, func(k *contact) { k.otherwise, k.mismatch = time.Now(), time.Time{} })
 }
 
 func (c *contacts) change(s sharing, how func(*contact)) {

@@ -30,11 +30,13 @@ func (n *Node) Keep(_ context.Context, collection string, s Scope) error {
 }
 
 // KeepDocs adds documents to what this node keeps of a collection, or takes them out.
-func (n *Node) KeepDocs(ctx context.Context, collection string, add, remove []dag.DocID) error {
+func (n *Node) KeepDocs(_ context.Context, collection string, add, remove []dag.DocID) error {
 	c, err := n.db.Collection(collection)
 	if err != nil {
 		return err
 	}
+	n.noting.Lock() // two that add documents at once both do
+	defer n.noting.Unlock()
 	s := n.scopeOf(c.ID)
 	if s.Whole {
 		if len(remove) > 0 {
@@ -43,7 +45,10 @@ func (n *Node) KeepDocs(ctx context.Context, collection string, add, remove []da
 		return nil // they are kept already
 	}
 	s.Docs = slices.DeleteFunc(slices.Concat(s.Docs, add), func(d dag.DocID) bool { return slices.Contains(remove, d) })
-	return n.Keep(ctx, collection, s)
+	if _, err := n.replica.Matcher(c.ID, s); err != nil {
+		return err
+	}
+	return n.keepHeld(c.ID, s)
 }
 
 // Kept tells of each collection what this node keeps of it, and when it was last known
@@ -52,9 +57,14 @@ func (n *Node) Kept() []pando.Coverage { return n.db.Coverage() }
 
 // keep changes the scope of a collection, which need not be here yet.
 func (n *Node) keep(id dag.CollectionID, s Scope) error {
-	s = s.Canonical()
 	n.noting.Lock()
 	defer n.noting.Unlock()
+	return n.keepHeld(id, s)
+}
+
+// keepHeld is keep for who holds noting.
+func (n *Node) keepHeld(id dag.CollectionID, s Scope) error {
+	s = s.Canonical()
 	if n.scopeOf(id).Equal(s) {
 		return nil
 	}
@@ -90,9 +100,10 @@ func (n *Node) keepFirst(id dag.CollectionID, parts map[dag.CollectionID]Scope) 
 }
 
 // covered notes that this node has all that it keeps of a collection, as the comparison
-// with a peer that keeps the whole of it shows.
-func (n *Node) covered(id dag.CollectionID, s Scope, p peer.ID) {
-	if err := n.replica.Covered(id, s, p.String(), time.Now()); err != nil {
+// with a peer that keeps the whole of it shows. at is before the peer looked: it may have
+// changed something since.
+func (n *Node) covered(id dag.CollectionID, s Scope, p peer.ID, at time.Time) {
+	if err := n.replica.Covered(id, s, p.String(), at); err != nil {
 		n.log.Warn("that a collection is complete cannot be stored", "collection", id, "error", err)
 	}
 }

@@ -194,7 +194,7 @@ func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	v.Equal = p.equal() && v.Loose == 0
 	s.n.contacts.compared(sharing{s.peer, p.id}, v.Equal)
 	if p.equal() && x.keeps && x.theirs.Whole {
-		s.n.covered(p.id, x.own, s.peer)
+		s.n.covered(p.id, x.own, s.peer, s.since)
 	}
 }
 
@@ -249,6 +249,18 @@ func (s *session) mendPart(p pair) error {
 		return err
 	}
 	whole := !found.Cut && early == 0 && !s.n.later.refuses(here)
+	if len(unknown) == 0 && early == 0 && len(docs) > 0 && len(x.loose) == 0 {
+		same, err := s.holdTheSame(p.id, docs, there)
+		if err != nil {
+			return err
+		}
+		if same { // no commit can bring them together
+			s.n.contacts.otherwise(here)
+			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
+			v.Acked = whole && s.errand.pushOnly
+			return nil
+		}
+	}
 	if len(docs) == 0 || s.n.later.refuses(here) {
 		v.Acked = whole && s.errand.pushOnly
 		return nil
@@ -273,6 +285,21 @@ func (s *session) mendPart(p pair) error {
 	}
 	return nil
 }
+
+// holdTheSame reports whether some documents have the same heads here and there, as far
+// as is known.
+func (s *session) holdTheSame(id dag.CollectionID, docs []dag.DocID, there map[dag.DocID][]dag.CID) (bool, error) {
+	for _, doc := range docs {
+		own, err := s.n.replica.Heads(s.ctx, id, doc)
+		if err != nil || len(own) != len(there[doc]) || slices.ContainsFunc(own, func(c dag.CID) bool { return !slices.Contains(there[doc], c) }) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// otherwiseHint says why a part differs in which no document does, and what to do.
+const otherwiseHint = "both hold the same commits of these documents, and read them by different versions of the schema, so that the filter means something else: use the same version on both (pando schema activate)"
 
 func (s *session) walkPart(p pair) (difference, error) {
 	salt, side := newSalt(s.mine.Nonce, s.theirs.Nonce), partSide{p.narrowed.part}

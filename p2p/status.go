@@ -83,7 +83,7 @@ type PeerCollection struct {
 	Differ    uint64 // documents that differ
 	AtLeast   bool   // Differ is a lower bound: the count was cut short
 	Part      string // what was compared, if one side does not keep all: the state is of that
-	Problem   string // why it cannot be compared
+	Problem   string // why it cannot be compared, or stays different
 	Moved            // for it, with this peer
 	Wants     int    // documents that the peer told of, and that are incomplete here
 	// When the copies were compared last, and found identical last, since the start.
@@ -233,6 +233,9 @@ func (n *Node) fillIn(s *Status) {
 			k := n.contacts.of(sharing{p, id})
 			c.Moved, c.Wants = moved[p][id], wants[sharing{p, id}]
 			c.Compared, c.Same, c.Mismatch = k.compared, k.same, k.mismatch
+			if c.State == Differs && !k.otherwise.IsZero() {
+				c.Problem = otherwiseHint
+			}
 		}
 	}
 }
