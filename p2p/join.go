@@ -102,8 +102,16 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 	for _, c := range t.Collections {
 		names[c.ID], secrets[c.ID], only[c.ID] = c.Name, c.secret, true
 	}
-	e := errand{only: only, joining: true}
 	info := peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}
+	e := errand{only: only, joining: true}
+	met := false
+	e.met = func() error { // and not at the end: who dies in the middle has to know where to go on
+		if met {
+			return nil
+		}
+		met = true
+		return n.remember(info, false)
+	}
 	n.introduce(ctx, info, secrets, e.only)
 	n.startAfresh(info.ID)
 	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
@@ -142,11 +150,6 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 			got, err = n.sync(ctx, t.Peer, e)
 			res.Bytes += got.Bytes
 			res.Commits += uint64(got.Applied)
-			if n.admission.knows(t.Peer) { // also if the session ended badly: it goes on later
-				if err := n.remember(peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}, false); err != nil {
-					return err
-				}
-			}
 			refused := new(refuse)
 			if !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)) {
 				break

@@ -111,6 +111,9 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 			}
 		})
 		eventually(t, 10*time.Second, func() (bool, string) { return documents(t, b) > 0, "nothing arrives" })
+		if known, err := b.node.notes.peers(); err != nil || len(known[a.id()].addrs) == 0 {
+			t.Errorf("if it died now, it would not know where to go on: %v, %v", known, err)
+		}
 		w.cut([]*member{a}, []*member{b})
 		time.Sleep(100 * time.Millisecond)
 		cancel()

@@ -37,6 +37,7 @@ type errand struct {
 	probe    bool                       // compare roots, transfer nothing
 	count    bool                       // of a probe: how many documents differ
 	joining  bool                       // somebody waits for it: it goes before a session of the peer
+	met      func() error               // nil, or called whenever the peer has proved something, before anything is transferred
 	progress func(Progress)
 }
 
@@ -204,6 +205,9 @@ func (s *session) run() error {
 	s.report.Collections, s.report.Version = map[dag.CollectionID]*verdict{}, s.w.version
 	for round := 0; round < maxRounds; round++ {
 		again, err := s.greet()
+		if err == nil && s.errand.met != nil && len(s.pairs) > 0 {
+			err = s.errand.met()
+		}
 		if err != nil {
 			return err
 		}
