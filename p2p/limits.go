@@ -100,7 +100,7 @@ const (
 	maxFetches      = 64
 	watchesPerPeer  = 16  // each of a part of a collection
 	maxWatches      = 256 // each with a goroutine, and a queue
-	// watchLookups is what beginning to watch a filter counts for: it is a query.
+	// watchLookups is what a filter that a peer names counts for at least: it is a query.
 	watchLookups = 1024
 	// maxAtDoor is how many peers may be connected that have proved nothing: a member does
 	// within a second, so that whoever wants to keep others out has to connect more often

@@ -64,7 +64,14 @@ func (ps *partTrees) of(ctx context.Context, id dag.CollectionID, scopes ...Scop
 	return part, sum, err
 }
 
-func (ps *partTrees) find(id dag.CollectionID, scopes []Scope) (*pando.Part, error) {
+// has reports whether a tree is kept, and need not be made by a query.
+func (ps *partTrees) has(id dag.CollectionID, scopes ...Scope) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.at[partKey(id, scopes)] != nil
+}
+
+func partKey(id dag.CollectionID, scopes []Scope) string {
 	var forms []string // sorted: it does not matter who keeps which
 	for _, s := range scopes {
 		if !s.Whole {
@@ -76,6 +83,11 @@ func (ps *partTrees) find(id dag.CollectionID, scopes []Scope) (*pando.Part, err
 	for _, f := range slices.Compact(forms) {
 		key += f
 	}
+	return key
+}
+
+func (ps *partTrees) find(id dag.CollectionID, scopes []Scope) (*pando.Part, error) {
+	key := partKey(id, scopes)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if u := ps.at[key]; u != nil {

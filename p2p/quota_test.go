@@ -136,3 +136,32 @@ func TestWhoAsksWithoutEndIsToldToWait(t *testing.T) {
 		x.stream(t, a, &id) // it is served again
 	})
 }
+
+// Each part that a peer asks about is found by a query, if nobody has asked about it
+// before: who names others without end is told to wait.
+func TestWhoNamesPartsWithoutEndIsToldToWait(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		x, a, _, id := attack(t, w, true)
+		wire := x.stream(t, a, &id)
+		a.node.quotas.spend(x.id(), lookups, int64(quotaOf[lookups].burst)-100*watchLookups, time.Now())
+		ask := func(points int) error {
+			if err := wire.send(&scopeSays{0, Scope{Filter: fmt.Sprintf(`{points: {_gt: %d}}`, points)}}); err != nil {
+				return err
+			}
+			_, err := wire.receive()
+			return err
+		}
+		for range 500 {
+			if err := ask(1); err != nil {
+				t.Fatalf("one part that is known: %v", err)
+			}
+		}
+		asked, err := 0, error(nil)
+		for ; asked < 1000 && err == nil; asked++ {
+			err = ask(100 + asked)
+		}
+		if refused := new(refuse); !errors.As(err, &refused) || refused.Code != refusedBusy {
+			t.Errorf("after %d parts: %v, want busy", asked, err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/cbor"
@@ -367,9 +368,18 @@ func (s *session) countPart(p pair) error {
 	return nil
 }
 
+// queryLookups is what it costs to find the documents of a part, in lookups: it may be a
+// pass over the collection, which reads eight in the time of one lookup.
+func queryLookups(c card) int64 {
+	if c.ofPart() {
+		return watchLookups
+	}
+	return watchLookups + int64(c.Count/8)
+}
+
 // scope answers SCOPE.
 func (s *service) scope(m *scopeSays) error {
-	id, _, err := s.collection(m.Collection)
+	id, mine, err := s.collection(m.Collection)
 	if err != nil {
 		return err
 	}
@@ -378,6 +388,9 @@ func (s *service) scope(m *scopeSays) error {
 	if own.Whole && m.Scope.Whole {
 		answer.Why = "both sides keep all of it by now: compare again"
 		return s.w.send(answer)
+	}
+	if !s.n.parts.has(id, own, m.Scope) {
+		s.n.quotas.spend(s.peer, lookups, queryLookups(mine), time.Now())
 	}
 	part, sum, err := s.n.parts.of(s.ctx, id, own, m.Scope)
 	switch {
