@@ -577,7 +577,7 @@ const (
 	refusedInvalid   = 3 // the request breaks the protocol
 	refusedFailed    = 4 // this side has a problem of its own
 	refusedVersion   = 6 // the two speak different versions of the protocol
-	refusedPart      = 7 // a watch of a node that keeps a part itself
+	refusedPart      = 7 // a watch of a node that keeps nothing, or less since now
 )
 
 // refuse is the typed answer in place of the one asked for. It is the error

@@ -20,9 +20,9 @@ import (
 )
 
 // A node that keeps a part of a collection does not follow its topics, where it would
-// hear of all of it. It watches: it asks a member that keeps the whole to be told of
-// what changes in its part, over a stream that stays open. Nothing depends on that
-// stream: whenever one begins or ends, the two compare.
+// hear of all of it. It watches: it asks a member that keeps the whole or, where nobody
+// does, parts, to be told of what changes in its part, over a stream that stays open.
+// Nothing depends on that stream: whenever one begins or ends, the two compare.
 
 // watch asks to be told of a part of a collection.
 type watch struct {
@@ -427,7 +427,10 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	return n.tellWatcher(ctx, w, out, x, gone)
 }
 
-var keepsPartItself = &refuse{Code: refusedPart, Text: "this node keeps a part of the collection itself", After: retryMost}
+var (
+	keepsNothing = &refuse{Code: refusedPart, Text: "this node keeps nothing of the collection itself", After: retryMost}
+	keepsLess    = &refuse{Code: refusedPart, Text: "this node keeps less of the collection since now", After: retryFirst}
+)
 
 // admitWatch returns the collection that a peer may watch a part of.
 func (n *Node) admitWatch(w *wire, place *seat, ask *watch) (dag.CollectionID, error) {
@@ -442,8 +445,8 @@ func (n *Node) admitWatch(w *wire, place *seat, ask *watch) (dag.CollectionID, e
 	if err := n.charge(place.peer, ask); err != nil {
 		return c.id, err
 	}
-	if n.partial(c.id) || !n.has(c.id) {
-		return c.id, keepsPartItself
+	if n.scopeOf(c.id).None() || !n.has(c.id) {
+		return c.id, keepsNothing
 	}
 	if ask.Scope.Whole || ask.Scope.None() {
 		return c.id, &refuse{Code: refusedInvalid, Text: "all of a collection is told of in its topics, and of nothing there is nothing to tell"}
@@ -455,7 +458,7 @@ func (n *Node) admitWatch(w *wire, place *seat, ask *watch) (dag.CollectionID, e
 func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher, gone chan struct{}) error {
 	beat := time.NewTicker(watchBeat)
 	defer beat.Stop()
-	l := n.lookouts
+	l, whole := n.lookouts, !n.partial(x.on.id)
 	for {
 		beats := false
 		select {
@@ -471,8 +474,8 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 		changes, lost, news := x.changes, x.lost, watching{x.meet, x.part}
 		x.changes, x.meet, x.part = nil, nil, nil
 		l.mu.Unlock()
-		if n.partial(x.on.id) {
-			return keepsPartItself // since a moment ago
+		if s := n.scopeOf(x.on.id); s.None() || whole && !s.Whole {
+			return keepsLess // who watches chooses anew by whom to be told
 		}
 		if lost {
 			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
@@ -511,6 +514,9 @@ func (n *Node) noteKeeper(p peer.ID, id dag.CollectionID, part bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.companions[p]
+	if c != nil && c.parts[id] != part {
+		n.watchAgain()
+	}
 	switch {
 	case c == nil:
 	case !part:

@@ -147,6 +147,45 @@ func TestAWatchOutlivesItsMember(t *testing.T) {
 	})
 }
 
+// Where nobody keeps the whole, those who keep parts tell each other of what they have
+// of them, until somebody does.
+func TestPartsAreToldWithoutAnybodyWhoKeepsTheWhole(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(4)
+		a, hub, parts := ms[0], ms[1], ms[1:]
+		addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "user", 100)
+		a.start()
+		keepPart(t, parts[0], Scope{Filter: best}, a)
+		keepPart(t, parts[1], Scope{Filter: `{points: {_ge: 50}}`}, a)
+		keepPart(t, parts[2], Scope{Filter: `{points: {_lt: 10}}`}, a)
+		for _, m := range parts[1:] {
+			if err := m.node.Connect(t.Context(), hub.addr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, m := range parts {
+			isTold(t, m, 1) // by who keeps the whole, and nobody else
+		}
+		a.stop()
+		isTold(t, hub, 2)
+		isTold(t, parts[1], 1)
+		isTold(t, parts[2], 1)
+		exec(t, parts[1].db, `mutation { create_User(input: [{name: "one", points: 91}, {name: "other", points: 60}]) { _docID } }`)
+		soon(t, hub, `{ _count(User: {filter: {name: {_in: ["one", "other"]}}}) }`, `{"_count":1}`)
+		exec(t, hub.db, `mutation { create_User(input: {name: "two", points: 5}) { _docID } }`)
+		soon(t, parts[2], `{ _count(User: {filter: {name: {_eq: "two"}}}) }`, `{"_count":1}`)
+
+		a.start()
+		isTold(t, hub, 1)
+		exec(t, a.db, `mutation { create_User(input: {name: "three", points: 91}) { _docID } }`)
+		soon(t, hub, `{ _count(User: {filter: {name: {_eq: "three"}}}) }`, `{"_count":1}`)
+		if n := a.node.Counters().Watchers; n == 0 {
+			t.Error("nobody watches who keeps the whole")
+		}
+	})
+}
+
 // A document that many watch is said once, in a topic of its own, by whoever has it.
 func TestADocumentThatManyWatchGetsATopic(t *testing.T) {
 	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
@@ -202,7 +241,7 @@ func TestADocumentThatManyWatchGetsATopic(t *testing.T) {
 	})
 }
 
-// Who may not, asks for nothing that there is, or keeps a part itself, is told so.
+// Who may not, or asks for nothing that there is, is told so.
 func TestWatchesAreRefused(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		x, a, b, id := attack(t, w, true)
@@ -259,8 +298,14 @@ func TestWatchesAreRefused(t *testing.T) {
 		if _, err := open.receive(); code(err) != refusedPart {
 			t.Errorf("of a node that keeps a part since then: %v", err)
 		}
-		if err := ask(&watch{Proof: shown, Scope: part}); code(err) != refusedPart {
+		if err := ask(&watch{Proof: shown, Scope: part}); err != nil {
 			t.Errorf("of a node that keeps a part itself: %v", err)
+		}
+		if err := a.node.Keep(t.Context(), "User", Scope{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := ask(&watch{Proof: shown, Scope: part}); code(err) != refusedPart {
+			t.Errorf("of a node that keeps nothing: %v", err)
 		}
 		time.Sleep(time.Second)
 		if n := a.node.Counters().Watchers; n != 0 {

@@ -40,7 +40,7 @@ func newWatches() *watches {
 }
 
 // keepWatches sees to it that this node is told of every part that it keeps, by members
-// that keep the whole, whoever comes and goes.
+// that keep the whole, or parts if there are no others, whoever comes and goes.
 func (n *Node) keepWatches(ctx context.Context) {
 	for n.watches.alarm.wait(ctx) {
 		if next := n.adjustWatches(time.Now()); next > 0 {
@@ -59,36 +59,81 @@ func (n *Node) adjustWatches(now time.Time) (next time.Duration) {
 	w := n.watches
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	open := map[dag.CollectionID]int{}
 	for s, o := range w.open {
 		if part, ok := parts[s.collection]; !ok || o.form != string(appendScope(nil, part)) {
 			o.stop() // and begins anew when it has ended
-			continue
 		}
-		open[s.collection]++
 	}
 	for id, scope := range parts {
-		for _, p := range n.sharers(id) {
-			if open[id] >= watchesPerPart {
-				break
-			}
-			s := sharing{p, id}
-			if w.open[s] != nil {
-				continue
-			}
-			if left := w.pauses[s].until.Sub(now); left > 0 {
-				if next == 0 || left < next {
-					next = left
-				}
-				continue
-			}
-			if n.beginWatch(s, scope) {
-				open[id]++
-			}
+		whole, others := n.keepers(id)
+		began, told, wait := n.watchSome(id, scope, whole, now)
+		if told {
+			w.stop(id, others) // they tell less
+		} else if began == 0 {
+			_, _, later := n.watchSome(id, scope, others, now)
+			wait = sooner(wait, later)
 		}
+		next = sooner(next, wait)
 	}
 	maps.DeleteFunc(w.pauses, func(s sharing, p pause) bool { return now.Sub(p.until) > quarantine })
 	return next
+}
+
+// keepers returns the connected members of a collection that keep the whole of it, and
+// the others.
+func (n *Node) keepers(id dag.CollectionID) (whole, others []peer.ID) {
+	for _, p := range n.sharers(id) {
+		if n.keepsPart(p, id) {
+			others = append(others, p)
+		} else {
+			whole = append(whole, p)
+		}
+	}
+	return whole, others
+}
+
+// watchSome watches up to watchesPerPart of some members, and returns how many it does,
+// whether any tells already, and in how long to ask one that has a pause, or 0.
+// n.watches.mu is held.
+func (n *Node) watchSome(id dag.CollectionID, scope Scope, members []peer.ID, now time.Time) (open int, told bool, next time.Duration) {
+	w := n.watches
+	for _, p := range members {
+		if o := w.open[sharing{p, id}]; o != nil {
+			open, told = open+1, told || o.told
+		}
+	}
+	for _, p := range members {
+		s := sharing{p, id}
+		if open >= watchesPerPart {
+			break
+		}
+		if w.open[s] != nil {
+			continue
+		}
+		if left := w.pauses[s].until.Sub(now); left > 0 {
+			next = sooner(next, left)
+		} else if n.beginWatch(s, scope) {
+			open++
+		}
+	}
+	return open, told, next
+}
+
+// stop ends the watches of some members. mu is held.
+func (w *watches) stop(id dag.CollectionID, members []peer.ID) {
+	for _, p := range members {
+		if o := w.open[sharing{p, id}]; o != nil {
+			o.stop()
+		}
+	}
+}
+
+// sooner returns the shorter of two times, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // beginWatch starts one watch. n.watches.mu is held.
@@ -209,7 +254,9 @@ func (n *Node) nowWatching(at sharing, o *openWatch, m *watching) {
 		delete(n.watches.pauses, at)
 	}
 	n.watches.mu.Unlock()
-	if first { // what was before is found by comparing
+	if first {
+		n.watchAgain() // there may be others who tell less
+		// What was before is found by comparing.
 		if c, err := n.companion(at.peer); err == nil {
 			c.next.set(jitter(repairDelay, 0.5))
 		}
