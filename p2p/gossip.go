@@ -56,13 +56,16 @@ type topic struct {
 	nonces secret // what nonces are made with
 }
 
-// The shape of the mesh: each message reaches a node about D times. Nodes that
-// joined by a ticket know only who gave it, so hubs are common: one takes up to
-// Dhi neighbours into its mesh, and tells all others of what it heard at every
-// heartbeat, not only some, because they will hear of it from nobody else.
+// The shape of the mesh: each node looks for D neighbours if it has fewer than Dlo, so
+// that a message reaches it about four times. Nodes that joined by a ticket know only
+// who gave it, so hubs are common: with fewer than Dhi neighbours one has all of them
+// in its mesh, behind that only D. The others it tells of what it heard at every
+// heartbeat, all and not only some, because they will hear of it from nobody else.
+// No place is kept for peers that were dialed (Dout), which takes a D of 4 and a quarter
+// more bytes: who fills a mesh to keep things back delays them by a heartbeat.
 func gossipParams() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
-	p.D, p.Dlo, p.Dhi, p.Dlazy, p.Dscore, p.Dout = 4, 3, 12, 4, 3, 1
+	p.D, p.Dlo, p.Dhi, p.Dlazy, p.Dscore, p.Dout = 3, 2, crowd, 3, 2, 0
 	p.GossipFactor = 1
 	return p
 }

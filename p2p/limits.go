@@ -261,8 +261,8 @@ const (
 	// maxGossipFrame is for what gossip says on one stream at once. The largest is the
 	// first, with the names of all topics: maxTopics of 80 bytes.
 	maxGossipFrame = 2 * maxGossip
-	// crowd is from how many neighbours in a topic on less is said in full: each of them
-	// gets it several times.
+	// crowd is from how many neighbours in a topic on less is said in full, since each of
+	// them gets it several times, and only some of them are told at once.
 	crowd         = 32
 	inlineCrowded = 1 << 10
 	validateQueue = 1024

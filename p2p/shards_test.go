@@ -155,6 +155,16 @@ func TestLargeCommitsCrossMembersInBetween(t *testing.T) {
 	})
 }
 
+// Nodes that joined by a ticket may know only who gave it: they hear of each other as
+// soon as that one does.
+func TestAHubTellsAllWhoKnowOnlyIt(t *testing.T) {
+	simulate(t, 40*time.Millisecond, func(t *testing.T, w *world) {
+		ms := sharded(t, w, 24, schemaText)
+		toldAtOnce(t, "of the hub", ms[0], ms)
+		toldAtOnce(t, "of another", ms[7], ms)
+	})
+}
+
 // In a crowd less is said in full.
 func TestACrowdIsToldLess(t *testing.T) {
 	db := openDB(t, "")
