@@ -178,6 +178,10 @@ func TestScopeRefusals(t *testing.T) {
 	for filter, says := range map[string]string{
 		`{author: {name: {_eq: "Ada"}}}`:                "author_id",
 		`{_or: [{_not: {author: {name: {_eq: "x"}}}}]}`: "author_id",
+		`{_and: {author: {name: {_eq: "x"}}}}`:          "author_id",
+		`{_or: {_not: {author: {name: {_eq: "x"}}}}}`:   "author_id",
+		`{_alias: {text: {_eq: "x"}}}`:                  "_alias",
+		`{_version: {cid: {_eq: "x"}}}`:                 "_version",
 		`{color: {_eq: "red"}}`:                         "color",
 		`{stars: {_eq: "many"}}`:                        "many",
 		`{}) { _docID } other: Note(filter: {}`:         "one object",
