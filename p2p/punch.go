@@ -55,6 +55,11 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 	defer context.AfterFunc(ctx, func() { h.endPunching() })() // and with it the attempt that runs
 	tried := map[peer.ID]*attempts{}
 	for wait(ctx, punchLook) {
+		// Before others have told at which address they see this host, an attempt would
+		// wait for that, and not be ended by anything.
+		if !slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
+			continue
+		}
 		relayed := n.relayedTo()
 		for p := range tried {
 			if !slices.Contains(relayed, p) {

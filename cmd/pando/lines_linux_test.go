@@ -14,6 +14,11 @@ import (
 // nodes take those for public ones; nothing leaves the namespaces.
 func onLines(t *testing.T, line quality, names ...string) (*exchange, []*host) {
 	t.Helper()
+	return onLinesAt(t, line, "20.0.0", names...)
+}
+
+func onLinesAt(t *testing.T, line quality, network string, names ...string) (*exchange, []*host) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts nodes on hosts of their own")
 	}
@@ -21,7 +26,7 @@ func onLines(t *testing.T, line quality, names ...string) (*exchange, []*host) {
 	var hosts []*host
 	for i, name := range names {
 		h := newHost(t, name)
-		x.plug(h, fmt.Sprintf("20.0.0.%d", i+1), nil)
+		x.plug(h, fmt.Sprintf("%s.%d", network, i+1), nil)
 		hosts = append(hosts, h)
 	}
 	return x, hosts
@@ -135,10 +140,15 @@ func TestANATBetween(t *testing.T) {
 // public address that relays. Ada has joined the hub; bob gets a ticket of ada's.
 func behindRouters(t *testing.T, hard bool) (hub, ada, bob *host) {
 	t.Helper()
-	x, hosts := onLines(t, quality{delay: 10 * time.Millisecond}, "hub")
+	return behindRoutersAt(t, hard, "20.0.0", "21.0.0.1", "22.0.0.1")
+}
+
+func behindRoutersAt(t *testing.T, hard bool, network, first, second string) (hub, ada, bob *host) {
+	t.Helper()
+	x, hosts := onLinesAt(t, quality{delay: 10 * time.Millisecond}, network, "hub")
 	hub, ada, bob = hosts[0], newHost(t, "ada"), newHost(t, "bob")
-	x.plug(ada, "192.168.1.2", newNAT("21.0.0.1", hard))
-	x.plug(bob, "192.168.2.2", newNAT("22.0.0.1", hard))
+	x.plug(ada, "192.168.1.2", newNAT(first, hard))
+	x.plug(bob, "192.168.2.2", newNAT(second, hard))
 	hub.start("--relay")
 	ada.start()
 	bob.start()
@@ -180,6 +190,17 @@ func TestNodesBehindHardRoutersGoOnThroughTheRelay(t *testing.T) {
 	if bob.direct(ada) {
 		t.Error("the routers of this test can be punched through: it shows nothing")
 	}
+}
+
+// Where no address is a public one, nodes go on through the relay, and end when they
+// are told to: nothing waits for an address.
+func TestNodesWithoutPublicAddressesEnd(t *testing.T) {
+	_, ada, bob := behindRoutersAt(t, false, "203.0.113", "198.51.100.1", "198.51.100.2")
+	ada.run(notes(0, 10), "import", "Note", "-")
+	agree(t, 10, ada, bob)
+	time.Sleep(5 * time.Second) // by then, punching would have begun
+	bob.stop()
+	ada.stop()
 }
 
 // direct reports whether the host has a connection with another's node that no relay

@@ -68,6 +68,8 @@ func (h *host) stop() {
 		return
 	}
 	h.node.Process.Signal(os.Interrupt)
+	node := h.node
+	defer time.AfterFunc(20*time.Second, func() { node.Process.Kill() }).Stop()
 	if err := h.node.Wait(); err != nil {
 		h.t.Errorf("%s ends with %v", h.name, err)
 	}
