@@ -83,8 +83,8 @@ func (n *Node) Examine(ctx context.Context, target string) ([]Finding, error) {
 		x.find("peer "+info.ID.String(), Problem, "pando peer allow "+info.ID.String(), "this node does not let it connect: %v", err)
 		return x.all, nil
 	}
-	reached := x.addresses(ctx, info)
-	x.connection(ctx, info, reached, ticket)
+	// With what works alone: of what does not, nothing is to stay with the peer.
+	x.connection(ctx, peer.AddrInfo{ID: info.ID, Addrs: x.addresses(ctx, info)}, ticket)
 	return x.all, nil
 }
 
@@ -246,11 +246,11 @@ func (x *examination) skew(skew time.Duration) {
 		"this machine's clock is %v %s those of its peers", skew.Abs().Round(time.Second), ahead)
 }
 
-// addresses tries each address by itself, and reports whether one works.
-func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) bool {
+// addresses tries each address by itself, and returns those worth connecting by.
+func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) (good []ma.Multiaddr) {
 	if len(info.Addrs) == 0 {
 		x.find("the peer's addresses", Problem, "ask for a ticket or a multiaddr, which names them", "none is known of peer %s", info.ID)
-		return false
+		return nil
 	}
 	info.Addrs = info.Addrs[:min(len(info.Addrs), maxAddrs)]
 	found := make([]Finding, len(info.Addrs))
@@ -266,13 +266,16 @@ func (x *examination) addresses(ctx context.Context, info peer.AddrInfo) bool {
 	}
 	tries.Wait()
 	works := len(conns) > 0 || slices.ContainsFunc(found, func(f Finding) bool { return f.Grade != Problem })
-	for _, f := range found {
+	for i, f := range found {
+		if len(conns) == 0 && f.Grade != Problem {
+			good = append(good, info.Addrs[i])
+		}
 		if works && f.Grade == Problem {
 			f.Grade = Warning // one that works is enough
 		}
 		x.all = append(x.all, f)
 	}
-	return works
+	return good
 }
 
 // inUse tells of an address of a peer that is connected.
@@ -294,8 +297,18 @@ func (n *Node) tryAddress(ctx context.Context, p peer.ID, a ma.Multiaddr) Findin
 		f.Grade, f.Text = Warning, "it cannot be tried with this network"
 		return f
 	}
-	if first := a.Protocols()[0].Code; first == ma.P_DNS || first == ma.P_DNS4 || first == ma.P_DNS6 || first == ma.P_DNSADDR {
-		f.Grade, f.Text = Warning, "a name, which is looked up only to connect"
+	switch first := a.Protocols()[0]; first.Code {
+	case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+		name, _ := a.ValueForProtocol(first.Code)
+		ips, err := net.DefaultResolver.LookupHost(ctx, name)
+		if err != nil {
+			f.Text, f.Hint = fmt.Sprintf("the name cannot be looked up: %v", err), "is it spelled right, and does this machine have DNS?"
+			return f
+		}
+		f.Grade, f.Text = Warning, fmt.Sprintf("a name of %s, tried only by connecting", strings.Join(ips, ", "))
+		return f
+	case ma.P_DNSADDR:
+		f.Grade, f.Text = Warning, "a name for other addresses, tried only by connecting"
 		return f
 	}
 	t := dialer.TransportForDialing(a)
@@ -343,7 +356,7 @@ func whyNot(a ma.Multiaddr, err error) (text, hint string) {
 }
 
 // connection connects as a session would, and looks at what the peers tell each other.
-func (x *examination) connection(ctx context.Context, info peer.AddrInfo, reached bool, t *Ticket) {
+func (x *examination) connection(ctx context.Context, info peer.AddrInfo, t *Ticket) {
 	n := x.n
 	about := "peer " + info.ID.String()
 	if n.isBanned(info.ID) {
@@ -351,7 +364,7 @@ func (x *examination) connection(ctx context.Context, info peer.AddrInfo, reache
 		return
 	}
 	before := n.host.Network().Connectedness(info.ID)
-	if !reached && before == network.NotConnected {
+	if len(info.Addrs) == 0 && before == network.NotConnected {
 		x.find(about, Problem, "mend one of the addresses above, or let both use a relay", "no address works: there can be no connection")
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,7 @@ func TestTheDoctorSaysWhyNodesDoNotMeet(t *testing.T) {
 		{"it is pointed at itself", nb.Info().Addrs[0] + "/p2p/" + nb.Info().ID, "the target", Problem, "this node itself", "another"},
 		{"nobody listens", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/p2p/%s", port, na.Info().ID), "address", Problem, "nothing listens", "another"},
 		{"somebody else listens", quic + "/p2p/12D3KooWQbdFeZUdPhUzF3vXaxTMMPkXjZAtAhUmLmEVkiYJSK1X", "address", Problem, na.Info().ID, "new ticket"},
+		{"a name of nothing", "/dns4/doctor.invalid/tcp/1/p2p/" + na.Info().ID, "address", Problem, "cannot be looked up", "DNS"},
 		{"an unknown peer", "12D3KooWQbdFeZUdPhUzF3vXaxTMMPkXjZAtAhUmLmEVkiYJSK1X", "the peer's addresses", Problem, "none is known", "ticket"},
 	} {
 		f := graded(t, examine(t, nb, c.target), c.about)
@@ -98,6 +100,13 @@ func TestTheDoctorLooksAtATicketAndTakesNothing(t *testing.T) {
 	}
 	if f := graded(t, examine(t, nb, na.Info().ID), "peer "); f.Grade != Good {
 		t.Errorf("the peer by its ID: %+v", f)
+	}
+	nowhere := "/ip4/127.0.0.1/tcp/7778/p2p/" + na.Info().ID
+	examine(t, nb, nowhere)
+	for _, p := range nb.Peers() {
+		if slices.Contains(p.Addrs, "/ip4/127.0.0.1/tcp/7778") {
+			t.Errorf("an address that was looked at is remembered: %v", p.Addrs)
+		}
 	}
 
 	// A ticket for what is not shared, and one for a collection that is another here.
