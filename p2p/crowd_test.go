@@ -161,3 +161,23 @@ func TestAnnouncementsNearbyLeadToFewDials(t *testing.T) {
 		}
 	})
 }
+
+// What peers say of where they are is kept as long as they are connected, or strangers who
+// come and go would leave no room for members.
+func TestOfWhoLeftNothingIsToldToMembers(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, x := w.member(0), w.member(1)
+		f := a.own(Config{}).finder
+		count := func() int {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return len(f.records)
+		}
+		if err := x.up().Connect(t.Context(), hubOf(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Second, func() (bool, string) { return count() == 1, "it did not introduce itself" })
+		x.stop()
+		eventually(t, time.Second, func() (bool, string) { return count() == 0, "what it said is kept" })
+	})
+}

@@ -76,6 +76,7 @@ func (n *Node) parted(p peer.ID) {
 	if n.here(p) {
 		return
 	}
+	n.finder.parted(p)
 	n.door.mu.Lock()
 	defer n.door.mu.Unlock()
 	delete(n.door.since, p)

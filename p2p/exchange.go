@@ -94,9 +94,16 @@ func (f *finder) heard(p peer.ID, signed *record.Envelope) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.records) < maxTried { // of whom came and went, those left are dropped by and by
+	if len(f.records) < maxTried { // what is heard of whom has gone already is dropped by and by
 		f.records[p] = b
 	}
+}
+
+// parted drops what was heard of a peer that left: strangers who come and go take no room.
+func (f *finder) parted(p peer.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.records, p)
 }
 
 // keepOnly drops what was heard of all peers but some.
