@@ -331,3 +331,53 @@ func TestARangeIsJudgedByWhatIsHere(t *testing.T) {
 		}
 	}
 }
+
+// A replicator leaves the first copy of a large collection to the target, which asks for
+// it itself. That is no failure, and holds up no other collection.
+func TestAReplicatorLeavesALargeCopyToItsTarget(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 5 * mbit
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		small := addSchema(t, a.db, `type Note { text: String }`)
+		fillUsers(t, a.db, 1000, 4000)
+		err := a.db.Update(t.Context(), func(tx *pando.Tx) error {
+			notes, err := tx.Collection("Note")
+			if err == nil {
+				_, err = notes.Create(map[string]any{"text": "short"})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.start()
+		b.start(a)
+		if err := a.node.AddReplicator(t.Context(), b.addr(), nil); err != nil {
+			t.Fatal(err)
+		}
+		var noted, done time.Duration
+		start := time.Now()
+		eventually(t, time.Minute, func() (bool, string) {
+			r := a.node.Replicators()[0]
+			if r.State == Failing {
+				t.Fatalf("it is failing after %v: %s", time.Since(start), r.Problem)
+			}
+			if r.Behind > 0 && r.Lag == 0 && time.Since(start) > 0 {
+				t.Fatalf("after %v it is %d behind, since now", time.Since(start), r.Behind)
+			}
+			if notes, err := b.db.Replica().Summary(t.Context(), small); noted == 0 && err == nil && notes.Documents == 1 {
+				noted = time.Since(start)
+			}
+			done = time.Since(start)
+			return r.Behind == 0, fmt.Sprintf("%+v", r)
+		})
+		if n := documents(t, b); n != 1001 {
+			t.Errorf("acknowledged with %d documents there, want all", n)
+		}
+		t.Logf("the small collection came after %v, all after %v", noted, done)
+		if noted > done/3 {
+			t.Errorf("the small collection came after %v, the large one after %v: it waited", noted, done)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ type ReplicatorStatus struct {
 	Behind        uint64           // changes of this node, of any collection, not acknowledged yet
 	Lag           time.Duration    // for how long it has been behind
 	LastAck       time.Time
-	Problem       string // of the last attempt; "" if it went well
+	Problem       string // of the last attempt, or what it waits for; "" if it went well
 }
 
 const (
@@ -132,7 +133,7 @@ func (n *Node) startReplicators() error {
 
 func (n *Node) startReplicator(r *replicator) {
 	ctx, stop := context.WithCancel(n.ctx)
-	r.due, r.stop = newAlarm(), stop
+	r.due, r.stop, r.since = newAlarm(), stop, time.Now()
 	n.mu.Lock()
 	n.replicators[r.peer] = r
 	n.mu.Unlock()
@@ -207,6 +208,9 @@ func (n *Node) AddPartReplicator(ctx context.Context, addr string, collections [
 		}
 		r.addrs = r.addrs[:min(len(r.addrs), maxAddrs)]
 		r.seq = 0 // until what is new is acknowledged too
+		if r.since.IsZero() {
+			r.since = time.Now()
+		}
 	}
 	note := r.encode()
 	n.mu.Unlock()
@@ -285,6 +289,7 @@ func (n *Node) Replicators() []ReplicatorStatus {
 	defer n.mu.Unlock()
 	var all []ReplicatorStatus
 	for _, r := range n.replicators {
+		_, patient := waits(r.lastErr)
 		s := ReplicatorStatus{Peer: r.peer.String(), Connected: n.companions[r.peer] != nil, Behind: seq, LastAck: r.lastAck}
 		if r.mine == epoch {
 			s.Behind = seq - min(seq, r.seq)
@@ -310,7 +315,7 @@ func (n *Node) Replicators() []ReplicatorStatus {
 			s.State = Unreachable
 		case errors.Is(r.lastErr, fault.Denied):
 			s.State = NotAdmitted
-		case r.lastErr != nil:
+		case r.lastErr != nil && !patient:
 			s.State = Failing
 		default:
 			s.State = Active
@@ -353,12 +358,40 @@ func (n *Node) replicate(ctx context.Context, r *replicator) {
 		}
 		n.log.Debug("replication failed", "peer", r.peer, "error", err)
 		// Whatever is made meanwhile waits for the same attempt.
-		failures++
-		if !wait(ctx, min(backoff(failures), jitter(redialNamed, 0.5))) {
+		again, patient := waits(err)
+		if patient {
+			again = jitter(again, 0.5)
+		} else {
+			failures++
+			again = min(backoff(failures), jitter(redialNamed, 0.5))
+		}
+		if !wait(ctx, again) {
 			return
 		}
 		r.due.set(0)
 	}
+}
+
+// errAsks says that the peer lacks so much of a collection that it asks for it itself, of
+// all who have it.
+type errAsks struct{ collection string }
+
+func (e *errAsks) Error() string {
+	return fmt.Sprintf("the peer copies collection %s itself, from all members it knows", e.collection)
+}
+func (*errAsks) Unwrap() error { return fault.Unavailable }
+
+// waits reports whether an attempt to push ended with something to wait for, which is no
+// failure, and for how long.
+func waits(err error) (time.Duration, bool) {
+	if asks := new(errAsks); errors.As(err, &asks) {
+		return copiesFor, true
+	}
+	busy := new(refuse)
+	if errors.As(err, &busy) && busy.Code == refusedBusy {
+		return max(busy.After, busyFor), true
+	}
+	return 0, false
 }
 
 // pushTo runs one session that only gives. The peer's cursor into this node's
@@ -387,7 +420,7 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 	if err != nil {
 		return err
 	}
-	seq := n.db.Seq()
+	seq, asks := n.db.Seq(), ""
 	for _, c := range n.db.Collections() {
 		if e.only != nil && !e.only[c.ID] {
 			continue
@@ -405,10 +438,17 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		if !v.Equal && !v.Acked && n.later.refuses(sharing{r.peer, c.ID}) {
 			return fault.Unavailable.Errorf("the peer cannot take all of collection %s yet: %s", c.Name, earlyHint)
 		}
+		if !v.Equal && v.Asks {
+			asks = c.Name // and what of the others was acknowledged is shown next time
+			continue
+		}
 		if !v.Equal && !v.Acked {
 			return fault.Unavailable.Errorf("the peer has not acknowledged all of collection %s yet", c.Name)
 		}
 		seq = min(seq, v.Seq)
+	}
+	if asks != "" {
+		return &errAsks{asks}
 	}
 	n.noting.Lock()
 	defer n.noting.Unlock()

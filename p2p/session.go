@@ -76,6 +76,7 @@ type verdict struct {
 	Problem       string // why it could not be compared
 	Loose         int    // documents outside of the part that the keeper of it has to give
 	Complete      bool   // what was pushed lacks nothing there
+	Asks          bool   // the peer asks for it itself
 }
 
 // pair is a collection that both sides proved to each other.
@@ -250,7 +251,7 @@ func (s *session) run() error {
 		} else if s.waits > waited && s.waits < maxWaits {
 			round--
 		}
-		if s.left > 0 && s.left == len(differing) || s.errand.pushOnly && s.acked(differing) {
+		if s.left > 0 && s.left == len(differing) || s.errand.pushOnly && s.given(differing) {
 			return nil
 		}
 		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
@@ -286,8 +287,12 @@ func (s *session) compared(ps []pair) bool {
 	return !slices.ContainsFunc(ps, func(p pair) bool { return s.tried[p.id] < 2 })
 }
 
-func (s *session) acked(ps []pair) bool {
-	return !slices.ContainsFunc(ps, func(p pair) bool { return !s.report.Collections[p.id].Acked })
+// given reports whether there is nothing left to give of these.
+func (s *session) given(ps []pair) bool {
+	return !slices.ContainsFunc(ps, func(p pair) bool {
+		v := s.report.Collections[p.id]
+		return !v.Acked && !v.Asks
+	})
 }
 
 // greet exchanges HELLO and what goes with it. again: secrets changed hands, so
@@ -458,10 +463,9 @@ func (s *session) mend(p pair) error {
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		defer s.yields()()
 		return s.pullFull(p, own)
-	case s.leaves(p) && s.errand.pushOnly:
-		return &refuse{Code: refusedBusy, Text: "it copies the collection from several peers", After: copiesFor}
 	case s.leaves(p):
 		s.left++
+		s.report.Collections[p.id].Asks = true
 		return nil
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
 		defer s.yields()()
