@@ -25,6 +25,7 @@ func (n *Node) Queues() []Queue {
 		{Name: "inbox", Items: inbox.Items, Limit: inboxDocuments, Bytes: inbox.Bytes},
 		{Name: "wants", Items: open, Limit: maxWants},
 		{Name: "postponed", Items: n.later.size(), Limit: maxLater},
+		n.unapplied.size(),
 		{Name: "sessions served", Items: served[aSession], Limit: maxSessions},
 		{Name: "fetches served", Items: served[aFetch], Limit: maxFetches},
 		{Name: "watches served", Items: served[aWatch], Limit: maxWatches},

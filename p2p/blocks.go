@@ -247,7 +247,7 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 	var total intake
 	arrivals := make(chan arrival, maxUnapplied/maxFrame-2)
 	stop := make(chan struct{})
-	var held atomic.Int64 // bytes read and not merged
+	var held, commits atomic.Int64 // bytes read and not merged, and what they are
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(arrivals)
@@ -258,7 +258,8 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 			m, err := w.receive()
 			if b, ok := m.(*blocks); ok {
 				held.Add(int64(b.size()))
-				n.unapplied.add(b.size())
+				commits.Add(int64(len(b.Envelopes)))
+				n.unapplied.add(len(b.Envelopes), b.size())
 			}
 			select {
 			case arrivals <- arrival{m, err}:
@@ -279,7 +280,7 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 			w.s.CloseRead() // or the reader would wait for the peer, who may yet be told why
 		}
 		reader.Wait()
-		n.unapplied.add(int(-held.Load()))
+		n.unapplied.add(int(-commits.Load()), int(-held.Load()))
 	}()
 
 	useless := 0
@@ -310,7 +311,8 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 			begun := time.Now()
 			got, err := n.merge(ctx, id, m.Envelopes, from)
 			held.Add(int64(-m.size()))
-			n.unapplied.add(-m.size())
+			commits.Add(int64(-len(m.Envelopes)))
+			n.unapplied.add(-len(m.Envelopes), -m.size())
 			total.add(got)
 			n.came(got.Commits, w.way(), from, begun)
 			total.Nameless += n.postpone(sharing{from, id}, m.Envelopes, got.Future)

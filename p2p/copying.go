@@ -23,10 +23,14 @@ const (
 )
 
 // await joins the convoy that gets a collection already, with the peer of this session
-// as one more to ask. What the peer has besides, the next round finds.
-func (s *session) await(p pair, co *convoy) error {
-	if theirs := p.theirs; s.n.givesParts(s.peer) && !s.n.blamed(s.peer) && theirs.Count >= co.count/2 {
+// as one more to ask, and reports whether it is worth waiting for, which it did for a
+// while. What the peer has besides, the next round finds.
+func (s *session) await(p pair, co *convoy) bool {
+	if s.n.givesParts(s.peer) && !s.n.blamed(s.peer) && p.theirs.Count >= co.count/2 {
 		co.add(s.peer)
+	}
+	if !co.awaited(s.peer) {
+		return false
 	}
 	s.waits++
 	t := time.NewTimer(stillThere)
@@ -36,7 +40,7 @@ func (s *session) await(p pair, co *convoy) error {
 	case <-t.C:
 	case <-s.ctx.Done():
 	}
-	return nil
+	return true
 }
 
 // maxWaits is how many rounds of a session may pass with waiting for a convoy.
@@ -61,9 +65,9 @@ func (s *session) shares(p pair, documents uint64) bool {
 	return documents >= sharedDocuments && p.narrowed == nil && !s.w.limited && s.n.givesParts(s.peer) && !s.n.blamed(s.peer)
 }
 
-// helped reports whether there are others to ask.
+// helped reports whether there are others to ask, who are not asked already.
 func (s *session) helped(p pair) bool {
-	return s.shares(p, sharedDocuments) && len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0
+	return s.n.convoyOf(p.id) == nil && len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0
 }
 
 // shown notes what a peer says of a collection in its greeting.
@@ -123,7 +127,7 @@ func (s *session) convoy(p pair, fill func(*convoy)) (got intake, ran bool, err 
 	s.report.Bytes += got.Bytes
 	if !ran {
 		if other := s.n.convoyOf(p.id); other != nil {
-			err = s.await(p, other)
+			s.await(p, other)
 		}
 	}
 	return got, ran, err

@@ -157,15 +157,17 @@ func laneOf(ctx context.Context) lane {
 // Each stream may always hold one frame, so that none waits for those that stand
 // still.
 type unapplied struct {
-	mu    sync.Mutex // guards what follows
-	bytes int
-	freed chan struct{} // closed when there is less, nil if nobody waits
+	mu      sync.Mutex // guards what follows
+	bytes   int
+	commits int
+	freed   chan struct{} // closed when there is less, nil if nobody waits
 }
 
-// add counts bytes that were read, or with a minus that were merged.
-func (u *unapplied) add(bytes int) {
+// add counts commits that were read and their bytes, or with a minus what was merged.
+func (u *unapplied) add(commits, bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.commits += commits
 	if u.bytes += bytes; bytes < 0 && u.freed != nil {
 		close(u.freed)
 		u.freed = nil
@@ -183,4 +185,11 @@ func (u *unapplied) full() <-chan struct{} {
 		u.freed = make(chan struct{})
 	}
 	return u.freed
+}
+
+// size is what is read and not merged yet.
+func (u *unapplied) size() Queue {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return Queue{Name: "read ahead", Items: u.commits, Bytes: u.bytes}
 }

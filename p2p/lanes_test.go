@@ -148,7 +148,10 @@ func TestUnappliedBytesOfAllStreamsAreBounded(t *testing.T) {
 		n := &Node{}
 		var one, other atomic.Int64
 		one.Store(maxUnappliedAll)
-		n.unapplied.add(maxUnappliedAll)
+		n.unapplied.add(3, maxUnappliedAll)
+		if q := n.unapplied.size(); q.Items != 3 || q.Bytes != maxUnappliedAll {
+			t.Errorf("as a queue it is %+v", q)
+		}
 		if !n.mayRead(t.Context(), &other, nil) {
 			t.Error("a stream that holds nothing may not read")
 		}
@@ -159,11 +162,11 @@ func TestUnappliedBytesOfAllStreamsAreBounded(t *testing.T) {
 			read <- time.Since(start)
 		}()
 		time.Sleep(time.Minute)
-		n.unapplied.add(-1)
+		n.unapplied.add(0, -1)
 		if took := <-read; took != time.Minute {
 			t.Errorf("the full one read on after %v, want when there was room, after a minute", took)
 		}
-		n.unapplied.add(1)
+		n.unapplied.add(0, 1)
 		stop := make(chan struct{})
 		close(stop)
 		if n.mayRead(t.Context(), &one, stop) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pandodb/pando"
 )
 
 // What histories found, each as a story of its own.
@@ -36,20 +38,11 @@ func model(t *testing.T, machines int, fn func(t *testing.T, n *modelNet, ms []*
 // equalRoots waits until all machines hold the same.
 func equalRoots(t *testing.T, within time.Duration, ms ...*machine) time.Duration {
 	t.Helper()
-	return eventually(t, within, func() (bool, string) {
-		var lines []string
+	return equal(t, within, func() (dbs []*pando.DB) {
 		for _, m := range ms {
-			sums, err := m.db.Replica().Summaries(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			line := ""
-			for _, s := range sums {
-				line += fmt.Sprintf("%s %d %x ", s.Name, s.Documents, s.Root[:8])
-			}
-			lines = append(lines, line)
+			dbs = append(dbs, m.db)
 		}
-		return same(lines), fmt.Sprint(lines)
+		return dbs
 	})
 }
 

@@ -28,9 +28,11 @@ type convoy struct {
 	count uint64 // of its documents
 	ctx   context.Context
 	stop  context.CancelFunc
-	tell  func(documents, commits, bytes int) // called one at a time; may be nil
+	tell  func(documents, commits, bytes int) // may be nil
 	noted func()                              // called with a piece that is done, likewise
 	done  chan struct{}                       // closed when it is over
+
+	telling sync.Mutex // held while tell runs
 
 	mu       sync.Mutex    // guards what follows
 	ranges   []*rangePiece // of a full copy, in their order
@@ -41,6 +43,8 @@ type convoy struct {
 	left     int           // pieces that are not done
 	finished int           // those that are,
 	spent    time.Duration // and what they took
+	begun    time.Time
+	got      time.Time     // when a piece was done last
 	changed  chan struct{} // closed and replaced when there may be something new to do
 	ended    bool
 	total    intake
@@ -98,6 +102,10 @@ const (
 	lookEvery = 250 * time.Millisecond
 	// maxFailures is how often the main peer may fail; others may not.
 	maxFailures = 3
+	// awaitedMost is for how long others wait for a convoy in which they do not take part,
+	// awaitedIdle how long if no piece of it is done.
+	awaitedMost = 10 * time.Minute
+	awaitedIdle = time.Minute
 	// sourcesEvery is how often it is looked for more peers to ask.
 	sourcesEvery = time.Second
 )
@@ -112,7 +120,7 @@ var (
 func (n *Node) newConvoy(ctx context.Context, id dag.CollectionID, main peer.ID, count uint64) *convoy {
 	ctx, stop := context.WithCancel(ctx)
 	return &convoy{n: n, id: id, main: main, count: count, ctx: ctx, stop: stop, done: make(chan struct{}),
-		sources: map[peer.ID]*source{}, changed: make(chan struct{})}
+		sources: map[peer.ID]*source{}, changed: make(chan struct{}), begun: time.Now(), got: time.Now()}
 }
 
 // convoyOf returns the convoy that gets a collection now, if there is one.
@@ -196,6 +204,20 @@ func (co *convoy) state() (over bool, err error, changed <-chan struct{}) {
 // stuck reports whether all that is left may only be asked of peers that are gone.
 func (co *convoy) stuck() bool {
 	return len(co.flights) == 0 && !slices.ContainsFunc(co.todo, co.anyone)
+}
+
+// awaited reports whether a session with a peer waits for the convoy, so that nothing is
+// got twice. If the peer takes part, that is as long as there is something that it can be
+// asked for: what only the main peer shows, it may withhold for ever. Otherwise nothing
+// is known but that the convoy gets on.
+func (co *convoy) awaited(p peer.ID) bool {
+	co.mu.Lock()
+	defer co.mu.Unlock()
+	if src := co.sources[p]; src == nil || src.gone {
+		return time.Since(co.begun) < awaitedMost && time.Since(co.got) < awaitedIdle
+	}
+	return slices.ContainsFunc(co.todo, func(pc *piece) bool { return co.may(pc, p) }) ||
+		slices.ContainsFunc(co.flights, func(fl *flight) bool { return co.may(fl.piece, p) })
 }
 
 // anyone reports whether somebody can be asked for a piece. co.mu is held.
@@ -336,7 +358,7 @@ func (co *convoy) start(pc *piece, p peer.ID) *flight {
 // nobody was asked for, and in the end what takes another much longer than usual.
 func (co *convoy) choose(p peer.ID, now time.Time) *piece {
 	for _, fl := range co.flights {
-		if fl.peer != p && fl.piece.flights == 1 && co.may(fl.piece, p) && fl.stalls(now) {
+		if co.may(fl.piece, p) && co.takenOver(fl.piece, p, func(fl *flight) bool { return fl.stalls(now) }) {
 			return fl.piece
 		}
 	}
@@ -353,11 +375,18 @@ func (co *convoy) choose(p peer.ID, now time.Time) *piece {
 	}
 	usual := max(2*co.spent/time.Duration(co.finished), stallsAfter/2)
 	for _, fl := range co.flights {
-		if fl.peer != p && fl.piece.flights == 1 && !fl.waits && co.may(fl.piece, p) && now.Sub(fl.begun) > usual {
+		if co.may(fl.piece, p) && co.takenOver(fl.piece, p, func(fl *flight) bool { return !fl.waits && now.Sub(fl.begun) > usual }) {
 			return fl.piece
 		}
 	}
 	return nil
+}
+
+// takenOver reports whether all who are at a piece are so slow that a peer, which is not
+// among them, should try: however many they are, or two could hold it for ever. co.mu is
+// held.
+func (co *convoy) takenOver(pc *piece, p peer.ID, slow func(*flight) bool) bool {
+	return !slices.ContainsFunc(co.flights, func(fl *flight) bool { return fl.piece == pc && (fl.peer == p || !slow(fl)) })
 }
 
 // split takes half of what a peer that has most to do for still has to give.
@@ -384,11 +413,14 @@ func (fl *flight) stalls(now time.Time) bool { return !fl.waits && now.Sub(fl.mo
 
 // brought notes that something came.
 func (fl *flight) brought(documents, commits, bytes int) {
-	fl.co.mu.Lock()
-	defer fl.co.mu.Unlock()
+	co := fl.co
+	co.mu.Lock()
 	fl.moved = time.Now()
-	if fl.co.tell != nil {
-		fl.co.tell(documents, commits, bytes)
+	co.mu.Unlock()
+	if co.tell != nil { // which may take its time
+		co.telling.Lock()
+		defer co.telling.Unlock()
+		co.tell(documents, commits, bytes)
 	}
 }
 
@@ -436,6 +468,7 @@ func (co *convoy) complete(pc *piece, took time.Duration) {
 	co.left--
 	co.finished++
 	co.spent += took
+	co.got = time.Now()
 	for _, fl := range co.flights {
 		if fl.piece == pc {
 			fl.cancel()

@@ -1,10 +1,10 @@
 package p2p
 
 import (
+	"context"
 	"encoding/binary"
-	"io"
-
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -380,4 +380,44 @@ func TestAReplicatorLeavesALargeCopyToItsTarget(t *testing.T) {
 			t.Errorf("the small collection came after %v, the large one after %v: it waited", noted, done)
 		}
 	})
+}
+
+// withheld is something that is shown, and never given.
+type withheld struct{}
+
+func (withheld) get(fl *flight, _ *fetching) (intake, error) {
+	for wait(fl.ctx, stallsAfter/2) {
+		fl.brought(0, 0, 0)
+	}
+	return intake{}, errTaken
+}
+func (withheld) here(context.Context, *convoy) (bool, error) { return false, nil }
+
+// A member that shows much and gives it drop by drop holds up nobody but itself: neither
+// by showing what nobody else has, nor by saying to have more than all others.
+func TestAWithheldCopyHoldsUpNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		count  uint64
+		only   bool
+		within time.Duration
+	}{
+		"what nobody else has":  {1, true, 10 * time.Second},
+		"more than others have": {1 << 40, false, 2 * awaitedIdle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+				ms := copies(t, w, 3, func(db *pando.DB) { createUsers(t, db, "a", 10) })
+				a, liar, b := ms[1], ms[2], ms[0]
+				a.stop()
+				createUsers(t, a.db, "later", 10)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				co := b.node.newConvoy(ctx, b.db.Collections()[0].ID, liar.id(), c.count)
+				co.queue(withheld{}).only = c.only
+				go co.run(nil)
+				a.start(b)
+				t.Logf("equal after %v", converge(t, c.within, a, b))
+			})
+		})
+	}
 }

@@ -391,7 +391,7 @@ func (p *partPiece) turn(fl *flight) error {
 		}
 		fl.waits = true
 		first := p.parts[p.next]
-		if !first.asked && co.may(first, fl.peer) && co.neglected(first, time.Now()) {
+		if !first.asked && co.may(first, fl.peer) && co.takenOver(first, fl.peer, func(fl *flight) bool { return fl.stalls(time.Now()) }) {
 			first.asked = true
 			co.mu.Unlock()
 			return errGivesWay
@@ -412,16 +412,6 @@ func (p *partPiece) turn(fl *flight) error {
 		}
 		t.Stop()
 	}
-}
-
-// neglected reports whether nobody gets on with a piece. co.mu is held.
-func (co *convoy) neglected(pc *piece, now time.Time) bool {
-	for _, fl := range co.flights {
-		if fl.piece == pc && !fl.stalls(now) {
-			return false
-		}
-	}
-	return pc.flights < 2
 }
 
 // here looks how high the document is: heights have no gaps.

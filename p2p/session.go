@@ -448,8 +448,8 @@ func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Ti
 // known. Whatever it leaves open, the next round compares again.
 func (s *session) mend(p pair) error {
 	s.w.about(p.id)
-	if busy := s.n.convoyOf(p.id); busy != nil && !s.errand.pushOnly && p.narrowed == nil {
-		return s.await(p, busy)
+	if busy := s.n.convoyOf(p.id); busy != nil && !s.errand.pushOnly && p.narrowed == nil && s.await(p, busy) {
+		return nil
 	}
 	try := s.tried[p.id]
 	s.tried[p.id]++
@@ -526,7 +526,7 @@ func (s *session) pullFull(p pair, own cursor) error {
 	if own.epoch == p.theirs.Epoch {
 		ask.After = own.token
 	}
-	if s.shares(p, sharedDocuments) { // however few they are: of several sessions one is enough
+	if s.shares(p, sharedDocuments) && s.n.convoyOf(p.id) == nil { // however few they are: of several sessions one is enough
 		return s.copyShared(p, ask.After)
 	}
 	if err := s.w.send(ask); err != nil {

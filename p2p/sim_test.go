@@ -243,21 +243,50 @@ func startAll(ms []*member) {
 	}
 }
 
-// roots describes what each member holds, one line each.
-func roots(ms []*member) []string {
-	var out []string
-	for _, m := range ms {
-		sums, err := m.db.Replica().Summaries(context.Background())
+// holdings describes what databases hold, one line each, and looks again only at those
+// that changed: it is asked for every millisecond.
+type holdings struct {
+	lines []string
+	at    []state
+}
+
+type state struct {
+	db          *pando.DB
+	seq         uint64
+	collections int
+}
+
+func (h *holdings) look(t *testing.T, dbs []*pando.DB) []string {
+	t.Helper()
+	if h.at == nil {
+		h.lines, h.at = make([]string, len(dbs)), make([]state, len(dbs))
+	}
+	for i, db := range dbs {
+		now := state{db, db.Seq(), len(db.Collections())}
+		if h.at[i] == now {
+			continue
+		}
+		sums, err := db.Replica().Summaries(context.Background())
 		if err != nil {
-			m.w.t.Fatal(err)
+			t.Fatal(err)
 		}
 		var b strings.Builder
 		for _, s := range sums {
 			fmt.Fprintf(&b, "%s %d %x ", s.Name, s.Documents, s.Root[:8])
 		}
-		out = append(out, b.String())
+		h.lines[i], h.at[i] = b.String(), now
 	}
-	return out
+	return h.lines
+}
+
+// roots describes what each member holds, one line each.
+func roots(ms []*member) []string { return new(holdings).look(ms[0].w.t, databases(ms)) }
+
+func databases(ms []*member) (dbs []*pando.DB) {
+	for _, m := range ms {
+		dbs = append(dbs, m.db)
+	}
+	return dbs
 }
 
 func same(lines []string) bool {
@@ -272,8 +301,15 @@ func same(lines []string) bool {
 // converge waits until all members hold the same, and returns how long it took.
 func converge(t *testing.T, within time.Duration, ms ...*member) time.Duration {
 	t.Helper()
+	return equal(t, within, func() []*pando.DB { return databases(ms) })
+}
+
+// equal waits until databases hold the same, and returns how long it took.
+func equal(t *testing.T, within time.Duration, dbs func() []*pando.DB) time.Duration {
+	t.Helper()
+	var h holdings
 	return eventually(t, within, func() (bool, string) {
-		lines := roots(ms)
+		lines := h.look(t, dbs())
 		return same(lines), strings.Join(lines, "\n")
 	})
 }
