@@ -1,0 +1,291 @@
+package p2p
+
+import (
+	"io"
+	"slices"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// How a session brings two copies of a collection together: by the log, in full, or by
+// comparing their trees.
+
+// mend brings two copies of a collection together, by the means that fit what is
+// known. Whatever it leaves open, the next round compares again.
+func (s *session) mend(p pair) error {
+	s.w.about(p.id)
+	if busy := s.n.convoyOf(p.id); busy != nil && !s.errand.pushOnly && p.narrowed == nil && s.await(p, busy) {
+		return nil
+	}
+	try := s.tried[p.id]
+	s.tried[p.id]++
+	if p.narrowed != nil {
+		return s.mendPart(p)
+	}
+	own := s.n.cursors.get(s.peer, p.id)
+	switch {
+	case s.n.later.any(sharing{s.peer, p.id}):
+		return s.compareTrees(p) // which can leave out what is postponed
+	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
+		defer s.yields()()
+		return s.pullFull(p, own)
+	case s.leaves(p):
+		s.left++
+		s.report.Collections[p.id].Asks = true
+		return nil
+	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
+		defer s.yields()()
+		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
+	case try > 0:
+		return s.compareTrees(p)
+	}
+	pull := own.seq > 0 && own.epoch == p.theirs.Epoch && p.theirs.Seq-own.seq <= maxLog && !s.errand.pushOnly
+	push := p.theirs.Cursor > 0 && p.theirs.YourEpoch == p.mine.Epoch && p.mine.Seq-p.theirs.Cursor <= maxLog
+	if !pull && !push {
+		return s.compareTrees(p)
+	}
+	if pull {
+		if err := s.pullLog(p, own); err != nil {
+			return err
+		}
+	}
+	if push {
+		return s.push(p, p.mine.Seq, func(out *sender) error {
+			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, p.mine.Seq)
+		})
+	}
+	return nil
+}
+
+// yields lets everything else go first, unless somebody waits, until the function
+// that it returns is called.
+func (s *session) yields() func() {
+	before := s.ctx
+	if laneOf(before) != interactive {
+		s.ctx = inLane(before, backfill)
+	}
+	return func() { s.ctx = before }
+}
+
+func (s *session) pullLog(p pair, own cursor) error {
+	if err := s.w.send(&getLog{p.index, own.seq}); err != nil {
+		return err
+	}
+	return s.takeLog(p, own.seq)
+}
+
+// takeLog merges the peer's log of a collection after a number of its feed.
+func (s *session) takeLog(p pair, after uint64) error {
+	got, err := s.receive(p, nil)
+	if err != nil {
+		return err
+	}
+	if got.complete() && got.Mark > after {
+		s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, seq: got.Mark})
+	}
+	return nil
+}
+
+// pullFull copies everything, and goes on where an earlier copy was cut.
+func (s *session) pullFull(p pair, own cursor) error {
+	ask := &getFull{Collection: p.index}
+	if own.epoch == p.theirs.Epoch {
+		ask.After = own.token
+	}
+	if s.shares(p, sharedDocuments) && s.n.convoyOf(p.id) == nil { // however few they are: of several sessions one is enough
+		return s.copyShared(p, ask.After)
+	}
+	if err := s.w.send(ask); err != nil {
+		return err
+	}
+	got, err := s.receive(p, func(b *blocks, m pando.Merged) error {
+		if b.Done != nil {
+			s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch, token: b.Done})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	next := cursor{epoch: p.theirs.Epoch}
+	if got.complete() && ask.After == nil {
+		next.seq = p.theirs.Seq
+	}
+	s.n.cursors.set(s.peer, p.id, next)
+	return nil
+}
+
+// receive merges what the peer sends and keeps the books.
+func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intake, error) {
+	tell := Progress{Collection: p.id, Total: p.theirs.Count}
+	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, p.id, func(b *blocks, m pando.Merged) error {
+		tell.Commits += uint64(len(b.Envelopes))
+		tell.Documents += b.Documents
+		tell.Bytes = s.w.bytes()
+		if s.errand.progress != nil {
+			s.errand.progress(tell)
+		}
+		if each != nil {
+			return each(b, m)
+		}
+		return nil
+	})
+	s.report.Applied += got.Applied
+	s.n.wantMissing(s.peer, p.id, got.Missing)
+	return got, err
+}
+
+// push sends commits and waits until they are merged there. Then the peer holds
+// all of this node's feed up to mark; 0 says nothing.
+func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
+	if err := s.w.send(&push{p.index}); err != nil {
+		return err
+	}
+	out := s.n.sender(s.ctx, s.w)
+	err := fill(out)
+	if err == nil {
+		err = out.end(mark)
+	}
+	if err != nil {
+		// The peer may have said why it does not read on.
+		s.w.patient = courtesyDelay
+		if _, why := s.w.receive(); fault.Of(why) != nil && why != io.EOF {
+			return why
+		}
+		return err
+	}
+	s.w.patient = ackTimeout
+	defer func() { s.w.patient = frameTimeout }()
+	answer, err := expect[*ack](s.w)
+	s.report.Sent += int(out.commits)
+	if err != nil {
+		return err
+	}
+	s.report.Taken += int(min(answer.Applied, out.commits))
+	if answer.Missing > 0 && answer.Applied == 0 {
+		s.n.later.refused(sharing{s.peer, p.id})
+	}
+	s.report.Collections[p.id].Complete = answer.Missing == 0
+	if answer.Missing == 0 && mark > 0 {
+		s.report.Collections[p.id].Acked = true
+	}
+	return nil
+}
+
+// maxShared is how often a session asks others for what differs before it asks its
+// peer alone.
+const maxShared = 2
+
+// compareTrees finds the documents that differ, fetches what is lacking here and
+// pushes what is lacking there.
+func (s *session) compareTrees(p pair) error {
+	found, err := s.walk(p)
+	if err != nil {
+		return err
+	}
+	here := sharing{s.peer, p.id}
+	early, moved := s.n.later.filter(here, &found), s.report.Applied+s.report.Taken
+	defer func() {
+		refuses := s.n.later.refuses(here) && len(found.Mine)+len(found.Both) > 0
+		if (early > 0 || refuses) && s.report.Applied+s.report.Taken == moved && !found.Cut {
+			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
+		}
+	}()
+	mark := p.mine.Seq
+	if early > 0 {
+		mark = 0
+	}
+	if found.Cut {
+		s.cut, mark = true, 0
+	}
+	there := map[dag.DocID][]dag.CID{}
+	if !s.errand.pushOnly && s.tried[p.id] <= maxShared && s.shares(p, uint64(len(found.Both)+len(found.Theirs))) && s.helped(p) {
+		if err := s.fetchShared(p, found, there); err != nil {
+			return err
+		}
+	} else if !s.errand.pushOnly {
+		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
+			for _, d := range h.Documents {
+				there[d.Doc] = d.Heads
+			}
+		})
+		s.report.Applied += got.Applied
+		s.report.Bytes += got.Bytes
+		if err != nil {
+			return err
+		}
+	} else if err := s.askHeads(p, found.Both, there); err != nil {
+		return err
+	}
+	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
+		return nil
+	}
+	return s.push(p, mark, func(out *sender) error {
+		for _, doc := range found.Mine {
+			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc}); err != nil {
+				return err
+			}
+		}
+		for _, doc := range found.Both {
+			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *session) walk(p pair) (difference, error) {
+	salt := newSalt(s.mine.Nonce, s.theirs.Nonce)
+	if s.errand.pushOnly {
+		return walkToGive(s.ctx, s.n.side(p.id), salt, s.asker(p))
+	}
+	if s.n.blamed(s.peer) {
+		return walk(s.ctx, s.n.side(p.id), salt, maxFoundOfBlamed, s.asker(p)) // and goes on if that leads to something
+	}
+	return walk(s.ctx, s.n.side(p.id), salt, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound), s.asker(p))
+}
+
+// asker sends the questions of a walk to the peer.
+func (s *session) asker(p pair) asker {
+	return func(ps []radix.Prefix, levels uint64) ([]treeNode, error) {
+		if err := s.w.send(&getNodes{p.index, levels, ps}); err != nil {
+			return nil, err
+		}
+		nodes := make([]treeNode, 0, len(ps))
+		for len(nodes) < len(ps) {
+			part, err := expect[*tree](s.w)
+			if err != nil {
+				return nil, err
+			}
+			nodes = append(nodes, part.Nodes...)
+		}
+		if len(nodes) > len(ps) {
+			return nil, breach("%d tree nodes in answer to %d prefixes", len(nodes), len(ps))
+		}
+		return nodes, nil
+	}
+}
+
+// askHeads learns the peer's heads without its commits.
+func (s *session) askHeads(p pair, docs []dag.DocID, there map[dag.DocID][]dag.CID) error {
+	for part := range slices.Chunk(docs, maxItems) {
+		items := make([]item, len(part))
+		for i, doc := range part {
+			// Wanting nothing that exists: the answer has heads only.
+			items[i] = item{Doc: doc[:], Want: []dag.CID{{}}}
+		}
+		_, err := s.n.fetch(s.ctx, s.peer, p.id, items, func(h *heads) {
+			for _, d := range h.Documents {
+				there[d.Doc] = d.Heads
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
