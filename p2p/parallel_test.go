@@ -421,3 +421,43 @@ func TestAWithheldCopyHoldsUpNobody(t *testing.T) {
 		})
 	}
 }
+
+// A difference that is large, and less than a copy, comes from all who have it too: what
+// is here with other heads, and what is not here at all.
+func TestALargeDifferenceComesFromAllMembers(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		w.bits = 20 * mbit
+		ms := copies(t, w, 4, func(db *pando.DB) { fillUsers(t, db, 300, 400) })
+		b, others := ms[1], []*member{ms[0], ms[2], ms[3]}
+		id := b.db.Collections()[0].ID
+		b.node.cursors.dropCollection(id) // or a log would be enough
+		if err := b.node.cursors.write(); err != nil {
+			t.Fatal(err)
+		}
+		b.stop()
+		_, docs := plainCopy(t, b.db, id)
+		for _, doc := range docs {
+			rename(t, ms[0].db, doc, 1, 4000)
+		}
+		fillUsers(t, ms[0].db, 600, 4000)
+		converge(t, time.Minute, others...)
+		before := sent(others)
+		b.start(others...)
+		for _, m := range others {
+			m.node.host.Peerstore().AddAddrs(b.id(), b.host.Addrs(), time.Hour)
+			if err := m.node.Connect(t.Context(), b.addr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		converge(t, 20*time.Second, ms...)
+		gave := minus(sent(others), before)
+		t.Logf("the members gave %v", gave)
+		if slices.Min(gave) < sum(gave)/10 {
+			t.Errorf("the members gave %v bytes, want a part from each", gave)
+		}
+		want, _ := plainCopy(t, ms[0].db, id)
+		if got, _ := plainCopy(t, b.db, id); !sameCommits(got, want) {
+			t.Error("what is here is not a plain copy")
+		}
+	})
+}

@@ -3,6 +3,7 @@ package p2p
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -165,6 +166,108 @@ func TestPartsMakeThePlainCopy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The log from any place on, and a full copy from any document on, are what a plain copy
+// has from there, parents first and nothing twice.
+func TestLogAndFullMakeThePlainCopy(t *testing.T) {
+	db := openDB(t, "")
+	id, other := addSchema(t, db, schemaText), addSchema(t, db, `type Note { text: String }`)
+	createUsers(t, db, "a", 40)
+	_, docs := plainCopy(t, db, id)
+	rng := rand.New(rand.NewPCG(3, 4))
+	before := map[uint64][][]byte{db.Seq(): nil} // by where the feed was: what there was
+	for range 12 {
+		before[db.Seq()], _ = plainCopy(t, db, id)
+		lengthen(t, db, docs[rng.IntN(len(docs))], 1+rng.IntN(200), 10)
+		createUsers(t, db, fmt.Sprint(rng.Uint64()), rng.IntN(40))
+		err := db.Update(t.Context(), func(tx *pando.Tx) error {
+			notes, err := tx.Collection("Note")
+			if err == nil {
+				_, err = notes.Create(map[string]any{"text": fmt.Sprint(rng.Uint64())})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, docs := plainCopy(t, db, id)
+	n := &Node{replica: db.Replica()}
+	sent := func(fill func(*sender) error) (got [][]byte) {
+		var to collector
+		out := &sender{w: newWire(&to, new(traffic)), ctx: t.Context()}
+		if err := fill(out); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.flush(); err != nil {
+			t.Fatal(err)
+		}
+		return to.commits(t)
+	}
+	for seq, had := range before {
+		got := sent(func(s *sender) error { return n.sendLog(t.Context(), s, "peer", id, seq, db.Seq()) })
+		parentsFirst(t, got)
+		if !sameCommits(byPlace(t, append(got, had...)), all) {
+			t.Errorf("the %d commits of the log after %d do not make the plain copy", len(got), seq)
+		}
+	}
+	for _, at := range []int{0, len(docs) / 3, len(docs) - 1} {
+		got := sent(func(s *sender) error { return n.sendFull(t.Context(), s, id, docs[at]) })
+		if first := len(all) - len(got); first <= at || !sameCommits(got, all[first:]) || at+1 == len(docs) && len(got) > 0 {
+			t.Errorf("a full copy after document %d of %d has %d commits of %d", at, len(docs), len(got), len(all))
+		}
+	}
+	if got := sent(func(s *sender) error { return n.sendFull(t.Context(), s, other, pando.DocID{}) }); len(got) != 12 {
+		t.Errorf("%d commits of the other collection, want 12", len(got))
+	}
+}
+
+// parentsFirst fails if a commit comes before one of its parents.
+func parentsFirst(t *testing.T, envelopes [][]byte) {
+	t.Helper()
+	at := map[dag.CID]int{}
+	var opened []*dag.Commit
+	for i, e := range envelopes {
+		c, err := dag.Open(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at[c.CID] = i
+		opened = append(opened, c)
+	}
+	for i, c := range opened {
+		for _, p := range c.Parents {
+			if at[p] > i {
+				t.Fatalf("commit %d comes before its parent, which is commit %d", i, at[p])
+			}
+		}
+	}
+}
+
+// collector is a stream that keeps what is written.
+type collector struct {
+	sink
+	written bytes.Buffer
+}
+
+func (c *collector) Write(b []byte) (int, error)     { return c.written.Write(b) }
+func (c *collector) Read(b []byte) (int, error)      { return c.written.Read(b) }
+func (c *collector) SetReadDeadline(time.Time) error { return nil }
+func (c *collector) Close() error                    { return nil }
+func (c *collector) commits(t *testing.T) (all [][]byte) {
+	t.Helper()
+	w := newWire(c, new(traffic))
+	for {
+		m, err := w.receive()
+		if err == io.EOF {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m.(*blocks).Envelopes...)
+	}
 }
 
 // A peer of the first version is answered in full, since it cannot ask for the rest.
