@@ -19,7 +19,7 @@
 //	                reach, relay, punch: getting through to those whom nobody reaches
 //	who may         admission (secrets), gate, access, door (connections), quota, score, trustworthy (what lies cost)
 //	                limits: every bound there is, with its reason
-//	sessions        session leads and serve answers; hello, ahead, walk, blocks; cursors, later
+//	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
 //	live            gossip, shards, inbox; watch, watching, hot for who keeps a part
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
