@@ -277,11 +277,17 @@ func (rs *rooms) joinAll(r *room, listen bool) error {
 		return failed
 	}
 	rs.mu.Lock()
-	defer rs.mu.Unlock()
 	for _, c := range all {
 		c.room, c.until = r, time.Time{}
 	}
+	old := slices.DeleteFunc(slices.Clone(r.lines), func(c *line) bool { return slices.Contains(all, c) })
 	r.lines = all
+	rs.mu.Unlock()
+	if failed == nil { // what is left is of secrets that gave way to others
+		for _, c := range old {
+			rs.part(c)
+		}
+	}
 	return nil
 }
 

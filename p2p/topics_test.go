@@ -263,6 +263,34 @@ func TestSoManyRooms(t *testing.T) {
 }
 
 // A node that closes ends its listeners.
+// A secret that gave way to another takes its part of a room with it.
+func TestRoomsLeaveSecretsThatGaveWay(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a := w.member(0)
+		id := addSchema(t, a.db, schemaText)
+		a.start()
+		time.Sleep(time.Second)
+		sub, err := a.node.Subscribe(t.Context(), "User/lobby", TopicOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range byte(2 * maxSecrets) { // each smaller, which is why it is taken
+			if _, err := a.node.admission.adopt([]claim{{id, secret{3: 100 - i}}}, maxSecrets); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := len(a.node.rooms.lines); got != maxSecrets {
+			t.Errorf("%d topics for a room of %d secrets", got, maxSecrets)
+		}
+		sub.Close()
+		time.Sleep(2 * linger)
+		if lines, rooms := len(a.node.rooms.lines), len(a.node.rooms.all); lines+rooms > 0 {
+			t.Errorf("%d rooms in %d topics are left", rooms, lines)
+		}
+	})
+}
+
 func TestClosingEndsListeners(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		ms := chat(t, w, 2)
