@@ -186,6 +186,7 @@ func (s *session) compareTrees(p pair) error {
 	if err != nil {
 		return err
 	}
+	s.found += found.size()
 	here := sharing{s.peer, p.id}
 	early, moved := s.n.later.filter(here, &found), s.report.Applied+s.report.Taken
 	defer func() {

@@ -122,6 +122,7 @@ type session struct {
 	cuts    int       // rounds of which that is true
 	futile  int       // comparisons in a row that brought nothing
 	still   uint64    // how far this node's feed was before the first of them
+	found   int       // documents that differed in the others
 	waits   int       // rounds in which something was waited for
 	left    int       // collections of this round that the peer sees to itself
 	since   time.Time // before the roots of mine were taken
@@ -257,7 +258,7 @@ func (s *session) run() error {
 			continue
 		}
 		if s.futile++; s.futile == 1 {
-			s.still = s.mine.seq
+			s.still, s.found = s.mine.seq, 0
 		}
 		if s.futile == maxFutile {
 			if err := s.n.sound(); err != nil {
@@ -271,11 +272,13 @@ func (s *session) run() error {
 }
 
 // blameFutile blames a peer whose copy differs while nothing of it can be had. Not for
-// a part, see unresolved, and only if this node was quiet meanwhile: what is written
-// everywhere comes by gossip, too, before a comparison brings it.
+// a part, see unresolved, and only if there is more that differs than was written here
+// meanwhile: what is written everywhere comes by gossip, too, before a comparison
+// brings it.
 func (s *session) blameFutile(differing []pair) {
 	part := slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil })
-	if !part && s.n.db.Seq() == s.still {
+	written := s.n.db.Seq() - s.still
+	if !part && (written == 0 || uint64(s.found) > maxFutile*written) {
 		s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
 	}
 }
