@@ -67,7 +67,6 @@ type history struct {
 	rng   *rand.Rand
 	net   *modelNet
 	all   []*machine
-	names []string // peers that each was told to trust: all of the names of machines
 	trace []string
 	start time.Time
 
@@ -79,7 +78,6 @@ type history struct {
 	down  map[*machine]time.Time // when it comes back
 	tight map[*machine]bool      // its disk was full
 	trust map[*machine][]*machine
-	fresh bool // the schema was brought to some only
 	skew  bool
 	patch int
 	part  *machine // keeps a part of what the others keep, in some histories

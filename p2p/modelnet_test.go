@@ -161,11 +161,10 @@ func (n *modelNet) pick() *modelLink {
 
 // modelLink is a connection.
 type modelLink struct {
-	net     *modelNet
-	number  int
-	ends    [2]*modelEnd
-	lost    bool // one of its machines lost it without a word
-	waiting bool // for an end that is silent
+	net    *modelNet
+	number int
+	ends   [2]*modelEnd
+	lost   bool // one of its machines lost it without a word
 }
 
 // silent gives up the connection after a while, unless it is heard of again. net.mu is held.

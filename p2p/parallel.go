@@ -169,7 +169,7 @@ func (co *convoy) run(idle func() error) (total intake, ran bool, err error) {
 				}
 			}
 		}
-		over, err, changed := co.state()
+		over, changed, err := co.state()
 		if over {
 			return total, true, err
 		}
@@ -186,7 +186,7 @@ func (co *convoy) run(idle func() error) (total intake, ran bool, err error) {
 }
 
 // state reports whether the convoy is over: all is there, or nobody is left to ask.
-func (co *convoy) state() (over bool, err error, changed <-chan struct{}) {
+func (co *convoy) state() (over bool, changed <-chan struct{}, err error) {
 	co.mu.Lock()
 	defer co.mu.Unlock()
 	switch {
@@ -196,9 +196,9 @@ func (co *convoy) state() (over bool, err error, changed <-chan struct{}) {
 		if err = co.problem; err == nil {
 			err = fault.Unavailable.Errorf("nobody is left to ask for %d parts of a collection", co.left)
 		}
-		return true, err, nil
+		return true, nil, err
 	}
-	return false, nil, co.changed
+	return false, co.changed, nil
 }
 
 // stuck reports whether all that is left may only be asked of peers that are gone.

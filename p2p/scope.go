@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"context"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/cbor"
@@ -42,13 +41,3 @@ func (n *Node) hides(id dag.CollectionID, version uint64) bool {
 
 // versionOfParts is the version of the protocol that can compare parts of collections.
 const versionOfParts = 2
-
-// matches reports whether a document is here and belongs to a scope. Whoever asks often
-// keeps the Matcher of n.replica instead.
-func (n *Node) matches(ctx context.Context, id dag.CollectionID, s Scope, doc dag.DocID) (bool, error) {
-	m, err := n.replica.Matcher(id, s)
-	if err != nil {
-		return false, err
-	}
-	return m.Matches(ctx, doc)
-}
