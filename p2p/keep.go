@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -120,23 +121,107 @@ func (n *Node) JoinPart(ctx context.Context, ticket string, s Scope, progress fu
 	if len(t.Collections) != 1 {
 		return JoinResult{}, fault.Invalid.Errorf("join: the ticket is for %d collections, and the part is of one: ask for a ticket for that one (pando share NAME), or join and then say what to keep (pando keep)", len(t.Collections))
 	}
-	id := t.Collections[0].ID
-	if n.has(id) {
-		if _, err := n.replica.Matcher(id, s); err != nil {
+	c := t.Collections[0]
+	here := n.has(c.ID)
+	if here {
+		if _, err := n.replica.Matcher(c.ID, s); err != nil {
 			return JoinResult{}, err
 		}
 	}
-	before := n.scopeOf(id)
-	if err := n.keep(id, s); err != nil {
+	if err := n.partAtPeer(ctx, t, s); err != nil { // before anything changes here
+		return JoinResult{}, fmt.Errorf("join: %w", err)
+	}
+	before := n.scopeOf(c.ID)
+	if err := n.keep(c.ID, s); err != nil {
 		return JoinResult{}, err
 	}
 	res, err := n.Join(ctx, ticket, progress)
-	if errors.Is(err, errNoPart) || err != nil && !n.has(id) {
-		if err := n.keep(id, before); err != nil { // as if nobody had asked
-			n.log.Warn("what to keep of a collection cannot be stored", "collection", id, "error", err)
-		}
+	switch late := errors.Is(err, errNoPart) && !here; {
+	case late && n.has(c.ID): // the collection itself has come, and should not come whole
+		before = Scope{}
+		err = fmt.Errorf("%w; nothing of it is kept (say what: pando keep %s)", err, c.Name)
+	case !errors.Is(err, errNoPart) && (err == nil || n.has(c.ID)):
+		return res, err
+	}
+	if err := n.keep(c.ID, before); err != nil { // as if nobody had asked
+		n.log.Warn("what to keep of a collection cannot be stored", "collection", c.ID, "error", err)
 	}
 	return res, err
+}
+
+// partAtPeer asks the node that made a ticket for one collection whether it can tell a
+// part of that. Nothing changes on either side: the secret of the ticket is shown, and
+// not accepted.
+func (n *Node) partAtPeer(ctx context.Context, t Ticket, s Scope) error {
+	if t.Peer == n.host.ID() {
+		return fault.Invalid.Errorf("this node made the ticket itself: use it on another node")
+	}
+	if err := n.checkNames(t); err != nil {
+		return err
+	}
+	c := claim{t.Collections[0].ID, t.Collections[0].secret}
+	n.startAfresh(t.Peer)
+	if err := n.connect(ctx, peer.AddrInfo{ID: t.Peer, Addrs: t.Addrs}); err != nil {
+		return err
+	}
+	for {
+		why, err := n.askPart(ctx, t.Peer, c, s)
+		refused := new(refuse)
+		switch {
+		case err == nil && why != "":
+			return fault.Invalid.Errorf("collection %s: %w: %s", t.Collections[0].Name, errNoPart, why)
+		case !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)):
+			return err
+		}
+	}
+}
+
+// askPart runs a session that shows one secret, and asks about one part. why is the
+// peer's reason if it cannot tell the part.
+func (n *Node) askPart(ctx context.Context, p peer.ID, c claim, s Scope) (why string, err error) {
+	stream, err := n.open(ctx, p, syncProtocols)
+	if err != nil {
+		return "", err
+	}
+	w := newAsking(stream, &n.traffic)
+	defer context.AfterFunc(ctx, w.abort)()
+	defer func() {
+		if err != nil {
+			w.abort()
+			n.judge(p, err)
+			err = fmt.Errorf("sync with %s: %w", p, err)
+			return
+		}
+		stream.Close()
+	}()
+	if w.version < versionOfParts {
+		return "", fault.Unavailable.Errorf("the peer speaks an older version, which knows of no parts of collections: update it, or join for the whole")
+	}
+	ps := &proofs{mine: map[claim]proof{c: prove(c.secret, n.host.ID(), p, c.id)}}
+	mine, err := n.greeting(ctx, p, ps, []claim{c}, func(dag.CollectionID) bool { return false })
+	if err != nil {
+		return "", err
+	}
+	if err := w.send(&mine.hello); err != nil {
+		return "", err
+	}
+	theirs, err := expect[*hello](w)
+	if err != nil {
+		return "", err
+	}
+	shown := prove(c.secret, p, n.host.ID(), c.id)
+	i := slices.IndexFunc(theirs.Entries, func(e entry) bool { return e.Proof == shown })
+	if i < 0 {
+		return "", nil // joining says what that means
+	}
+	if err := w.send(&scopeSays{uint64(i), s}); err != nil {
+		return "", err
+	}
+	answer, err := expect[*scopeAnswer](w)
+	if err != nil {
+		return "", err
+	}
+	return answer.Why, nil
 }
 
 // errNoPart says that a part cannot be told from the rest, on either side.

@@ -464,10 +464,27 @@ func TestPartsThatCannotBeTold(t *testing.T) {
 		if !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "rank") {
 			t.Fatalf("joined for a field that there is not: %v", err)
 		}
+		time.Sleep(2 * time.Minute) // in which anything that was left of it would show
+		if kept := part.node.Kept(); len(kept) > 0 || part.node.partial(addedID(t, whole)) {
+			t.Errorf("after a join in vain %+v is kept", kept)
+		}
+		if known, err := part.node.notes.peers(); err != nil || len(known) > 0 {
+			t.Errorf("after a join in vain %v are remembered, %v", known, err)
+		}
+		if ring, _ := part.node.admission.keys(); len(ring.ids) > 0 {
+			t.Errorf("after a join in vain there are secrets of %v", ring.ids)
+		}
+		if _, err := part.node.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal(err)
+		}
+		converge(t, 10*time.Second, whole, part)
+		// Of a collection that is here already nothing changes either.
+		if _, err := part.node.JoinPart(t.Context(), ticket, Scope{Filter: `{rank: {_eq: 1}}`}, nil); !errors.Is(err, pando.ErrInvalid) {
+			t.Errorf("joined for a field that there is not: %v", err)
+		}
 		if s := part.node.Kept()[0].Scope; !s.Whole {
 			t.Errorf("after a join in vain %s is kept", s)
 		}
-		converge(t, 10*time.Second, whole, part)
 		if err := part.node.Keep(t.Context(), "User", Scope{Filter: `{rank: {_eq: 1}}`}); !errors.Is(err, pando.ErrInvalid) {
 			t.Errorf("kept by a field that there is not: %v", err)
 		}
