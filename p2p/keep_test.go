@@ -425,6 +425,43 @@ func TestReplicatorOfAPartToAWhole(t *testing.T) {
 	})
 }
 
+// A peer that keeps another part takes nothing that lies outside of it: the replicator
+// does not take that for acknowledged, and says what is wrong.
+func TestReplicatorToAPeerWithAnotherPart(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := halves(t, w)
+		for _, step := range []struct {
+			what string
+			part Scope
+			want State
+		}{
+			{"another part", Scope{Filter: `{points: {_lt: 5}}`}, Failing},
+			{"all of it", pando.Whole, Failing},
+			{"the same part", Scope{Filter: best}, Active},
+			{"what lies within", Scope{Filter: `{points: {_gt: 95}}`}, Active},
+		} {
+			if err := a.node.AddPartReplicator(t.Context(), b.addr(), []string{"User"}, step.part); err != nil {
+				t.Fatal(err)
+			}
+			createUsers(t, a.db, step.what, 3)
+			told := func() bool {
+				r := a.node.Replicators()[0]
+				if step.want == Active {
+					return r.State == Active && r.Behind == 0
+				}
+				return r.State == Failing && r.Behind > 0 && strings.Contains(r.Problem, best)
+			}
+			eventually(t, 5*time.Minute, func() (bool, string) {
+				return told(), fmt.Sprintf("%s: %+v", step.what, a.node.Replicators()[0])
+			})
+			time.Sleep(5 * time.Minute)
+			if !told() {
+				t.Errorf("%s: later %+v", step.what, a.node.Replicators()[0])
+			}
+		}
+	})
+}
+
 // Documents that are named at the same time are all kept.
 func TestDocumentsAreNamedAtOnce(t *testing.T) {
 	db := openDB(t, "")

@@ -435,6 +435,9 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		if v.Problem != "" {
 			return fault.Invalid.Errorf("collection %s: %s", c.Name, v.Problem)
 		}
+		if err := n.keptThere(ctx, c, v); err != nil {
+			return err
+		}
 		if !v.Equal && !v.Acked && n.later.refuses(sharing{r.peer, c.ID}) {
 			return fault.Unavailable.Errorf("the peer cannot take all of collection %s yet: %s", c.Name, earlyHint)
 		}
@@ -466,6 +469,33 @@ func (n *Node) pushTo(ctx context.Context, r *replicator) error {
 		return nil
 	}
 	return n.notes.put(map[string][]byte{noteReplicator + string(r.peer): note})
+}
+
+// keptThere says what is wrong if a peer does not keep all that is pushed to it of a
+// collection: what lies outside of its part it does not take, so that nothing of that
+// can be acknowledged. Of two filters only the documents tell; those of now.
+func (n *Node) keptThere(ctx context.Context, c *pando.Collection, v *verdict) error {
+	given, keeps := v.Given, v.Keeps
+	if v.Part == "" || keeps.Whole || keeps.Equal(given) {
+		return nil
+	}
+	const hint = "keep that there, too (pando keep), or replicate only what the peer keeps"
+	if given.Whole {
+		return fault.Invalid.Errorf("the peer keeps only a part of collection %s (%s), and the whole of it is replicated: %s", c.Name, keeps, hint)
+	}
+	_, all, err := n.parts.of(ctx, c.ID, given)
+	if err != nil {
+		return err
+	}
+	_, both, err := n.parts.of(ctx, c.ID, given, keeps)
+	if err != nil {
+		return err
+	}
+	if both.Documents < all.Documents { // or what was written meanwhile belongs to both: the next time tells
+		return fault.Invalid.Errorf("the peer keeps another part of collection %s (%s): %d of %d documents that are replicated lie outside of it: %s",
+			c.Name, keeps, all.Documents-both.Documents, all.Documents, hint)
+	}
+	return nil
 }
 
 // admissionHint is what to do about a peer that is not admitted.

@@ -187,6 +187,7 @@ func (n *Node) looseFor(ctx context.Context, with sharing, theirs card, part *pa
 func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	x, v := p.narrowed, s.report.Collections[p.id]
 	v.Part, v.Problem, v.Equal = partText(x.own, x.theirs), x.why, false
+	v.Given, v.Keeps = x.own, x.theirs
 	if x.part == nil {
 		return
 	}

@@ -71,6 +71,7 @@ type verdict struct {
 	AtLeast       bool // Differ is a lower bound
 	Seq, TheirSeq uint64
 	Part          string // what was compared, if it was not all
+	Given, Keeps  Scope  // of such: what this side keeps or gives, and what the peer keeps
 	Problem       string // why it could not be compared
 	Loose         int    // documents outside of the part that the keeper of it has to give
 	Complete      bool   // what was pushed lacks nothing there
