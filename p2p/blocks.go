@@ -402,6 +402,8 @@ func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byt
 		n.count.InvalidCommits.Add(1)
 		n.mark(bad.CID, Refused, "", from)
 		return m, &breachError{err}
+	} else if err != nil {
+		err = n.notStored(ctx, err)
 	}
 	return m, err
 }

@@ -37,8 +37,11 @@ type companion struct {
 	last     *report                   // of the last session over all collections
 	lastErr  error
 	skew     time.Duration
-	parts    map[dag.CollectionID]bool // that it keeps a part of
-	clashes  map[string]bool           // names of collections that are other ones at the peer
+	parts    map[dag.CollectionID]bool   // that it keeps a part of
+	clashes  map[string]bool             // names of collections that are other ones at the peer
+	left     map[dag.CollectionID]uint64 // to it to ask for, and how far its feed was
+	unable   map[dag.CollectionID]uint64 // of which it took nothing, see hold.go; its feed when all of it was here, or 0
+	resting  time.Time                   // until then it wants to be asked nothing
 }
 
 const (
@@ -243,6 +246,10 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 			c.next.set(jitter(spreadDelay, 0.5)) // it does the same at this moment
 			continue
 		}
+		if rest := time.Until(n.restOf(c)); rest > 0 {
+			c.next.set(rest)
+			continue
+		}
 		_, err := n.sync(ctx, c.id, errand{})
 		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
 			c.next.set(jitter(max(busy.After, busyFor), 0.5))
@@ -259,13 +266,33 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 		n.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			n.log.Debug("sync failed", "peer", c.id, "error", err)
-			again := backoff(failures)
-			if n.blamed(c.id) {
-				again = max(again, jitter(antiEntropyEvery, antiEntropyJitter))
-			}
-			c.next.set(again)
+			c.next.set(n.again(c, err, failures))
 		}
 	}
+}
+
+// again returns when to try a peer again with which it went wrong so often in a row.
+func (n *Node) again(c *companion, err error, failures int) time.Duration {
+	if held := new(holdError); errors.As(err, &held) {
+		return max(held.after, holdFirst) // the peer has no part in it
+	}
+	d := backoff(failures)
+	if r := troubled(err); r != nil && r.After > retryFirst { // it knows better
+		d = jitter(r.After, 0.25)
+		n.mu.Lock()
+		c.resting = time.Now().Add(d)
+		n.mu.Unlock()
+	}
+	if n.blamed(c.id) {
+		d = max(d, jitter(antiEntropyEvery, antiEntropyJitter))
+	}
+	return d
+}
+
+func (n *Node) restOf(c *companion) time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return c.resting
 }
 
 // spread makes the other peers be asked soon: what came by a session was not

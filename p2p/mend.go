@@ -20,6 +20,10 @@ func (s *session) mend(p pair) error {
 	if busy := s.n.convoyOf(p.id); busy != nil && !s.errand.pushOnly && p.narrowed == nil && s.await(p, busy) {
 		return nil
 	}
+	s.got = false
+	if err := s.knock(p); err != nil {
+		return err
+	}
 	try := s.tried[p.id]
 	s.tried[p.id]++
 	if p.narrowed != nil {
@@ -33,9 +37,8 @@ func (s *session) mend(p pair) error {
 		defer s.yields()()
 		return s.pullFull(p, own)
 	case s.leaves(p):
-		s.left++
 		s.report.Collections[p.id].Asks = true
-		return nil
+		return s.leave(p)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
 		defer s.yields()()
 		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
@@ -153,7 +156,7 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 		// The peer may have said why it does not read on.
 		s.w.patient = courtesyDelay
 		if _, why := s.w.receive(); fault.Of(why) != nil && why != io.EOF {
-			return why
+			return s.notTaken(p, why)
 		}
 		return err
 	}
@@ -162,8 +165,9 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	answer, err := expect[*ack](s.w)
 	s.report.Sent += int(out.commits)
 	if err != nil {
-		return err
+		return s.notTaken(p, err)
 	}
+	s.able(p.id)
 	s.report.Taken += int(min(answer.Applied, out.commits))
 	if answer.Missing > 0 && answer.Applied == 0 {
 		s.n.later.refused(sharing{s.peer, p.id})
@@ -195,6 +199,7 @@ func (s *session) compareTrees(p pair) error {
 			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
 		}
 	}()
+	s.got = !found.Cut && early == 0
 	mark := p.mine.Seq
 	if early > 0 {
 		mark = 0

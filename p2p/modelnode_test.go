@@ -195,6 +195,7 @@ type modelDisk struct {
 	kv.FS
 	files *kv.CrashFS
 	full  atomic.Bool
+	low   atomic.Bool  // nearly full: the database writes nothing more
 	slow  atomic.Int64 // how long a write takes to reach the log. Not under virtual time: locks are held meanwhile
 }
 
@@ -206,6 +207,13 @@ func (d *modelDisk) crash(generous bool) *modelDisk {
 		seed = 1 // everything
 	}
 	return newModelDisk(d.files.Crash(seed))
+}
+
+func (d *modelDisk) GetDiskUsage(path string) (kv.DiskUsage, error) {
+	if d.low.Load() {
+		return kv.DiskUsage{AvailBytes: 1 << 20}, nil
+	}
+	return d.FS.GetDiskUsage(path)
 }
 
 func (d *modelDisk) Create(name string, c kv.WriteCategory) (kv.File, error) {

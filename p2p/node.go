@@ -154,6 +154,7 @@ type Node struct {
 	gate      *gate
 	door      *door
 	quotas    *quotas
+	hold      hold
 	followed  *subscriptions
 
 	ctx   context.Context // ends when the node closes

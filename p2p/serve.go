@@ -66,12 +66,15 @@ var tooMany = &refuse{Code: refusedBusy, Text: "too many streams at once", After
 func (n *Node) conclude(w *wire, p peer.ID, err error) {
 	refused := new(refuse)
 	broken := new(breachError)
+	held := new(holdError)
 	switch {
 	case errors.As(err, &broken):
 		w.abort()
 		n.punish(p, err)
 		return
 	case errors.As(err, &refused):
+	case errors.As(err, &held):
+		refused = held.refusal()
 	case n.ctx.Err() != nil:
 		w.abort() // this node is closing
 		return
@@ -473,6 +476,10 @@ func (s *service) take(m *push) error {
 	}
 	if s.comes(id) {
 		return &refuse{Code: refusedBusy, Text: "the collection is copied from several peers", After: copiesFor}
+	}
+	if err := s.n.stores(false); err != nil {
+		s.w.s.CloseRead() // the rest of it is for nobody
+		return err
 	}
 	before := s.w.read.Load()
 	got, err := s.n.receiveBlocks(s.ctx, s.w, s.peer, id, nil)

@@ -120,6 +120,7 @@ type session struct {
 	offered bool
 	tried   map[dag.CollectionID]int
 	cut     bool      // a comparison of this round did not find all
+	got     bool      // and what the last one found is here before anything is pushed
 	cuts    int       // rounds of which that is true
 	futile  int       // comparisons in a row that brought nothing
 	still   uint64    // how far this node's feed was before the first of them
@@ -146,6 +147,11 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 		}
 		n.running(c, true, e.joining)
 		defer n.running(c, false, false)
+	}
+	if !e.probe && !e.pushOnly {
+		if err := n.stores(e.joining); err != nil {
+			return report{}, err
+		}
 	}
 	s, err := n.open(ctx, p, syncProtocols)
 	if err != nil {

@@ -272,7 +272,7 @@ func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 // tryWants asks one peer for what some documents lack.
 func (n *Node) tryWants(ctx context.Context, q sharing, asked map[dag.DocID][]dag.CID) {
 	left := n.leftOf(ctx, asked)
-	if q.peer != "" && len(left) > 0 {
+	if q.peer != "" && len(left) > 0 && n.stores(false) == nil {
 		err := n.fetchCommits(ctx, q.peer, q.collection, left)
 		if err != nil {
 			n.log.Debug("wanted documents did not come", "peer", q.peer, "documents", len(left), "error", err)

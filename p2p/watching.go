@@ -185,6 +185,9 @@ func (n *Node) watchAgain() { n.watches.alarm.set(0) }
 
 // watch asks a member to be told of a part, and takes in what it tells, until it ends.
 func (n *Node) watch(ctx context.Context, at sharing, scope Scope, o *openWatch) error {
+	if err := n.stores(false); err != nil {
+		return err
+	}
 	ctx = inLane(ctx, live)
 	ask, err := n.askToWatch(ctx, at, scope)
 	if err != nil {

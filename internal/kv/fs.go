@@ -7,12 +7,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// FS is a file system that a database can live in. File and WriteCategory are of
+// FS is a file system that a database can live in. The others are of
 // its methods, for those who stand between a database and its files.
 type (
 	FS            = vfs.FS
 	File          = vfs.File
 	WriteCategory = vfs.DiskWriteCategory
+	DiskUsage     = vfs.DiskUsage
 )
 
 // NewMemFS returns an empty file system in memory.
