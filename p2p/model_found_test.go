@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
 )
 
 // What histories found, each as a story of its own.
@@ -77,6 +78,34 @@ func TestAClockThatIsSetRightIsNoticed(t *testing.T) {
 		}
 		ms[1].skew.Store(0)
 		t.Logf("equal after %v", equalRoots(t, 3*time.Minute, ms...))
+	})
+}
+
+// A document that was announced in time, and comes too early for a clock that was set
+// wrong meanwhile, is wanted no longer than that clock is wrong.
+func TestAWantEndsWhenTheClockIsSetRight(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		id := addSchema(t, ms[0].db, schemaText)
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		equalRoots(t, time.Minute, ms...)
+		ms[1].skew.Store(-int64(30 * time.Minute))
+		createUsers(t, ms[0].db, "early", 1)
+		for c, err := range ms[0].db.Replica().Log(t.Context(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ms[1].node.wantMissing(ms[0].id(), id, map[dag.DocID][]dag.CID{c.Doc: {c.Commit}})
+		}
+		time.Sleep(5 * time.Second)
+		before := ms[1].node.Counters()
+		time.Sleep(10 * time.Minute)
+		if c := ms[1].node.Counters(); c.Wants != 1 || c.Fetches > before.Fetches+3 {
+			t.Errorf("%d documents are wanted, and it was asked %d times for what cannot be applied", c.Wants, c.Fetches-before.Fetches)
+		}
+		ms[1].skew.Store(0)
+		t.Logf("equal after %v", equalRoots(t, 3*time.Minute, ms...))
+		eventually(t, 2*time.Minute, func() (bool, string) { return ms[1].node.Counters().Wants == 0, "it is wanted all the same" })
 	})
 }
 

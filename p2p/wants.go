@@ -40,9 +40,10 @@ type want struct {
 	first   time.Time
 	added   time.Time // when the newest of the commits was
 	next    time.Time
-	by      peer.ID // who told of the document first; "" after a restart
-	told    peer.ID // who told of the commits last; "" after a restart
-	asked   peer.ID // asked last
+	early   time.Time // by the clock on the wall: before, what it waits for cannot be applied; zero: it can
+	by      peer.ID   // who told of the document first; "" after a restart
+	told    peer.ID   // who told of the commits last; "" after a restart
+	asked   peer.ID   // asked last
 	asking  bool
 }
 
@@ -50,6 +51,10 @@ type want struct {
 // it turns out to have nothing more than this node. Before, the peer may be
 // fetching itself.
 const hopelessAfter = 3
+
+// earlyLook is how often it is looked whether the time of what came too early has come:
+// clocks are set right without telling.
+const earlyLook = time.Minute
 
 // wantsExpire is when a want is given up that nobody could fulfil, after having
 // been counted as stuck for days. Comparing trees finds the document if it exists.
@@ -100,6 +105,7 @@ func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told p
 			// The others are found with those that are kept, or by comparing trees.
 			if !slices.Contains(v.commits, c) && len(v.commits) < maxHeads && !w.full(v.by) {
 				v.commits = append(v.commits, c)
+				v.early = time.Time{} // of this one nothing is known
 				w.held[v.by]++
 			}
 		}
@@ -272,15 +278,15 @@ func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 // tryWants asks one peer for what some documents lack.
 func (n *Node) tryWants(ctx context.Context, q sharing, asked map[dag.DocID][]dag.CID) {
 	left := n.leftOf(ctx, asked)
-	if q.peer != "" && len(left) > 0 && n.stores(false) == nil {
-		err := n.fetchCommits(ctx, q.peer, q.collection, left)
+	ripe := n.wants.ripe(q.collection, left, n.later.now())
+	if q.peer != "" && len(ripe) > 0 && n.stores(false) == nil {
+		err := n.fetchCommits(ctx, q.peer, q.collection, ripe)
 		if err != nil {
-			n.log.Debug("wanted documents did not come", "peer", q.peer, "documents", len(left), "error", err)
+			n.log.Debug("wanted documents did not come", "peer", q.peer, "documents", len(ripe), "error", err)
 		}
-		if before := len(left); before > 0 {
-			if left = n.leftOf(ctx, left); len(left) < before {
-				n.spread(q.peer)
-			}
+		before := len(left)
+		if left = n.leftOf(ctx, left); len(left) < before {
+			n.spread(q.peer)
 		}
 	}
 	n.wants.tried(q, asked, left)
@@ -339,17 +345,33 @@ func (w *wants) tried(q sharing, asked, left map[dag.DocID][]dag.CID) {
 	}
 }
 
-// notBefore puts off what came and cannot be applied yet.
+// ripe returns those of some documents whose time has come.
+func (w *wants) ripe(id dag.CollectionID, docs map[dag.DocID][]dag.CID, now time.Time) map[dag.DocID][]dag.CID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[dag.DocID][]dag.CID{}
+	for doc, commits := range docs {
+		if v := w.open[wantKey{id, doc}]; v != nil && !now.Before(v.early) {
+			out[doc] = commits
+		}
+	}
+	return out
+}
+
+// notBefore puts off what came and cannot be applied yet. It is looked for all the same,
+// now and then, since it may come by other ways once its time has come.
 func (w *wants) notBefore(q sharing, left map[dag.DocID][]dag.CID, l *later) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for doc := range left {
 		v := w.open[wantKey{q.collection, doc}]
-		due := l.until(q, doc)
-		if v == nil || due.IsZero() {
+		if v == nil {
 			continue
 		}
-		if next := time.Now().Add(due.Sub(l.now())); next.After(v.next) {
+		if due := l.until(q, doc); !due.IsZero() {
+			v.early = due
+		}
+		if next := time.Now().Add(min(v.early.Sub(l.now()), earlyLook)); next.After(v.next) {
 			v.next = next
 		}
 	}
