@@ -214,7 +214,7 @@ func (x *examination) peerStatus(p PeerStatus, unreachable string) {
 		switch {
 		case c.State == NotAdmitted: // not everything is for everybody
 			apart++
-		case c.State != Differs:
+		case c.State != Differs && c.State != Comparing:
 			grade = Problem
 		case grade == Good:
 			grade = Warning
@@ -228,7 +228,11 @@ func (x *examination) peerStatus(p PeerStatus, unreachable string) {
 		return
 	}
 	hint := p.Hint
-	if hint == "" {
+	untold := slices.ContainsFunc(p.Collections, func(c PeerCollection) bool { return c.State == Uncomparable })
+	switch {
+	case hint == "" && untold:
+		hint = "one side cannot tell the part from the rest: use the same version of the collection on both (pando schema activate), or keep another part (pando keep)"
+	case hint == "":
 		hint = "differences are being mended: look again in a minute"
 	}
 	x.find(about, grade, hint, "connected, %d of %d collections identical; %s", same, len(p.Collections), strings.Join(others, ", "))

@@ -85,7 +85,6 @@ func (n *Node) keepHeld(id dag.CollectionID, s Scope) error {
 	n.mu.Unlock()
 	// That all of a peer's feed is here was true of another part.
 	n.cursors.dropCollection(id)
-	n.parts.forget(func(with sharing) bool { return with.collection == id })
 	n.followAndTell()
 	return nil
 }

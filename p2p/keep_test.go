@@ -147,6 +147,40 @@ func TestAPartIsFollowed(t *testing.T) {
 	})
 }
 
+// Right after a part was changed, the status on neither side counts documents as
+// different that are the same: it says that it is finding out, at most.
+func TestAChangeOfAPartMakesNoDifference(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		createUsers(t, a.db, "user", 100)
+		startAll([]*member{a, b})
+		converge(t, 10*time.Second, a, b)
+		createUsers(t, b.db, "other", 100)
+		converge(t, 10*time.Second, a, b) // and what is here stays here
+		for _, s := range []Scope{{Filter: `{points: {_ge: 30}}`}, {Filter: `{points: {_lt: 30}}`}, pando.Whole, {Filter: best}} {
+			for _, m := range []*member{a, b, a} {
+				if err := m.node.Keep(t.Context(), "User", s); err != nil {
+					t.Fatal(err)
+				}
+				end := time.Now().Add(2 * time.Minute)
+				for same := false; !same; time.Sleep(300 * time.Millisecond) {
+					x, y := stateOf(t, a, b), stateOf(t, b, a)
+					same = x.State == Identical && y.State == Identical
+					for _, c := range []PeerCollection{x, y} {
+						if c.State != Identical && c.State != Comparing {
+							t.Fatalf("%s: after node %d keeps it: %+v", s, m.i, c)
+						}
+					}
+					if time.Now().After(end) {
+						t.Fatalf("%s: still %+v and %+v", s, x, y)
+					}
+				}
+			}
+		}
+	})
+}
+
 // What is kept can be said anew at any time, and survives restarts.
 func TestAPartIsChanged(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {

@@ -32,9 +32,14 @@ type partTrees struct {
 
 	mu sync.Mutex // guards what follows
 	at map[string]*partUse
-	// quiet is up to where a peer needs nothing more of this node's feed of a collection
-	// that is not kept whole, as far as it lies outside of the part.
-	quiet map[sharing]cursor
+	// quiet is up to where a peer needs nothing more of this node's feed of a collection:
+	// whatever this node keeps of it by now, the peer got that while it kept what it keeps.
+	quiet map[sharing]quiet
+}
+
+type quiet struct {
+	cursor
+	keeps Scope // the peer
 }
 
 type partUse struct {
@@ -43,7 +48,7 @@ type partUse struct {
 }
 
 func newPartTrees(r *pando.Replica) *partTrees {
-	return &partTrees{replica: r, turns: make(chan struct{}, maxPartQueries), at: map[string]*partUse{}, quiet: map[sharing]cursor{}}
+	return &partTrees{replica: r, turns: make(chan struct{}, maxPartQueries), at: map[string]*partUse{}, quiet: map[sharing]quiet{}}
 }
 
 // of returns the tree over what belongs to all of some scopes, and how it stands now. A
@@ -120,26 +125,26 @@ func (ps *partTrees) trim(last *pando.Part) {
 	}
 }
 
-// quietUntil returns up to where a peer needs nothing of what lies outside of a part.
-func (ps *partTrees) quietUntil(s sharing, theirs epoch) uint64 {
+// quietUntil returns up to where a peer that keeps some part needs nothing of this
+// node's feed.
+func (ps *partTrees) quietUntil(s sharing, theirs epoch, keeps Scope) uint64 {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if q := ps.quiet[s]; q.epoch == theirs {
+	if q := ps.quiet[s]; q.epoch == theirs && (q.keeps.Whole || q.keeps.Equal(keeps)) {
 		return q.seq
 	}
 	return 0
 }
 
-func (ps *partTrees) setQuiet(s sharing, theirs epoch, seq uint64) {
+func (ps *partTrees) setQuiet(s sharing, theirs epoch, seq uint64, keeps Scope) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if q := ps.quiet[s]; q.epoch != theirs || q.seq < seq {
-		ps.quiet[s] = cursor{epoch: theirs, seq: seq}
+	if q := ps.quiet[s]; q.epoch != theirs || !q.keeps.Equal(keeps) || q.seq < seq {
+		ps.quiet[s] = quiet{cursor{epoch: theirs, seq: seq}, keeps}
 	}
 }
 
-// forget drops what is known of peers that are gone, or of a collection whose part is
-// another now.
+// forget drops what is known of peers that are gone.
 func (ps *partTrees) forget(gone func(sharing) bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pandodb/pando"
@@ -111,7 +112,7 @@ type narrowed struct {
 	theirs Scope
 	keeps  bool // this node keeps less than all
 	loose  []dag.DocID
-	until  uint64 // of this node's feed: all that is loose is in there
+	until  uint64 // of this node's feed: all that is loose is in there, all that is compared is of there
 	why    string
 }
 
@@ -162,7 +163,7 @@ func (s *session) weigh(p *pair, answer *scopeAnswer) error {
 	p.mine.Count, p.theirs.Count = sum.Documents, answer.Count
 	copy(p.mine.Root[:], sum.Root[:])
 	p.theirs.Root = answer.Root
-	if x.keeps {
+	if x.until = sum.Seq; x.keeps {
 		x.loose, x.until, err = s.n.looseFor(s.ctx, sharing{s.peer, p.id}, p.theirs, part, x.theirs)
 		x.until = min(x.until, sum.Seq) // what changed since then may be neither loose nor compared
 	}
@@ -171,7 +172,7 @@ func (s *session) weigh(p *pair, answer *scopeAnswer) error {
 
 // looseFor finds what this node changed outside of a part since the peer last got that.
 func (n *Node) looseFor(ctx context.Context, with sharing, theirs card, part *pando.Part, keeps Scope) (docs []dag.DocID, until uint64, err error) {
-	after := n.parts.quietUntil(with, theirs.Epoch)
+	after := n.parts.quietUntil(with, theirs.Epoch, keeps)
 	if theirs.YourEpoch == n.epoch() {
 		after = max(after, theirs.Cursor)
 	}
@@ -186,7 +187,7 @@ func (n *Node) looseFor(ctx context.Context, with sharing, theirs card, part *pa
 // tellPart notes in the report how a part stands.
 func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	x, v := p.narrowed, s.report.Collections[p.id]
-	v.Part, v.Problem, v.Equal = partText(x.own, x.theirs), x.why, false
+	v.Part, v.Problem, v.Equal = partText(x.own, x.theirs), strings.TrimRight(x.why, ". "), false
 	v.Given, v.Keeps = x.own, x.theirs
 	if x.part == nil {
 		return
@@ -214,8 +215,8 @@ func partText(own, theirs Scope) string {
 // settled reports whether there is nothing to do about a part.
 func (s *session) settled(p pair) bool {
 	x := p.narrowed
-	if x.part != nil && p.equal() && len(x.loose) == 0 && x.keeps {
-		s.n.parts.setQuiet(sharing{s.peer, p.id}, p.theirs.Epoch, x.until)
+	if x.part != nil && p.equal() && len(x.loose) == 0 && (x.keeps || x.own.Whole) {
+		s.n.parts.setQuiet(sharing{s.peer, p.id}, p.theirs.Epoch, x.until, x.theirs)
 	}
 	return x.part == nil || p.equal() && len(x.loose) == 0
 }
@@ -283,7 +284,7 @@ func (s *session) mendPart(p pair) error {
 		return err
 	}
 	if v.Acked = v.Complete && whole; v.Acked && x.keeps {
-		s.n.parts.setQuiet(here, p.theirs.Epoch, x.until)
+		s.n.parts.setQuiet(here, p.theirs.Epoch, x.until, x.theirs)
 	}
 	return nil
 }
@@ -365,7 +366,7 @@ func (s *session) countPart(p pair) error {
 			return err
 		}
 	}
-	v.Differ, v.AtLeast = found.size()+v.Loose, found.size() >= maxCounted
+	v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted // what is loose may be there
 	return nil
 }
 

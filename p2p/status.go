@@ -29,6 +29,9 @@ const (
 	OtherDefinition State = "another definition"
 	// Uncomparable: a part of the collection is kept that one side cannot tell from the rest.
 	Uncomparable State = "cannot be compared"
+	// Comparing: the part that is compared is the same, and one side has yet to find out
+	// whether the other lacks what it holds outside of it: after a part was changed, say.
+	Comparing State = "being compared"
 	// Outdated: a part of the collection is kept here, and the peer's version of the
 	// protocol knows of no parts.
 	Outdated State = "older version"
@@ -278,6 +281,8 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 			c.State, c.Documents, c.Part = Identical, v.Theirs, v.Part
 		case v.Problem != "":
 			c.State, c.Part, c.Problem = Uncomparable, v.Part, v.Problem
+		case v.Loose > 0 && v.Differ == 0 && !v.AtLeast && err == nil:
+			c.State, c.Documents, c.Part = Comparing, v.Theirs, v.Part
 		default:
 			c.State, c.Documents, c.Part = Differs, v.Theirs, v.Part
 			c.Differ, c.AtLeast = uint64(v.Differ), v.AtLeast || err != nil
