@@ -212,3 +212,35 @@ func TestANodeWithoutDiskBlamesNobody(t *testing.T) {
 		}
 	})
 }
+
+// What a peer that keeps a part changed outside of it is told to others once, and found
+// by no comparison: whoever says that it has it must not lose it any more, also if it
+// was announced at any moment of the session, and is not on the disk yet.
+func TestWhatIsAcknowledgedIsOnTheDisk(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		addSchema(t, ms[0].db, schemaText)
+		whole, part := ms[0], ms[1]
+		whole.join(part)
+		part.join(whole)
+		equalRoots(t, time.Minute, ms...)
+		if err := part.node.Keep(t.Context(), "User", Scope{Filter: `{points: {_ge: 1000}}`}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			time.Sleep(10 * time.Second)
+			whole.disk.slow.Store(int64(time.Second))
+			for _, c := range part.node.connected() {
+				c.next.set(0)
+			}
+			time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+			createUsers(t, part.db, fmt.Sprint("outside", i), 1)
+			time.Sleep(400 * time.Millisecond)
+			whole.lose(false)
+			whole.boot()
+			whole.join(part)
+			eventually(t, 5*time.Minute, func() (bool, string) {
+				return modelDocuments(t, whole) == uint64(i+1), fmt.Sprintf("what was written %d ms after the session began never came", 10*i)
+			})
+		}
+	})
+}

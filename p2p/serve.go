@@ -489,6 +489,11 @@ func (s *service) take(m *push) error {
 	if err != nil {
 		return err
 	}
+	// Of what was announced meanwhile the peer sends nothing, since it is shown as a head
+	// before it is on the disk; the answer says that it will stay.
+	if err := s.n.replica.Settle(s.ctx); err != nil {
+		return s.n.notStored(s.ctx, err)
+	}
 	if got.Mark > 0 && got.complete() {
 		s.n.cursors.set(s.peer, id, cursor{epoch: s.their[id].Epoch, seq: got.Mark})
 	}
