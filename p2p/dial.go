@@ -40,13 +40,13 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	if err := n.host.Connect(network.WithAllowLimitedConn(ctx, "pando"), p); err != nil {
-		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, err)
+		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, undialed(err))
 	}
 	ok, err := n.speaks(ctx, p.ID)
 	if err == nil && !ok {
 		why := n.foreign(p.ID)
 		if why == "" {
-			why = "it did not say what it speaks: try again"
+			why = "it did not say what it speaks: it does not let this node in, " + clockHint + ": else try again"
 		}
 		err = fault.Unavailable.Errorf("%s", why)
 	}

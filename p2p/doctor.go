@@ -356,6 +356,9 @@ func whyNot(a ma.Multiaddr, err error) (text, hint string) {
 		}
 		return "no answer: packets go nowhere, or are dropped on the way", hint
 	}
+	if outOfTime(err) {
+		return "what it shows of itself does not hold at this time: the clock of one of both is far off", "set the clocks of both machines, by NTP"
+	}
 	return err.Error(), ""
 }
 
@@ -406,7 +409,7 @@ func (x *examination) connection(ctx context.Context, info peer.AddrInfo, t *Tic
 }
 
 // shutOutHint is what to look at if an address answers, and no connection lasts.
-const shutOutHint = "the peer may be closed, deny this node, or have cut it off: look at pando peer allowed there, and at its log"
+const shutOutHint = "the peer may be closed, deny this node, or have cut it off: look at pando peer allowed there, and at its log; " + clockHint
 
 // hangUp closes a connection that was made to look, unless it turned out to be good
 // for something.
@@ -445,6 +448,12 @@ func (x *examination) ticket(ctx context.Context, p peer.ID, t Ticket) {
 	if err != nil {
 		x.find("the ticket", Problem, "", "%v", err)
 		return
+	}
+	for _, theirs := range there {
+		if theirs.Clock > 0 {
+			x.skew(time.UnixMilli(int64(theirs.Clock)).Sub(x.n.replica.Now()))
+			break
+		}
 	}
 	for _, c := range t.Collections {
 		about := "collection " + c.Name

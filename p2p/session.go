@@ -203,7 +203,7 @@ func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (net
 		return nil, fmt.Errorf("open %s: %w", versions[0], errAway(p))
 	}
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, err)
+		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, plainly(err))
 	}
 	return s, nil
 }

@@ -25,6 +25,9 @@ func (n *Node) foreign(p peer.ID) string {
 			theirs = append(theirs, id)
 		}
 	}
+	if len(theirs) == 0 && !n.here(p) {
+		return "" // a node that is stopped takes back what it speaks before it goes
+	}
 	if len(theirs) == 0 {
 		return "it does not speak " + string(protocolSync) + ": is it a node of Pando?"
 	}

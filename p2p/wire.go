@@ -103,7 +103,7 @@ func (w *wire) send(m message) error {
 	w.asked.Store(w.asks)
 	w.s.SetWriteDeadline(time.Now().Add(frameTimeout)) // a stream without deadlines is bounded by its peer's
 	if _, err := w.s.Write(frame); err != nil {
-		return fault.Unavailable.Errorf("send: %w", err)
+		return fault.Unavailable.Errorf("send: %w", plainly(err))
 	}
 	w.written.Add(int64(len(frame)))
 	w.traffic.sent.Add(uint64(len(frame)))
@@ -146,7 +146,7 @@ func (w *wire) frame() ([]byte, error) {
 		return nil, io.EOF
 	}
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("read the length of a message: %w", err)
+		return nil, fault.Unavailable.Errorf("wait for a message: %w", plainly(err))
 	}
 	if size == 0 || size > maxFrame {
 		return nil, breach("a message of %d bytes, allowed are 1 to %d", size, maxFrame)
@@ -158,7 +158,7 @@ func (w *wire) frame() ([]byte, error) {
 		start := len(body)
 		body = append(body, make([]byte, step)...)
 		if _, err := io.ReadFull(w.r, body[start:]); err != nil {
-			return nil, fault.Unavailable.Errorf("read a message of %d bytes: %w", size, err)
+			return nil, fault.Unavailable.Errorf("read a message of %d bytes: %w", size, plainly(err))
 		}
 	}
 	n := int64(size) + int64(uvarintLen(size))
