@@ -63,11 +63,18 @@ func (s Scope) String() string {
 	case s.Filter == "" && len(s.Docs) == 1:
 		return "document " + s.Docs[0].String()
 	case s.Filter == "":
-		return fmt.Sprintf("%d documents", len(s.Docs))
+		return documents(len(s.Docs))
 	case len(s.Docs) == 0:
 		return "where " + s.Filter
 	}
-	return fmt.Sprintf("where %s, and %d documents", s.Filter, len(s.Docs))
+	return fmt.Sprintf("where %s, and %s", s.Filter, documents(len(s.Docs)))
+}
+
+func documents(n int) string {
+	if n == 1 {
+		return "1 document"
+	}
+	return fmt.Sprintf("%d documents", n)
 }
 
 // check refuses what is too much.

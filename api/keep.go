@@ -103,6 +103,9 @@ func (s *Server) keep(ctx context.Context, in keepRequest) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
+	if in.Body.Collection == "" {
+		return none{}, fault.Invalid.Errorf("body: it names no collection, want {\"collection\": …} and what to keep of it")
+	}
 	scope, ok, err := in.Body.scope()
 	if err == nil && !ok {
 		err = fault.Invalid.Errorf("what to keep of %s: say one of all, none, or a filter and documents", in.Body.Collection)

@@ -131,3 +131,17 @@ func TestAnswersAboutAPartAreReadApart(t *testing.T) {
 		}
 	}
 }
+
+func TestWrongPartsAreDescribedByTheirNames(t *testing.T) {
+	t.Parallel()
+	n := peered(t)
+	for body, want := range map[string]string{
+		`{}`: "names no collection",
+		`{"collection": "User", "filter": {"stars": 3}}`: `body: \"filter\" is a JSON object, want a string`,
+	} {
+		status, got := n.send(t, "POST", "/api/v0/p2p/keep", body)
+		if status != 400 || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s, want 400 and %s", body, status, got, want)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -212,11 +213,23 @@ func badJSON(err error) error {
 	if errors.As(err, &wrong) {
 		where := "it"
 		if wrong.Field != "" {
-			where = strconv.Quote(wrong.Field)
+			where = strconv.Quote(memberName(wrong.Field))
 		}
 		return fault.Invalid.Errorf("body: %s is a JSON %s, want %s", where, wrong.Value, jsonName(wrong.Type))
 	}
 	return fault.Invalid.Errorf("body: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// memberName returns what a path to a member is in JSON: Go types that are embedded,
+// which JSON knows nothing of, stand in it with their capitals.
+func memberName(path string) string {
+	for {
+		first, rest, more := strings.Cut(path, ".")
+		if !more || first == "" || !unicode.IsUpper(rune(first[0])) {
+			return path
+		}
+		path = rest
+	}
 }
 
 // jsonName returns what JSON calls values of a Go type.

@@ -92,10 +92,12 @@ type limitRequest struct {
 
 const listedUnasked = 20
 
-func (l limitRequest) limit() (int, error) {
+func (l limitRequest) limit(most int) (int, error) {
 	switch {
 	case l.Limit < 0:
 		return 0, fault.Invalid.Errorf("query string: limit is %d, want a positive number", l.Limit)
+	case l.Limit > most:
+		return 0, fault.TooLarge.Errorf("query string: limit is %d, allowed are at most %d", l.Limit, most)
 	case l.Limit == 0:
 		return listedUnasked, nil
 	}
@@ -216,7 +218,7 @@ func (s *Server) wants(_ context.Context, in limitRequest) ([]Want, error) {
 	if err != nil {
 		return nil, err
 	}
-	most, err := in.limit()
+	most, err := in.limit(p2p.MaxWants)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +250,7 @@ func (s *Server) traces(ctx context.Context, in limitRequest) ([]Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	most, err := in.limit()
+	most, err := in.limit(p2p.MaxRecent)
 	if err != nil {
 		return nil, err
 	}

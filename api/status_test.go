@@ -131,7 +131,13 @@ func TestTracesOfWhatIsWrong(t *testing.T) {
 	if _, err := n.Wants(t.Context(), -1); !errors.Is(err, fault.Invalid) {
 		t.Errorf("minus one wants: %v", err)
 	}
-	if all, err := n.Traces(t.Context(), 1_000_000); err != nil || len(all) != 0 {
+	if _, err := n.Traces(t.Context(), p2p.MaxRecent+1); !errors.Is(err, fault.TooLarge) {
+		t.Errorf("more traces than are listed at once: %v", err)
+	}
+	if _, err := n.Wants(t.Context(), p2p.MaxWants+1); !errors.Is(err, fault.TooLarge) {
+		t.Errorf("more wants than are listed at once: %v", err)
+	}
+	if all, err := n.Traces(t.Context(), p2p.MaxRecent); err != nil || len(all) != 0 {
 		t.Errorf("traces where nothing happened: %v, %v", all, err)
 	}
 }

@@ -70,8 +70,8 @@ type WantStatus struct {
 	Next         time.Time // when it is asked for again; zero: now
 }
 
-// maxListedWants bounds the documents that Wants lists.
-const maxListedWants = 1000
+// MaxWants bounds the documents that Wants lists.
+const MaxWants = 1000
 
 // Wants lists documents that are known to be incomplete, the longest wanted first: up
 // to so many, a thousand at most.
@@ -80,7 +80,7 @@ func (n *Node) Wants(most int) []WantStatus {
 	for _, c := range n.db.Collections() {
 		names[c.ID.String()] = c.Name
 	}
-	all := n.wants.list(max(0, min(most, maxListedWants)))
+	all := n.wants.list(max(0, min(most, MaxWants)))
 	for i := range all {
 		all[i].Collection = names[all[i].CollectionID]
 	}

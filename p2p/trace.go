@@ -182,7 +182,7 @@ func (n *Node) Trace(ctx context.Context, id string) ([]Trace, error) {
 
 // Recent returns the last changes that were written or heard of live, the newest first.
 func (n *Node) Recent(ctx context.Context, most int) ([]Trace, error) {
-	most = max(0, min(most, maxRecent))
+	most = max(0, min(most, MaxRecent))
 	var all []Trace
 	seen := map[dag.CID]bool{}
 	for _, c := range n.traces.newest() {
@@ -202,8 +202,8 @@ func (n *Node) Recent(ctx context.Context, most int) ([]Trace, error) {
 	return all, nil
 }
 
-// maxRecent bounds the changes that Recent lists.
-const maxRecent = 100
+// MaxRecent bounds the changes that Recent lists.
+const MaxRecent = 100
 
 // newest returns the commits that something happened to live, the last in front.
 func (t *traces) newest() []dag.CID {
