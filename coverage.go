@@ -182,6 +182,28 @@ func (r *Replica) SetScope(coll CollectionID, s Scope) error {
 	return nil
 }
 
+// Joined notes, durably, that some collection comes from a peer: it is not known to be
+// complete until a comparison shows that. One that was made here is, unless noted.
+func (r *Replica) Joined(coll CollectionID) error {
+	c := &r.db.coverage
+	c.mu.Lock()
+	_, known := c.at[coll]
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	return r.SetScope(coll, Whole)
+}
+
+// Incomplete reports whether a collection was never known to have all that is kept of it.
+func (r *Replica) Incomplete(coll CollectionID) bool {
+	c := &r.db.coverage
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.at[coll]
+	return ok && !known.Complete()
+}
+
 // Covered notes that the database has all that it keeps of a collection, as the
 // comparison with a peer showed at some time. It is nothing if another part is kept by now.
 func (r *Replica) Covered(coll CollectionID, s Scope, from string, at time.Time) error {

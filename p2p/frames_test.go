@@ -137,6 +137,11 @@ func TestACardIsReadByWhoKnowsTheSecret(t *testing.T) {
 		t.Error("the card has no veil")
 	}
 	c.veil(fill[secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
+	lacks := someCard
+	lacks.Lacks = true
+	if got := lacks.plain().read(); got != lacks {
+		t.Errorf("got %+v, want %+v", got, lacks)
+	}
 	if got := c.read(); got != someCard {
 		t.Errorf("got %+v, want %+v", got, someCard)
 	}

@@ -29,7 +29,7 @@ type greeting struct {
 
 // greeting describes collections to a peer, under the given secrets. ahead, if not
 // nil, says of which the card tells how far this node is in the peer's feed.
-func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim, ahead func(dag.CollectionID) bool) (*greeting, error) {
+func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []claim, version uint64, ahead func(dag.CollectionID) bool) (*greeting, error) {
 	g := &greeting{seq: n.db.Seq(), hello: hello{Entries: []entry{}}, ring: ps.ring, cards: map[dag.CollectionID]card{}}
 	rand.Read(g.Nonce[:])
 	for _, c := range claims {
@@ -43,6 +43,7 @@ func (n *Node) greeting(ctx context.Context, p peer.ID, ps *proofs, claims []cla
 			if own, err = n.card(ctx, p, c.id); err != nil {
 				return nil, err
 			}
+			own.Lacks = own.Lacks && version >= versionOfParts // others take it for a part of the clock
 			if ahead != nil && !ahead(c.id) {
 				own.YourEpoch, own.Cursor = epoch{}, 0
 			}
@@ -73,7 +74,7 @@ func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint6
 			}
 		}
 	}
-	g, err := n.greeting(ctx, p, ps, append(claims, more...), ahead)
+	g, err := n.greeting(ctx, p, ps, append(claims, more...), version, ahead)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +105,7 @@ func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, 
 	case err != nil:
 	default:
 		c.Count, c.Schema = sum.Documents, n.print(ctx, id)
+		c.Lacks = n.replica.Incomplete(id)
 		copy(c.Root[:], sum.Root[:])
 	}
 	if at := n.cursors.get(p, id); at.seq > 0 {
@@ -162,8 +164,13 @@ func (n *Node) addSchema(ctx context.Context, from peer.ID, versions [][]byte) e
 
 // addVersions is addSchema for who holds n.adopting, and sees to the secrets himself.
 func (n *Node) addVersions(ctx context.Context, from peer.ID, versions [][]byte) error {
-	if known := len(n.db.Collections()); known+n.unknown(versions) > maxCollections {
+	if known := len(n.db.Collections()); known+len(n.unknown(versions)) > maxCollections {
 		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, known, maxCollections)
+	}
+	for id := range n.unknown(versions) {
+		if err := n.replica.Joined(id); err != nil {
+			return err
+		}
 	}
 	if n.replica.AddSchema(ctx, versions) == nil {
 		return nil
@@ -176,15 +183,15 @@ func (n *Node) addVersions(ctx context.Context, from peer.ID, versions [][]byte)
 	return nil
 }
 
-// unknown counts the collections among the versions that are not here.
-func (n *Node) unknown(versions [][]byte) int {
+// unknown returns the collections among the versions that are not here.
+func (n *Node) unknown(versions [][]byte) map[dag.CollectionID]bool {
 	ids := map[dag.CollectionID]bool{}
 	for _, v := range versions {
 		if c, err := schema.Decode(v); err == nil && !n.has(c.ID) {
 			ids[c.ID] = true
 		}
 	}
-	return len(ids)
+	return ids
 }
 
 // checkSchema requires versions to be of the collection that they came for: a

@@ -197,7 +197,7 @@ func (n *Node) askPart(ctx context.Context, p peer.ID, c claim, s Scope) (why st
 		return "", fault.Unavailable.Errorf("the peer speaks an older version, which knows of no parts of collections: update it, or join for the whole")
 	}
 	ps := &proofs{mine: map[claim]proof{c: prove(c.secret, n.host.ID(), p, c.id)}}
-	mine, err := n.greeting(ctx, p, ps, []claim{c}, func(dag.CollectionID) bool { return false })
+	mine, err := n.greeting(ctx, p, ps, []claim{c}, w.version, func(dag.CollectionID) bool { return false })
 	if err != nil {
 		return "", err
 	}

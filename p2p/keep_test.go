@@ -399,6 +399,42 @@ func TestPartsOverlap(t *testing.T) {
 	})
 }
 
+// Who keeps all of a collection, and got it from one that keeps a part, knows of no
+// more than that: to be the same as such a node makes no part complete.
+func TestAPartIsNotCompleteByOneThatLacks(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		whole, part := halves(t, w)
+		whole.stop()
+		createUsers(t, whole.db, "missed", 100)
+		was := part.node.Kept()[0]
+		other := w.member(2)
+		other.start()
+		ticket, err := part.node.Share(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.node.Join(t.Context(), ticket, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if c := stateOf(t, part, other); c.State != Identical {
+			t.Fatalf("they are not the same: %+v", c)
+		}
+		if now := part.node.Kept()[0]; now.From != was.From || now.AsOf.Sub(was.AsOf) > time.Second {
+			t.Errorf("complete by comparison with a node that was not: %+v, before %+v", now, was)
+		}
+		whole.start(other)
+		eventually(t, 5*time.Minute, func() (bool, string) {
+			now := other.node.Kept()[0]
+			return now.From == whole.id().String() && now.Complete(), fmt.Sprintf("%+v", now)
+		})
+		eventually(t, 5*time.Minute, func() (bool, string) {
+			now := part.node.Kept()[0]
+			return now.AsOf.Sub(was.AsOf) > 5*time.Minute && documents(t, part) == 20, fmt.Sprintf("%+v", now)
+		})
+	})
+}
+
 // A replicator of a part gives a new peer that part, and the peer keeps no more.
 func TestReplicatorOfAPart(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {

@@ -120,6 +120,7 @@ type card struct {
 	Seq       uint64 // newest in the sender's feed when the root was taken
 	Cursor    uint64 // the sender holds everything of the receiver's feed up to here
 	Clock     uint64 // milliseconds since 1970
+	Lacks     bool   // the sender keeps all, and was never known to have it
 }
 
 // sealedCard is a card under its veil. All have one size, so that it tells nothing.
@@ -129,6 +130,7 @@ const (
 	numberSize = 6 // bytes of a number in a card: 2^48 documents are enough
 	cardSize   = 4 + 16 + 8 + 8 + 4*numberSize
 	maxNumber  = 1<<(8*numberSize) - 1
+	lacksBit   = 1 << (8*numberSize - 1) // of the clock, which has no use for it until the year 6429
 )
 
 func (c card) plain() (out sealedCard) {
@@ -136,7 +138,11 @@ func (c card) plain() (out sealedCard) {
 	b = append(b, c.Root[:]...)
 	b = append(b, c.Epoch[:]...)
 	b = append(b, c.YourEpoch[:]...)
-	for _, v := range [...]uint64{c.Count, c.Seq, c.Cursor, c.Clock} {
+	clock := min(c.Clock, lacksBit-1)
+	if c.Lacks {
+		clock |= lacksBit
+	}
+	for _, v := range [...]uint64{c.Count, c.Seq, c.Cursor, clock} {
 		b = append(b, binary.BigEndian.AppendUint64(nil, min(v, maxNumber))[8-numberSize:]...)
 	}
 	return out
@@ -154,6 +160,7 @@ func (c sealedCard) read() (out card) {
 		}
 		b = b[numberSize:]
 	}
+	out.Lacks, out.Clock = out.Clock&lacksBit != 0, out.Clock&^lacksBit
 	return out
 }
 

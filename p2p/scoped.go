@@ -196,7 +196,7 @@ func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	v.Loose = len(x.loose) + int(min(answer.Loose, maxLoose))
 	v.Equal = p.equal() && v.Loose == 0
 	s.n.contacts.compared(sharing{s.peer, p.id}, v.Equal)
-	if p.equal() && x.keeps && x.theirs.Whole {
+	if p.equal() && x.keeps && x.theirs.Whole && !p.theirs.Lacks {
 		s.n.covered(p.id, x.own, s.peer, s.since)
 	}
 }

@@ -349,7 +349,7 @@ func (s *service) greet(theirs *hello) error {
 		}
 	}
 	var err error
-	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, nil); err != nil {
+	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, s.w.version, nil); err != nil {
 		return err
 	}
 	if s.mine.Offers, _, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common, false); err != nil {

@@ -448,7 +448,9 @@ func (s *session) differing() []pair {
 // peer are the same: there is nothing left to get from it.
 func (n *Node) equals(p peer.ID, id dag.CollectionID, theirs card, since time.Time) {
 	n.cursors.set(p, id, cursor{epoch: theirs.Epoch, seq: theirs.Seq})
-	n.covered(id, pando.Whole, p, since)
+	if !theirs.Lacks {
+		n.covered(id, pando.Whole, p, since)
+	}
 	n.wants.drop(id, p, since)
 }
 
