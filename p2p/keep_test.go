@@ -606,6 +606,12 @@ func TestPartsThatCannotBeTold(t *testing.T) {
 				return c.State == Uncomparable && strings.Contains(c.Problem, "rank"), fmt.Sprintf("%+v", c)
 			})
 		}
+		if c := stateOf(t, part, whole); strings.HasSuffix(c.Problem, ".") {
+			t.Errorf("a clause, and more may follow it: %q", c.Problem)
+		}
+		if f := graded(t, examine(t, part.node, ""), "peer "+whole.id().String()); f.Grade != Problem || !strings.Contains(f.Hint, "version of the collection") {
+			t.Errorf("the doctor finds %+v", f)
+		}
 		eventually(t, 10*time.Second, func() (bool, string) { return len(whole.db.Versions()) == 2, "the version does not travel" })
 		if _, err := whole.db.ActivateVersion(t.Context(), second); err != nil {
 			t.Fatal(err)
