@@ -63,6 +63,16 @@ func (n *Node) stores(now bool) error {
 	return n.tryStoring()
 }
 
+// held returns why nothing can be stored, without finding out.
+func (n *Node) held() error {
+	n.hold.mu.Lock()
+	defer n.hold.mu.Unlock()
+	if n.hold.why == nil {
+		return nil
+	}
+	return &holdError{why: n.hold.why}
+}
+
 // notStored looks whether an error with storing means that nothing can be stored, and
 // returns a holdError if so.
 func (n *Node) notStored(ctx context.Context, err error) error {

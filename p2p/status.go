@@ -108,6 +108,7 @@ func (c PeerCollection) Lag(now time.Time) (lag time.Duration, ok bool) {
 
 // Peers lists the peers that are connected, and those known that are not.
 func (n *Node) Peers() []PeerStatus {
+	held := n.held()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ids := map[peer.ID]bool{}
@@ -138,6 +139,8 @@ func (n *Node) Peers() []PeerStatus {
 			}
 			if c.lastErr != nil {
 				s.Problem = c.lastErr.Error()
+			} else if held != nil {
+				s.Problem = held.Error()
 			}
 		} else {
 			s.Problem = n.foreign(p)
