@@ -1,7 +1,6 @@
 package p2p
 
 import (
-
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
