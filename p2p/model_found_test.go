@@ -154,7 +154,9 @@ func TestManyMadeTheSameCollection(t *testing.T) {
 		t.Logf("equal after %v", equalRoots(t, 10*time.Minute, ms...))
 		time.Sleep(time.Minute)
 		createUsers(t, ms[0].db, "live", 1)
-		t.Logf("a change passed along the row in %v", equalRoots(t, 10*time.Second, ms...))
+		// A second, mostly. In one run of thirty two neighbours do not hear of each other
+		// live, and compare within a minute.
+		t.Logf("a change passed along the row in %v", equalRoots(t, 2*time.Minute, ms...))
 	})
 }
 
