@@ -153,9 +153,14 @@ func TestManyMadeTheSameCollection(t *testing.T) {
 		}
 		t.Logf("equal after %v", equalRoots(t, 10*time.Minute, ms...))
 		time.Sleep(time.Minute)
+		for _, m := range ms {
+			if c := m.node.Counters(); c.Mismatches > 0 || c.Blamed > 0 {
+				t.Errorf("%s took %d copies for damaged while secrets changed hands, and blamed others %d times", m.name(), c.Mismatches, c.Blamed)
+			}
+		}
 		createUsers(t, ms[0].db, "live", 1)
-		// A second, mostly. In one run of thirty two neighbours do not hear of each other
-		// live, and compare within a minute.
+		// A second, mostly. In one run of thirty two neighbours do not hear each other live,
+		// and compare within a minute.
 		t.Logf("a change passed along the row in %v", equalRoots(t, 2*time.Minute, ms...))
 	})
 }

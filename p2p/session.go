@@ -122,6 +122,7 @@ type session struct {
 	cut     bool      // a comparison of this round did not find all
 	got     bool      // and what the last one found is here before anything is pushed
 	cuts    int       // rounds of which that is true
+	mended  bool      // since the last greeting
 	futile  int       // comparisons in a row that brought nothing
 	still   uint64    // how far this node's feed was before the first of them
 	found   int       // documents that differed in the others
@@ -218,7 +219,7 @@ func (s *session) run() error {
 		if err != nil {
 			return err
 		}
-		if again {
+		if s.mended = false; again {
 			continue
 		}
 		if s.errand.probe && s.w.limited {
@@ -251,6 +252,7 @@ func (s *session) run() error {
 				return err
 			}
 		}
+		s.mended = true
 		if s.cut && s.report.Applied+s.report.Taken > moved && s.cuts < maxCuts {
 			s.cuts++ // it gets on, and there is more
 			round--
@@ -504,6 +506,10 @@ func (s *session) unresolved() error {
 		}
 		if s.n.later.any(sharing{s.peer, p.id}) {
 			continue // it is known what differs, and that its time has not come
+		}
+		if !s.mended || p.narrowed == nil && s.tried[p.id] < 2 {
+			s.n.repair(s.peer) // the rounds went by with secrets that changed hands
+			continue
 		}
 		s.n.count.Mismatches.Add(1)
 		s.n.contacts.mismatch(sharing{s.peer, p.id})
