@@ -173,15 +173,9 @@ func (co *convoy) run(idle func() error) (total intake, ran bool, err error) {
 		if over {
 			return total, true, err
 		}
-		t := time.NewTimer(sourcesEvery)
-		select {
-		case <-changed:
-		case <-t.C:
-		case <-co.ctx.Done():
-			t.Stop()
+		if !waitChanged(co.ctx, changed, sourcesEvery) {
 			return total, true, fault.Unavailable.Errorf("get a collection: %w", context.Cause(co.ctx))
 		}
-		t.Stop()
 	}
 }
 
@@ -331,16 +325,23 @@ func (co *convoy) take(p peer.ID) *flight {
 		}
 		changed := co.changed
 		co.mu.Unlock()
-		t := time.NewTimer(lookEvery)
-		select {
-		case <-changed:
-		case <-t.C:
-		case <-co.ctx.Done():
-			t.Stop()
+		if !waitChanged(co.ctx, changed, lookEvery) {
 			return nil
 		}
-		t.Stop()
 	}
+}
+
+// waitChanged returns true when changed is closed, or after d, and false when ctx ends.
+func waitChanged(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-changed:
+	case <-t.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 func (co *convoy) start(pc *piece, p peer.ID) *flight {

@@ -402,15 +402,9 @@ func (p *partPiece) turn(fl *flight) error {
 		}
 		changed := co.changed
 		co.mu.Unlock()
-		t := time.NewTimer(lookEvery)
-		select {
-		case <-changed:
-		case <-t.C:
-		case <-fl.ctx.Done():
-			t.Stop()
+		if !waitChanged(fl.ctx, changed, lookEvery) {
 			return errTaken
 		}
-		t.Stop()
 	}
 }
 
