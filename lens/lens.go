@@ -128,7 +128,11 @@ func (r *Runtime) compile(ctx context.Context, binary []byte) (wazero.CompiledMo
 	if m, ok := r.compiled[key]; ok {
 		return m, nil
 	}
-	m, err := r.wasm.CompileModule(ctx, binary)
+	bounded, err := bound(binary)
+	if err != nil {
+		return nil, fault.Invalid.Errorf("it is no WASM module that can be run: %w", err)
+	}
+	m, err := r.wasm.CompileModule(ctx, bounded)
 	if err != nil {
 		return nil, fault.Invalid.Errorf("it is no WASM module that can be run: %w", err)
 	}

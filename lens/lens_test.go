@@ -264,6 +264,7 @@ func FuzzPipelineTakesAnyModule(f *testing.F) {
 	f.Add(identity.binary())
 	f.Add(guest{transform: forever}.binary())
 	f.Add(guest{transform: constant(dataAt), data: itemOf(itemJSON, "{}")}.binary())
+	f.Add([]byte("\x00asm\x01\x00\x00\x00\x01\n\x02`\x00\x01\x7f`\xdb\xdb\xdb\xdb\x03\x04\x03")) // a type of a billion parameters
 	f.Fuzz(func(t *testing.T, module []byte) {
 		p, err := r.Pipeline(t.Context(), []Step{{Module: module}})
 		if err != nil {
