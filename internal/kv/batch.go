@@ -115,6 +115,9 @@ func (db *DB) WaitForRoom() error {
 //
 // Batches applied at the same time get some order; who depends on it must call
 // Apply in that order.
+//
+// An error means that nothing was applied. If the disk fails meanwhile, the writes are
+// visible, and Wait tells that they may not last.
 func (db *DB) Apply(b *Batch) (Pending, error) {
 	if b.err != nil {
 		return Pending{}, fmt.Errorf("write: %w", classify(b.err))
@@ -139,7 +142,7 @@ func (db *DB) Apply(b *Batch) (Pending, error) {
 		return Pending{}, fmt.Errorf("write: %w", classify(err))
 	}
 	if err := db.fs.failed(); err != nil {
-		return Pending{}, fmt.Errorf("write: %w", err) // whether it was applied is unknown
+		b.once.Do(func() { b.err = err }) // it can be read: Wait tells
 	}
 	return Pending{db, b}, nil
 }

@@ -50,6 +50,50 @@ func TestFullDisk(t *testing.T) {
 	wantSound(t, n)
 }
 
+// The disk fails in the middle of a transaction, which can be read then, and is perhaps
+// not on the disk. Nobody is told that it is: not who wrote it, not a peer that sends it
+// once more, not who asks whether what is read is safe. After a restart it is there as a
+// whole or not at all.
+func TestDiskThatFailsWhileATransactionIsApplied(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk := newSlowFS(n.fs)
+	n.fs = disk
+	n.open()
+	n.create("Page", "title", "a")
+	before := n.Seq()
+	page := n.coll("Page")
+	var pack [][]byte // more than one log takes
+	for range 40 {
+		pack = append(pack, envelopes(rootOf(t, page, keyOf("bob"), n.now.tick(), "body", strings.Repeat("x", 250_000)))...)
+	}
+	disk.wear()
+	_, err := n.Merge(t.Context(), page.ID, pack, "peer")
+	wantKind(t, err, fault.Unavailable, "merging while the disk fails")
+	again, err := n.Merge(t.Context(), page.ID, pack, "peer")
+	if wantKind(t, err, fault.Unavailable, "merging the same once more"); again.Known > 0 {
+		t.Errorf("%d commits are said to be known that may not be on the disk", again.Known)
+	}
+	wantKind(t, n.Settle(t.Context()), fault.Unavailable, "waiting until all is on the disk")
+	if got := n.Seq(); got != before {
+		t.Errorf("the feed is at %d, want %d, which is on the disk", got, before)
+	}
+	_ = n.Close() // may complain
+	n.fs = disk.FS
+	n.open()
+	if got, all := n.Seq(), before+uint64(len(pack)); got != before && got != all {
+		t.Errorf("after a restart the feed is at %d, want %d or %d", got, before, all)
+	}
+	if m, err := n.Merge(t.Context(), page.ID, pack, "peer"); err != nil || m.Applied+m.Known != len(pack) {
+		t.Errorf("merging after a restart gives %d new and %d known, %v", m.Applied, m.Known, err)
+	}
+	wantTree(t, n)
+	wantSound(t, n)
+}
+
 // A power loss takes back whole transactions that were not acknowledged, or none.
 func TestPowerLossKeepsTransactionsWhole(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ type slowFS struct {
 	stuck chan struct{}
 	open  chan struct{} // nil: nothing is held
 	full  bool
+	worn  bool // no log can be begun
 }
 
 func newSlowFS(fs kv.FS) *slowFS { return &slowFS{FS: fs} }
@@ -41,6 +43,22 @@ func (s *slowFS) fill(full bool) {
 	s.full = full
 }
 
+// wear lets the disk fail as soon as a log is begun.
+func (s *slowFS) wear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.worn = true
+}
+
+func (s *slowFS) begin(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.worn && strings.HasSuffix(name, ".log") {
+		return syscall.EIO
+	}
+	return nil
+}
+
 func (s *slowFS) wait() {
 	s.mu.Lock()
 	open := s.open
@@ -64,7 +82,7 @@ func (s *slowFS) room() error {
 }
 
 func (s *slowFS) Create(name string, c kv.WriteCategory) (kv.File, error) {
-	if err := s.room(); err != nil {
+	if err := errors.Join(s.room(), s.begin(name)); err != nil {
 		return nil, err
 	}
 	f, err := s.FS.Create(name, c)
@@ -75,6 +93,9 @@ func (s *slowFS) Create(name string, c kv.WriteCategory) (kv.File, error) {
 }
 
 func (s *slowFS) ReuseForWrite(from, to string, c kv.WriteCategory) (kv.File, error) {
+	if err := s.begin(to); err != nil {
+		return nil, err
+	}
 	f, err := s.FS.ReuseForWrite(from, to, c)
 	if err != nil {
 		return nil, err
