@@ -19,12 +19,18 @@ type Coverage struct {
 	Collection CollectionID
 	Name       string
 	Scope      Scope
-	From       string    // the peer with which it was compared then; "" if it never was
+	From       string    // the peer with which it was compared then, or from which it comes; "" if there is none
 	AsOf       time.Time // zero: it never was
+	Since      time.Time // of an incomplete one: when it was begun to be kept
+	noted      bool      // else it was made here
 }
 
 // Complete reports whether the database was ever known to have all that it keeps.
 func (c Coverage) Complete() bool { return !c.AsOf.IsZero() }
+
+// Incomplete reports whether the database was never known to have all that it keeps: the
+// collection comes from others, and is still copied. One that was made here is complete.
+func (c Coverage) Incomplete() bool { return c.noted && !c.Complete() }
 
 // coverages is what is known of collections that are not kept whole, or were compared.
 type coverages struct {
@@ -33,7 +39,8 @@ type coverages struct {
 	written map[CollectionID]time.Time // the AsOf that is durable
 }
 
-// noteCoverage is the note of a collection: [scope, peer, time in milliseconds].
+// noteCoverage is the note of a collection: [scope, peer, time in milliseconds], and of an
+// incomplete one when it was begun to be kept.
 const noteCoverage = "coverage/"
 
 // coverageEvery is how much newer a comparison has to be than the one that was noted to
@@ -87,22 +94,42 @@ func ReadScope(r *cbor.Reader) Scope {
 }
 
 func (c Coverage) encode() []byte {
-	b := c.Scope.AppendBinary(cbor.AppendArray(nil, 3))
+	items := 3
+	if c.Incomplete() {
+		items++
+	}
+	b := c.Scope.AppendBinary(cbor.AppendArray(nil, items))
 	b = cbor.AppendText(b, c.From)
-	if c.AsOf.IsZero() {
+	if c.Incomplete() {
+		return appendTime(cbor.AppendUint(b, 0), c.Since)
+	}
+	return appendTime(b, c.AsOf)
+}
+
+// appendTime writes a time in milliseconds, none as 0.
+func appendTime(b []byte, at time.Time) []byte {
+	if at.IsZero() {
 		return cbor.AppendUint(b, 0)
 	}
-	return cbor.AppendUint(b, uint64(max(c.AsOf.UnixMilli(), 0)))
+	return cbor.AppendUint(b, uint64(max(at.UnixMilli(), 0)))
+}
+
+func readTime(r *cbor.Reader) time.Time {
+	if at := r.Uint(); at > 0 {
+		return time.UnixMilli(int64(at))
+	}
+	return time.Time{}
 }
 
 func decodeCoverage(v []byte) (Coverage, error) {
 	r := cbor.NewReader(v)
-	if n := r.Array(); r.Err() == nil && n != 3 {
-		r.Fail(fault.Invalid.Errorf("%d items, want 3", n))
+	items := r.Array()
+	if r.Err() == nil && items != 3 && items != 4 {
+		r.Fail(fault.Invalid.Errorf("%d items, want 3 or 4", items))
 	}
-	c := Coverage{Scope: ReadScope(r), From: r.Text()}
-	if at := r.Uint(); at > 0 {
-		c.AsOf = time.UnixMilli(int64(at))
+	c := Coverage{Scope: ReadScope(r), From: r.Text(), AsOf: readTime(r), noted: true}
+	if items == 4 {
+		c.Since = readTime(r)
 	}
 	return c, r.Done()
 }
@@ -166,14 +193,17 @@ func (r *Replica) Scopes() map[CollectionID]Scope {
 
 // SetScope notes what is kept of a collection from now on, durably. It is not known to
 // be complete then.
-func (r *Replica) SetScope(coll CollectionID, s Scope) error {
+func (r *Replica) SetScope(coll CollectionID, s Scope) error { return r.begin(coll, s, "") }
+
+// begin notes what is kept from now on, and from whom it comes.
+func (r *Replica) begin(coll CollectionID, s Scope, from string) error {
 	if err := s.check(); err != nil {
 		return err
 	}
 	c := &r.db.coverage
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := Coverage{Collection: coll, Scope: s.Canonical()}
+	next := Coverage{Collection: coll, Scope: s.Canonical(), From: from, Since: r.Now(), noted: true}
 	if err := r.Put(map[string][]byte{noteCoverage + string(coll[:]): next.encode()}); err != nil {
 		return err
 	}
@@ -184,7 +214,7 @@ func (r *Replica) SetScope(coll CollectionID, s Scope) error {
 
 // Joined notes, durably, that some collection comes from a peer: it is not known to be
 // complete until a comparison shows that. One that was made here is, unless noted.
-func (r *Replica) Joined(coll CollectionID) error {
+func (r *Replica) Joined(coll CollectionID, from string) error {
 	c := &r.db.coverage
 	c.mu.Lock()
 	_, known := c.at[coll]
@@ -192,7 +222,7 @@ func (r *Replica) Joined(coll CollectionID) error {
 	if known {
 		return nil
 	}
-	return r.SetScope(coll, Whole)
+	return r.begin(coll, Whole, from)
 }
 
 // Incomplete reports whether a collection was never known to have all that is kept of it.
@@ -200,8 +230,7 @@ func (r *Replica) Incomplete(coll CollectionID) bool {
 	c := &r.db.coverage
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known, ok := c.at[coll]
-	return ok && !known.Complete()
+	return c.at[coll].Incomplete()
 }
 
 // Covered notes that the database has all that it keeps of a collection, as the
@@ -212,12 +241,12 @@ func (r *Replica) Covered(coll CollectionID, s Scope, from string, at time.Time)
 	defer c.mu.Unlock()
 	old, ok := c.at[coll]
 	if !ok {
-		old = Coverage{Collection: coll, Scope: Whole}
+		old = Coverage{Collection: coll, Scope: Whole, noted: true}
 	}
 	if !old.Scope.Equal(s) || !at.After(old.AsOf) {
 		return nil
 	}
-	old.From, old.AsOf = from, at
+	old.From, old.AsOf, old.Since = from, at, time.Time{}
 	c.at[coll] = old
 	if at.Sub(c.written[coll]) < coverageEvery {
 		return nil
@@ -226,7 +255,8 @@ func (r *Replica) Covered(coll CollectionID, s Scope, from string, at time.Time)
 	return r.Put(map[string][]byte{noteCoverage + string(coll[:]): old.encode()})
 }
 
-// partial returns what is kept of those among some collections of which not everything is.
+// partial returns what is kept of those among some collections of which not everything is,
+// or is not known to be here.
 func (s *shared) partial(names []string) []Coverage {
 	s.coverage.mu.Lock()
 	nothing := len(s.coverage.at) == 0
@@ -238,7 +268,7 @@ func (s *shared) partial(names []string) []Coverage {
 	set := s.store.Schema()
 	for _, name := range names {
 		if c, ok := set.Collection(name); ok {
-			if found := s.coverageOf(c); !found.Scope.Whole {
+			if found := s.coverageOf(c); !found.Scope.Whole || found.Incomplete() {
 				all = append(all, found)
 			}
 		}
@@ -248,7 +278,7 @@ func (s *shared) partial(names []string) []Coverage {
 }
 
 // appendCoverage appends to a response, after its data, what of the collections that it
-// depends on is kept, if that is not everything.
+// depends on is kept, if that is not everything, or not all of it is here.
 func appendCoverage(b []byte, all []Coverage) []byte {
 	if len(all) == 0 {
 		return b
@@ -283,8 +313,16 @@ func (c Coverage) AppendJSON(b []byte) []byte {
 		b = append(b, `,"documents":`...)
 		b = strconv.AppendInt(b, int64(len(c.Scope.Docs)), 10)
 	}
-	if c.Complete() {
+	if c.Incomplete() && !c.Scope.None() {
+		b = append(b, `,"incomplete":true`...)
+		if !c.Since.IsZero() {
+			text("since", c.Since.UTC().Format(time.RFC3339))
+		}
+	}
+	if c.From != "" {
 		text("from", c.From)
+	}
+	if c.Complete() {
 		text("asOf", c.AsOf.UTC().Format(time.RFC3339))
 	}
 	return append(b, '}')

@@ -82,9 +82,78 @@ func TestAnswersSayWhatIsKept(t *testing.T) {
 	if err := db.Replica().SetScope(note.ID, pando.Whole); err != nil {
 		t.Fatal(err)
 	}
+	if err := db.Replica().Covered(note.ID, pando.Whole, "12D3KooW", at); err != nil {
+		t.Fatal(err)
+	}
 	if res := db.Exec(t.Context(), pando.Request{Query: `{ Note { text } }`}); len(res.Coverage) > 0 {
 		t.Errorf("kept whole: %+v", res.Coverage)
 	}
+}
+
+// A collection that comes from a peer is not all here until the two are compared, over
+// restarts too, and answers say so. One that was made here is.
+func TestAnswersSayWhatIsStillCopied(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	open := func() *pando.DB {
+		t.Helper()
+		db, err := pando.Open(t.Context(), dir, &pando.Options{Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	db := open()
+	if _, err := db.AddSchema(t.Context(), scopeSchema+` type Plain { x: Int }`); err != nil {
+		t.Fatal(err)
+	}
+	note, _ := db.Collection("Note")
+	if err := db.Replica().Joined(note.ID, "12D3KooW"); err != nil {
+		t.Fatal(err)
+	}
+	says := func(request, want string) {
+		t.Helper()
+		res := db.Exec(t.Context(), pando.Request{Query: request})
+		if err := res.Err(); err != nil {
+			t.Fatal(err)
+		}
+		got := string(res.AppendJSON(nil))
+		if _, got, _ = strings.Cut(got, `"extensions":`); got != want {
+			t.Errorf("%s at %v says %s, want %s", request, now, got, want)
+		}
+	}
+	const copying = `{"coverage":[{"collection":"Note","kept":"whole","incomplete":true,"since":"2026-01-02T03:04:05Z","from":"12D3KooW"}]}}`
+	says(`{ Note { text } }`, copying)
+	says(`{ Plain { x } }`, "")
+	db.Close()
+	now = now.Add(time.Hour)
+	db = open()
+	says(`{ Note { text } }`, copying)
+	if err := db.Replica().Joined(note.ID, "12D3KooX"); err != nil { // it goes on
+		t.Fatal(err)
+	}
+	says(`{ Note { text } }`, copying)
+	if err := db.Replica().Covered(note.ID, pando.Whole, "12D3KooX", now); err != nil {
+		t.Fatal(err)
+	}
+	says(`{ Note { text } }`, "")
+	db.Close()
+	db = open()
+	defer db.Close()
+	says(`{ Note { text } }`, "")
+}
+
+// since is when a node began to keep what it keeps of notes.
+func since(t *testing.T, db *pando.DB) string {
+	t.Helper()
+	for _, c := range db.Coverage() {
+		if c.Name == "Note" {
+			return c.Since.UTC().Format(time.RFC3339)
+		}
+	}
+	t.Fatal("there are no notes")
+	return ""
 }
 
 // Who follows changes is told at first what is kept, and again when that changes.
@@ -123,13 +192,16 @@ func TestEventsSayWhatIsKept(t *testing.T) {
 			run(t, db, fmt.Sprintf(`mutation { create_Note(input: {text: "x", stars: %d}) { text } }`, writes))
 		}
 		write()
-		said(`[{"collection":"Note","kept":"part","filter":"{stars: {_gt: 3}}"}]`)
+		said(`[{"collection":"Note","kept":"part","filter":"{stars: {_gt: 3}}","incomplete":true,"since":"` + since(t, db) + `"}]`)
 		write()
 		said("")
 		keep(pando.Scope{})
 		write()
 		said(`[{"collection":"Note","kept":"none"}]`)
 		keep(pando.Whole)
+		if err := db.Replica().Covered(note.ID, pando.Whole, "12D3KooW", time.Now()); err != nil {
+			t.Fatal(err)
+		}
 		write()
 		said("[]")
 	}

@@ -27,13 +27,13 @@ type Response struct {
 	Data   json.RawMessage `json:"data"`
 	Errors []GraphQLError  `json:"errors,omitempty"`
 	// Extensions say, of collections that the answer depends on and that the node does not
-	// keep whole, what it keeps.
+	// keep whole, or has not got all of yet, what it keeps.
 	Extensions struct {
 		Coverage []Covered `json:"coverage,omitempty"`
 	} `json:"extensions,omitzero"`
 }
 
-// Covered is what an answer says of a collection that is not kept whole: Kept, with the
+// Covered is what an answer says of a collection that is not kept whole, or not all here yet: Kept, with the
 // number of documents that are kept whatever they hold.
 type Covered struct {
 	Collection string     `json:"collection"`
@@ -42,6 +42,8 @@ type Covered struct {
 	Documents  int        `json:"documents,omitempty"`
 	From       string     `json:"from,omitempty"`
 	AsOf       *time.Time `json:"asOf,omitempty"`
+	Incomplete bool       `json:"incomplete,omitempty"`
+	Since      *time.Time `json:"since,omitempty"`
 }
 
 // GraphQLError is one error of a response.

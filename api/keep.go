@@ -17,9 +17,13 @@ type Kept struct {
 	Filter     string   `json:"filter,omitempty"`
 	Documents  []string `json:"documents,omitempty"` // that are kept whatever they hold
 	// From and AsOf are the peer that has the whole, and when the node last had all of what it
-	// keeps, by comparison with that; empty: it is not known to have had all of it.
+	// keeps, by comparison with that; no AsOf: there was none.
 	From string     `json:"from,omitempty"`
 	AsOf *time.Time `json:"asOf,omitempty"`
+	// Incomplete is whether the node was never known to have all of it: it is still copied,
+	// since then, and From is the peer from which it came first, if there is one.
+	Incomplete bool       `json:"incomplete,omitempty"`
+	Since      *time.Time `json:"since,omitempty"`
 }
 
 // Part says which documents of a collection are meant: all, none, those that meet a
@@ -95,7 +99,20 @@ func keptOf(c pando.Coverage) Kept {
 		at := c.AsOf.UTC()
 		k.AsOf = &at
 	}
+	k.Incomplete, k.Since = incomplete(c)
 	return k
+}
+
+// incomplete tells whether, and since when, a collection is still copied.
+func incomplete(c pando.Coverage) (bool, *time.Time) {
+	if !c.Incomplete() || c.Scope.None() {
+		return false, nil
+	}
+	if c.Since.IsZero() {
+		return true, nil
+	}
+	since := c.Since.UTC()
+	return true, &since
 }
 
 func (s *Server) keep(ctx context.Context, in keepRequest) (none, error) {

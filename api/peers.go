@@ -88,7 +88,12 @@ type CollectionStatus struct {
 	Kept string `json:"kept,omitempty"`
 	// Complete is when all that is kept was known to be here last, if not all is kept.
 	Complete time.Time `json:"complete,omitzero"`
-	Moved              // for it, since the start
+	// Incomplete is whether not all that is kept has come yet: it is copied, since then,
+	// and From is the peer from which it came first.
+	Incomplete bool       `json:"incomplete,omitempty"`
+	Since      *time.Time `json:"since,omitempty"`
+	From       string     `json:"from,omitempty"`
+	Moved                 // for it, since the start
 }
 
 // PeerStatus is one peer and its copies.

@@ -123,15 +123,18 @@ func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
 		id := c.Collection.String()
 		st.Collections = append(st.Collections, CollectionStatus{Name: c.Name, ID: id, Documents: c.Alive, Root: pando.CID(c.Root).String(), Moved: movedOf(moved[id])})
 	}
-	parts := map[string]pando.Coverage{}
+	covers := map[string]pando.Coverage{}
 	for _, kept := range s.db.Coverage() {
-		if !kept.Scope.Whole {
-			parts[kept.Collection.String()] = kept
-		}
+		covers[kept.Collection.String()] = kept
 	}
 	for i := range st.Collections {
-		if kept, ok := parts[st.Collections[i].ID]; ok {
-			st.Collections[i].Kept, st.Collections[i].Complete = kept.Scope.String(), kept.AsOf
+		one := &st.Collections[i]
+		kept, ok := covers[one.ID]
+		if ok && !kept.Scope.Whole {
+			one.Kept, one.Complete = kept.Scope.String(), kept.AsOf
+		}
+		if one.Incomplete, one.Since = incomplete(kept); one.Incomplete {
+			one.From = kept.From
 		}
 	}
 	return st, nil

@@ -168,7 +168,7 @@ func (n *Node) addVersions(ctx context.Context, from peer.ID, versions [][]byte)
 		return fault.TooLarge.Errorf("collections of peer %s: there are %d here, and more than %d are not taken from others", from, known, maxCollections)
 	}
 	for id := range n.unknown(versions) {
-		if err := n.replica.Joined(id); err != nil {
+		if err := n.replica.Joined(id, from.String()); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,8 +119,18 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		cancel()
 		join.Wait()
+		if got := coverage(t, b); len(got) != 1 || !got[0].Scope.Whole || !got[0].Incomplete() || got[0].From != a.id().String() || got[0].Since.IsZero() {
+			t.Errorf("an answer of half a copy says %+v", got)
+		}
+		if got := coverage(t, a); len(got) > 0 {
+			t.Errorf("an answer of the node that made the collection says %+v", got)
+		}
 		w.heal([]*member{a}, []*member{b})
 		t.Logf("the rest came within %v", converge(t, 10*time.Second, a, b))
+		eventually(t, 2*time.Second, func() (bool, string) {
+			got := coverage(t, b)
+			return len(got) == 0, fmt.Sprintf("an answer of the whole copy says %+v", got)
+		})
 		time.Sleep(5 * time.Second)
 		for _, m := range []*member{b, a} {
 			createUsers(t, m.db, "live"+m.ip(), 1)
@@ -129,6 +140,16 @@ func TestInterruptedJoinBecomesLive(t *testing.T) {
 			}
 		}
 	})
+}
+
+// coverage returns what an answer of a node says of what is kept there.
+func coverage(t *testing.T, m *member) []pando.Coverage {
+	t.Helper()
+	res := m.db.Exec(t.Context(), pando.Request{Query: `{ _count(User: {}) }`})
+	if err := res.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return res.Coverage
 }
 
 // A peer that ends every connection at once is dialed ever more rarely.

@@ -84,6 +84,8 @@ func (c *command) printKept(all []api.Kept) error {
 		at := "-"
 		if k.AsOf != nil {
 			at = k.AsOf.Format(time.RFC3339) + " (" + k.From + ")"
+		} else if k.Incomplete {
+			at = "not yet" + copiedText(k.From, k.Since, time.Now())
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", k.Collection, keptText(k), at)
 	}
@@ -108,8 +110,11 @@ func partText(kept, filter string, documents int) string {
 }
 
 // coveredText says what an answer is about, and as of when.
-func coveredText(c api.Covered) string {
-	text := "it keeps " + partText(c.Kept, c.Filter, c.Documents)
+func coveredText(c api.Covered, now time.Time) string {
+	if c.Kept == "whole" {
+		return c.Collection + " is still copied" + copiedText(c.From, c.Since, now) + ": the answer is about what has come so far"
+	}
+	text := "this node does not keep all of " + c.Collection + ": it keeps " + partText(c.Kept, c.Filter, c.Documents)
 	if c.AsOf == nil {
 		return text + ", and is not known to have all of that"
 	}

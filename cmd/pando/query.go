@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
@@ -118,7 +119,7 @@ func (c *command) query(cmd *cobra.Command, req api.Request, after pando.Cursor)
 		return err
 	}
 	for _, about := range resp.Extensions.Coverage {
-		fmt.Fprintf(c.err, "pando: this node does not keep all of %s: %s\n", about.Collection, coveredText(about))
+		fmt.Fprintln(c.err, "pando:", coveredText(about, time.Now()))
 	}
 	// All but the last error are printed here; the last one ends the command.
 	for _, e := range resp.Errors[:max(len(resp.Errors)-1, 0)] {

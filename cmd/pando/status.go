@@ -46,8 +46,11 @@ func showStatus(out io.Writer, status api.Status) error {
 	fmt.Fprintln(w, "COLLECTION\tDOCUMENTS\tROOT")
 	for _, one := range status.Collections {
 		kept := ""
-		if one.Kept != "" {
+		switch {
+		case one.Kept != "":
 			kept = "\tkept: " + one.Kept
+		case one.Incomplete:
+			kept = "\tincomplete"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s%s\n", one.Name, grouped(one.Documents), one.Root, kept)
 	}
@@ -82,6 +85,8 @@ func showStatus(out io.Writer, status api.Status) error {
 	for _, one := range status.Collections {
 		if one.Kept != "" {
 			fmt.Fprintf(out, "\nof %s this node keeps a part: %s; %s\n", one.Name, one.Kept, completeText(one, status.At))
+		} else if one.Incomplete {
+			fmt.Fprintf(out, "\n%s is still copied%s, and not known to be complete: queries answer from what has come so far\n", one.Name, copiedText(one.From, one.Since, status.At))
 		}
 	}
 	return showTrouble(out, status)
@@ -93,6 +98,17 @@ func completeText(c api.CollectionStatus, now time.Time) string {
 		return "it was never known to be complete"
 	}
 	return "it was complete " + ago(now.Sub(c.Complete)) + " ago"
+}
+
+// copiedText says from whom and since when a collection is copied, as far as it is known.
+func copiedText(from string, since *time.Time, now time.Time) (text string) {
+	if from != "" {
+		text = " from " + from
+	}
+	if since != nil && now.After(*since) {
+		text += ", for " + ago(now.Sub(*since))
+	}
+	return text
 }
 
 // farClock is from what difference on the clocks are worth a line: changes from more

@@ -124,6 +124,9 @@ func (s *topState) copies(c api.CollectionStatus, now time.Time) string {
 	if c.Kept != "" {
 		parts = append(parts, "kept here: "+c.Kept)
 	}
+	if c.Incomplete {
+		parts = append(parts, "still copied")
+	}
 	if len(parts) == 0 {
 		return "-"
 	}

@@ -157,6 +157,16 @@ func TestStatusNamesWhatSomebodyShouldLookAt(t *testing.T) {
 	}
 
 	b.Reset()
+	begun, half := now.Add(-3*time.Minute), aNode(now, true)
+	half.Collections[0].Incomplete, half.Collections[0].Since, half.Collections[0].From = true, &begun, "12D3KooWbob56789"
+	if err := showStatus(&b, half); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\nNote is still copied from 12D3KooWbob56789, for 3 min, and not known to be complete: queries"; !strings.Contains(b.String(), want) {
+		t.Errorf("the status lacks %q:\n%s", want, b.String())
+	}
+
+	b.Reset()
 	well := aNode(now, true)
 	well.Wanted, well.Peers = api.Wanted{}, nil
 	if err := showStatus(&b, well); err != nil || strings.Count(b.String(), "\n") != 2 {
