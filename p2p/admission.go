@@ -81,7 +81,7 @@ type proofs struct {
 // shown is what a connected peer proved.
 type shown struct {
 	secret  secret
-	settled *keyring // the peer was given the secrets of it that it lacked
+	settled *keyring // the peer took the secrets of it that it lacked
 }
 
 func newAdmission(self peer.ID, n notes, random io.Reader) (*admission, error) {
@@ -264,14 +264,17 @@ func (a *admission) proved(p peer.ID, c claim) error {
 	return nil
 }
 
-// settle notes that a peer has been offered all secrets of a keyring that it
-// lacked: from then on one proof is enough.
-func (a *admission) settle(p peer.ID, id dag.CollectionID, ring *keyring) {
+// settle notes that a peer took what it was given: from then on one proof is enough,
+// and nothing is offered until the secrets here change. That it was sent is not enough:
+// a stream may break, and the peer would never hear of these secrets again.
+func (a *admission) settle(p peer.ID, g gifts) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s, ok := a.members[p][id]; ok {
-		s.settled = ring
-		a.members[p][id] = s
+	for _, id := range g.whole {
+		if s, ok := a.members[p][id]; ok {
+			s.settled = g.ring
+			a.members[p][id] = s
+		}
 	}
 }
 

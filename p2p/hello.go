@@ -271,12 +271,20 @@ func (n *Node) followAndTell() {
 	}
 }
 
-// offersFor returns what to give to a peer that has proved some secrets: the others
+// gifts are what to give to a peer, and what follows if it takes them.
+type gifts struct {
+	offers []offer
+	keeps  []keepOffer
+	ring   *keyring           // that they are of
+	whole  []dag.CollectionID // common, and then the peer was given all their secrets
+}
+
+// giftsFor returns what to give to a peer that has proved some secrets: the others
 // of the same collections, and the other collections that the operator named it for.
 // Of some, it may be meant to keep a part, as is said before by KEEP: these are left
 // out where that cannot be said.
-func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool) (out []offer, keeps []keepOffer, err error) {
-	size := 0
+func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool) (gifts, error) {
+	g, size := gifts{ring: ring}, 0
 	for _, id := range ring.ids {
 		var versions [][]byte
 		if len(common[id]) > 0 {
@@ -286,32 +294,38 @@ func (n *Node) offersFor(ctx context.Context, p peer.ID, ring *keyring, common m
 		} else if meant, ok := n.grants(p, id); !ok || !meant.Whole && !parts {
 			continue
 		} else {
+			var err error
 			if versions, err = n.schema(ctx, id); err != nil {
-				return nil, nil, err
+				return gifts{}, err
 			}
 			if len(versions) == 0 {
 				continue
 			}
 			if !meant.Whole {
 				size += len(appendScope(nil, meant)) + 64
-				keeps = append(keeps, keepOffer{id, meant})
+				g.keeps = append(g.keeps, keepOffer{id, meant})
 			}
 		}
 		for _, v := range versions {
 			size += len(v) + 8
 		}
+		all := true
 		for _, s := range ring.secrets[id] {
 			if slices.Contains(common[id], s) {
 				continue
 			}
-			if size += 64; size > maxFrame/2 || len(out) == maxOffers {
-				break // the rest follows when these are common
+			if size += 64; size > maxFrame/2 || len(g.offers) == maxOffers {
+				all = false // the rest follows when these are common
+				break
 			}
-			out = append(out, offer{id, s, versions})
+			g.offers = append(g.offers, offer{id, s, versions})
 			versions = nil
 		}
+		if all && len(common[id]) > 0 {
+			g.whole = append(g.whole, id)
+		}
 	}
-	return out, keeps, nil
+	return g, nil
 }
 
 // adoptOffers takes secrets from a peer, and reports whether anything changed: of

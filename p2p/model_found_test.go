@@ -3,6 +3,7 @@ package p2p
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,10 +159,80 @@ func TestManyMadeTheSameCollection(t *testing.T) {
 				t.Errorf("%s took %d copies for damaged while secrets changed hands, and blamed others %d times", m.name(), c.Mismatches, c.Blamed)
 			}
 		}
+		var heard []uint64
+		for _, m := range ms {
+			heard = append(heard, m.node.Counters().Heard)
+		}
 		createUsers(t, ms[0].db, "live", 1)
-		// A second, mostly. In one run of thirty two neighbours do not hear each other live,
-		// and compare within a minute.
-		t.Logf("a change passed along the row in %v", equalRoots(t, 2*time.Minute, ms...))
+		t.Logf("a change passed along the row in %v", equalRoots(t, 10*time.Second, ms...))
+		for i, m := range ms[1:] {
+			if m.node.Counters().Heard == heard[i+1] {
+				t.Errorf("%s got the change by comparing, and did not hear of it", m.name())
+			}
+		}
+	})
+}
+
+// A peer is done with secrets when it took them. That they were sent to it says little:
+// a stream breaks, or is refused because both sides began a session at once.
+func TestSecretsAreOfferedUntilTheyAreTaken(t *testing.T) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		id := addSchema(t, ms[0].db, schemaText)
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		equalRoots(t, time.Minute, ms...)
+		time.Sleep(time.Minute)
+		giver, taker := ms[0].node, ms[1].node
+		knows := func(s secret) (bool, string) {
+			ring, _ := taker.admission.keys()
+			return slices.Contains(ring.secrets[id], s), "it never learnt the secret"
+		}
+		begin := func(n *Node, with *machine) *session {
+			s, err := n.open(t.Context(), with.id(), syncProtocols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &session{n: n, w: newAsking(s, &n.traffic), peer: with.id(), ctx: t.Context(), tried: map[dag.CollectionID]int{},
+				report: report{Collections: map[dag.CollectionID]*verdict{}}}
+		}
+
+		inHello, inOffer := secret{1}, secret{2}
+		x := begin(taker, ms[0])
+		if _, err := giver.admission.adopt([]claim{{id, inHello}}, maxSecrets); err != nil {
+			t.Fatal(err)
+		}
+		own, err := taker.opening(t.Context(), ms[0].id(), taker.admission.with(ms[0].id()), x.w.version, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := x.w.send(&own.hello); err != nil {
+			t.Fatal(err)
+		}
+		if theirs, err := expect[*hello](x.w); err != nil || len(theirs.Offers) == 0 {
+			t.Fatalf("the secret was not offered: %v, %v", theirs, err)
+		}
+		x.w.abort() // it did not get to read this
+		if ok, _ := knows(inHello); ok {
+			t.Fatal("the secret came another way")
+		}
+		eventually(t, 10*time.Second, func() (bool, string) { return knows(inHello) })
+
+		time.Sleep(time.Minute)
+		if _, err := giver.admission.adopt([]claim{{id, inOffer}}, maxSecrets); err != nil {
+			t.Fatal(err)
+		}
+		x = begin(giver, ms[1])
+		if _, err := x.greet(); err != nil || !x.offered {
+			t.Fatalf("the secret was not offered: %v", err)
+		}
+		n.cut(0, 1, true)
+		x.w.abort()
+		time.Sleep(100 * time.Millisecond)
+		n.cut(0, 1, false)
+		if ok, _ := knows(inOffer); ok {
+			t.Fatal("the secret came another way")
+		}
+		eventually(t, 10*time.Second, func() (bool, string) { return knows(inOffer) })
 	})
 }
 

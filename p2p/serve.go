@@ -234,6 +234,7 @@ type service struct {
 	asking *companion                 // that it is noted with; nil: it proved nothing yet
 	parts  map[uint64]*pando.Part     // of collections, that the last SCOPE named
 	keeps  map[dag.CollectionID]Scope // what KEEP said of the offers to come
+	gifts  gifts                      // of the last HELLO, not known to be taken
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) {
@@ -251,6 +252,10 @@ func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) 
 	}()
 	for {
 		m, err := w.receive()
+		if err == nil || err == io.EOF { // who goes on, or ends in good order, took what HELLO gave
+			n.admission.settle(p, s.gifts)
+			s.gifts = gifts{}
+		}
 		if err == io.EOF {
 			return nil
 		}
@@ -352,13 +357,13 @@ func (s *service) greet(theirs *hello) error {
 	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, s.w.version, nil); err != nil {
 		return err
 	}
-	if s.mine.Offers, _, err = s.n.offersFor(s.ctx, s.peer, ps.ring, common, false); err != nil {
+	if s.gifts, err = s.n.giftsFor(s.ctx, s.peer, ps.ring, common, false); err != nil {
 		return err
 	}
+	s.mine.Offers = s.gifts.offers
 	equal := true
 	told := report{Collections: map[dag.CollectionID]*verdict{}}
 	for id, mine := range s.mine.cards {
-		s.n.admission.settle(s.peer, id, ps.ring)
 		their := s.their[id]
 		told.Clock = their.Clock
 		s.n.shown(s.peer, id, their)
@@ -381,7 +386,7 @@ func (s *service) greet(theirs *hello) error {
 		}
 		s.n.learn(s.peer, &told, errand{})
 	}
-	if equal && len(s.mine.cards) == len(ps.ids) {
+	if equal && len(s.mine.cards) == len(ps.ids) && len(s.gifts.offers) == 0 {
 		s.n.greetedEqual(s.peer, since)
 	}
 	if err := s.w.send(&s.mine.hello); err != nil || !first || s.w.version < versionOfAhead {

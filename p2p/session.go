@@ -118,6 +118,7 @@ type session struct {
 	theirs  *hello
 	pairs   []pair
 	offered bool
+	gifts   gifts // offered, and not known to be taken
 	tried   map[dag.CollectionID]int
 	cut     bool      // a comparison of this round did not find all
 	got     bool      // and what the last one found is here before anything is pushed
@@ -326,33 +327,46 @@ func (s *session) greet() (again bool, err error) {
 		return false, err
 	}
 	s.report.RTT = time.Since(start)
+	s.n.admission.settle(s.peer, s.gifts) // which were sent before what this answers
+	s.gifts = gifts{}
 	common, err := s.match(ps)
-	if err == nil && first && s.w.version >= versionOfAhead {
-		again, err = s.takeAhead(ps)
-	}
 	if err != nil {
 		return false, err
 	}
-	if s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil) {
-		return true, nil
+	// First, since what follows may be refused, and before anything else is said, which
+	// tells the peer that they were taken.
+	again = s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil)
+	if first && s.w.version >= versionOfAhead {
+		came, err := s.takeAhead(ps)
+		if err != nil {
+			return false, err
+		}
+		again = again || came
 	}
 	if again || s.offered || s.errand.probe {
 		return again, nil
 	}
-	s.offered = true
-	gifts, parts, err := s.n.offersFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts)
-	for id := range common {
-		s.n.admission.settle(s.peer, id, ps.ring)
-	}
-	if err != nil || len(gifts) == 0 {
+	return s.offer(ps, common)
+}
+
+// offer gives the peer what it lacks, and reports whether there was anything.
+func (s *session) offer(ps *proofs, common map[dag.CollectionID][]secret) (bool, error) {
+	g, err := s.n.giftsFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts)
+	if err != nil {
 		return false, err
 	}
-	if len(parts) > 0 {
-		if err := s.w.send(&keepOffers{parts}); err != nil {
+	s.offered = true
+	if len(g.offers) == 0 {
+		s.n.admission.settle(s.peer, g)
+		return false, nil
+	}
+	if len(g.keeps) > 0 {
+		if err := s.w.send(&keepOffers{g.keeps}); err != nil {
 			return false, err
 		}
 	}
-	return true, s.w.send(&offers{gifts})
+	s.gifts = g
+	return true, s.w.send(&offers{g.offers})
 }
 
 // match finds the collections that the peer proved, and notes how they stand. It
