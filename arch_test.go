@@ -19,9 +19,9 @@ const module = "github.com/pandodb/pando"
 var layers = map[string]int{
 	"internal/fault":  0,
 	"internal/cbor":   1,
-	"internal/ident":  1,
 	"internal/kv":     1,
 	"internal/radix":  1,
+	"internal/ident":  2,
 	"internal/value":  2,
 	"lens":            9, // apart: who imports it links a WASM runtime
 	"internal/crdt":   3,
