@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,8 +83,8 @@ const joinRounds = 8
 // Join takes a ticket: it connects to the node that made it, gets the collections
 // with their schemas, and from then on keeps them in sync with whoever shares
 // them. It returns when everything the other node had is here, durably, which it
-// knows by equal roots; otherwise the error says what is lacking. progress may be
-// nil.
+// knows by equal roots; otherwise the error says what is lacking, also if the other
+// node itself keeps less than is joined for. progress may be nil.
 func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress)) (JoinResult, error) {
 	start := time.Now()
 	t, err := ParseTicket(ticket)
@@ -176,6 +177,7 @@ var errBehind = fault.Unavailable.Errorf("the other node goes on writing faster 
 // joined reports what became of each collection of a ticket.
 func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult) error {
 	res.Collections, res.Documents = nil, 0
+	less := "" // than was asked for
 	for _, c := range t.Collections {
 		v := got.Collections[c.ID]
 		if v == nil {
@@ -187,6 +189,10 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 		}
 		if v.Problem != "" {
 			return fault.Invalid.Errorf("join: collection %s: %w: %s", c.Name, errNoPart, v.Problem)
+		}
+		if v.Alike && v.lacks() && n.replica.Incomplete(c.ID) { // what is loose there comes with time
+			less = cmp.Or(less, keepsLessHint(c.Name, v.Given, v.Keeps))
+			continue
 		}
 		if !v.Equal && n.later.any(sharing{t.Peer, c.ID}) {
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: some changes cannot be taken yet: %s", c.Name, v.Mine, v.Theirs, earlyHint)
@@ -205,5 +211,33 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 		res.Collections = append(res.Collections, JoinedCollection{c.ID.String(), sum.Name, v.Part, sum.Documents, sum.Root})
 		res.Documents += sum.Documents
 	}
+	if less != "" {
+		return fault.Unavailable.Errorf("join: %s", less)
+	}
 	return nil
+}
+
+// lacks reports whether the peer keeps less than this node does. Of documents that are
+// named it is known whether all are there.
+func (v *verdict) lacks() bool {
+	named := v.Given.Filter == "" && v.Mine == uint64(len(v.Given.Docs))
+	return !v.Keeps.Whole && !v.Keeps.Equal(v.Given) && (v.Given.Whole || !named)
+}
+
+// keepsLessHint says that the node that made a ticket keeps less of a collection than
+// is joined for, and what to do.
+func keepsLessHint(name string, asked, keeps Scope) string {
+	text := fmt.Sprintf("collection %s: the other node keeps a part only (%s), of which all that was asked for is here now", name, keeps)
+	if keeps.None() {
+		text = fmt.Sprintf("collection %s: the other node keeps nothing of it", name)
+	}
+	text += "; this node goes on looking for the rest among the members: join with a ticket of a member that keeps all of it"
+	switch {
+	case asked.Whole && keeps.None():
+	case asked.Whole && len(keeps.Docs) == 0:
+		text += fmt.Sprintf(", or keep the same part (pando keep %s --filter '%s')", name, keeps.Filter)
+	case asked.Whole:
+		text += fmt.Sprintf(", or keep a part (pando keep %s --filter|--doc)", name)
+	}
+	return text
 }

@@ -194,7 +194,8 @@ func (s *session) tellPart(p *pair, answer *scopeAnswer) {
 	}
 	v.Mine, v.Theirs, v.Root = p.mine.Count, p.theirs.Count, p.mine.Root
 	v.Loose = len(x.loose) + int(min(answer.Loose, maxLoose))
-	v.Equal = p.equal() && v.Loose == 0
+	v.Alike = p.equal()
+	v.Equal = v.Alike && v.Loose == 0
 	s.n.contacts.compared(sharing{s.peer, p.id}, v.Equal)
 	if p.equal() && x.keeps && x.theirs.Whole && !p.theirs.Lacks {
 		s.n.covered(p.id, x.own, s.peer, s.since)

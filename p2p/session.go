@@ -74,6 +74,7 @@ type verdict struct {
 	Given, Keeps  Scope  // of such: what this side keeps or gives, and what the peer keeps
 	Problem       string // why it could not be compared
 	Loose         int    // documents outside of the part that the keeper of it has to give
+	Alike         bool   // the part is the same, whatever is loose
 	Complete      bool   // what was pushed lacks nothing there
 	Asks          bool   // the peer asks for it itself
 }
