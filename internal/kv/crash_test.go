@@ -21,19 +21,21 @@ import (
 // and cuts the power. What is left is the batches up to some number, whole, and
 // that number is at least that of the last one waited for.
 func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		files := kv.NewCrashFS()
-		last := 0
-		for range rapid.IntRange(1, 4).Draw(t, "lives") {
-			last, files = live(t, files, last)
-		}
-	})
+	for name, over := range overFiles {
+		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
+			files := kv.NewCrashFS()
+			last := 0
+			for range rapid.IntRange(1, 4).Draw(t, "lives") {
+				last, files = live(t, files, over, last)
+			}
+		}))
+	}
 }
 
 // live opens the database, checks that it holds what it must, writes on, and
 // cuts the power. It returns the last batch that must have survived.
-func live(t *rapid.T, files *kv.CrashFS, acked int) (int, *kv.CrashFS) {
-	db, err := kv.Open("db", kv.Options{FS: files})
+func live(t *rapid.T, files *kv.CrashFS, over func(vfs.FS) vfs.FS, acked int) (int, *kv.CrashFS) {
+	db, err := kv.Open("db", kv.Options{FS: over(files)})
 	if err != nil {
 		t.Fatalf("open after power loss: %v", err)
 	}
@@ -89,18 +91,22 @@ func survivor(t *rapid.T, db *kv.DB) int {
 // A batch that was seen after a power loss and not synced again must not vanish
 // at the next: opening makes durable what it recovers.
 func TestWhatWasSeenAfterPowerLossStays(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(100) {
+		over := plainly
+		if seed >= 50 {
+			over = encrypted
+		}
 		files := kv.NewCrashFS()
-		db := open(t, "db", kv.Options{FS: files})
+		db := open(t, "db", kv.Options{FS: over(files)})
 		b := db.NewBatch()
 		b.Set([]byte("a"), []byte("1"))
 		if _, err := db.Apply(b); err != nil {
 			t.Fatal(err)
 		}
 		once := files.Crash(seed)
-		first := open(t, "db", kv.Options{FS: once}).Snapshot()
+		first := open(t, "db", kv.Options{FS: over(once)}).Snapshot()
 		twice := once.Crash(seed + 1)
-		second := open(t, "db", kv.Options{FS: twice}).Snapshot()
+		second := open(t, "db", kv.Options{FS: over(twice)}).Snapshot()
 		if a, b := get(t, first, "a"), get(t, second, "a"); a != b {
 			t.Errorf("seed %d: %q after the first power loss, %q after the second", seed, a, b)
 		}
@@ -215,45 +221,47 @@ func TestFailingDiskStopsWritersNotReaders(t *testing.T) {
 		{"write", ".sst"}, {"sync", ".sst"}, {"create", ".sst"},
 		{"", ""}, // everywhere
 	} {
-		t.Run(strings.TrimSpace(at.op+" "+at.name), func(t *testing.T) {
-			t.Parallel()
-			mem := vfs.NewMem()
-			disk := newFailFS(mem)
-			db, err := kv.Open("db", kv.Options{FS: disk})
-			if err != nil {
-				t.Fatal(err)
-			}
-			set(t, db, "a", "1")
-			disk.fail(func(op, name string) error {
-				if strings.Contains(op, at.op) && strings.Contains(name, at.name) {
-					return &os.PathError{Op: op, Path: name, Err: syscall.ENOSPC}
+		for how, over := range overFiles {
+			t.Run(how+" "+strings.TrimSpace(at.op+" "+at.name), func(t *testing.T) {
+				t.Parallel()
+				mem := vfs.NewMem()
+				disk := newFailFS(mem)
+				db, err := kv.Open("db", kv.Options{FS: over(disk)})
+				if err != nil {
+					t.Fatal(err)
 				}
-				return nil
+				set(t, db, "a", "1")
+				disk.fail(func(op, name string) error {
+					if strings.Contains(op, at.op) && strings.Contains(name, at.name) {
+						return &os.PathError{Op: op, Path: name, Err: syscall.ENOSPC}
+					}
+					return nil
+				})
+				n, err := fill(db, 10_000)
+				if !errors.Is(err, fault.Unavailable) || !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("after %d batches writing gives %v, want Unavailable for lack of space", n, err)
+				}
+				s := db.Snapshot()
+				if got := get(t, s, "a"); got != "1" {
+					t.Errorf("a is %q on a full disk, want 1", got)
+				}
+				for i := range n {
+					if _, ok, err := s.Get(fmt.Appendf(nil, "fill%06d", i)); !ok || err != nil {
+						t.Fatalf("acknowledged batch %d is %v, %v on a full disk", i, ok, err)
+					}
+				}
+				s.Close()
+				_ = db.Close() // may complain; must return
+				disk.work()
+				s = open(t, "db", kv.Options{FS: over(disk)}).Snapshot()
+				defer s.Close()
+				for i := range n {
+					if _, ok, err := s.Get(fmt.Appendf(nil, "fill%06d", i)); !ok || err != nil {
+						t.Fatalf("acknowledged batch %d is %v, %v after a restart", i, ok, err)
+					}
+				}
 			})
-			n, err := fill(db, 10_000)
-			if !errors.Is(err, fault.Unavailable) || !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("after %d batches writing gives %v, want Unavailable for lack of space", n, err)
-			}
-			s := db.Snapshot()
-			if got := get(t, s, "a"); got != "1" {
-				t.Errorf("a is %q on a full disk, want 1", got)
-			}
-			for i := range n {
-				if _, ok, err := s.Get(fmt.Appendf(nil, "fill%06d", i)); !ok || err != nil {
-					t.Fatalf("acknowledged batch %d is %v, %v on a full disk", i, ok, err)
-				}
-			}
-			s.Close()
-			_ = db.Close() // may complain; must return
-			disk.work()
-			s = open(t, "db", kv.Options{FS: disk}).Snapshot()
-			defer s.Close()
-			for i := range n {
-				if _, ok, err := s.Get(fmt.Appendf(nil, "fill%06d", i)); !ok || err != nil {
-					t.Fatalf("acknowledged batch %d is %v, %v after a restart", i, ok, err)
-				}
-			}
-		})
+		}
 	}
 }
 

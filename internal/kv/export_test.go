@@ -13,3 +13,6 @@ var (
 	Mended     = mended
 	ChecksumOf = checksumOf
 )
+
+// HeaderBytes stand before the content of an encrypted file.
+const HeaderBytes = headerBytes

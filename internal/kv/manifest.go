@@ -106,3 +106,9 @@ func (db *DB) checkUnlisted(o *pebble.Options) error {
 	}
 	return nil
 }
+
+// holdsContent tells files with content from those that are their name only.
+func holdsContent(name string) bool {
+	_, kind := fileNumber(name)
+	return kind == ".sst" || kind == ".log" || strings.HasPrefix(name, "MANIFEST-") || strings.HasPrefix(name, "OPTIONS-")
+}

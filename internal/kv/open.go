@@ -44,6 +44,9 @@ func Open(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkKey(dir, inner); err != nil {
+		return nil, fmt.Errorf("open database: %w", errors.Join(err, lock.Close()))
+	}
 	db := &DB{dir: dir, lock: lock}
 	db.idle.L = &db.mu
 	log := logger{to: o.Logger}

@@ -39,6 +39,10 @@ func Salvage(dir string, o Options, report func(Problem)) iter.Seq2[Found, error
 			return
 		}
 		defer lock.Close()
+		if err := checkKey(dir, files); err != nil {
+			yield(Found{}, err)
+			return
+		}
 		s := &salvager{files: files, dir: dir, report: report}
 		s.yield = func(f Found) bool { return yield(f, nil) }
 		if err := s.all(); err != nil && !s.stopped {

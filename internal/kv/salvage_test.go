@@ -34,9 +34,13 @@ func salvageValue(i int) []byte {
 }
 
 // aDatabase returns the files of a database: keys in tables and keys in the log.
-func aDatabase(t *testing.T) *vfs.MemFS {
+func aDatabase(t *testing.T) vfs.FS {
 	t.Helper()
-	files := vfs.NewMem()
+	return fillDatabase(t, vfs.NewMem())
+}
+
+func fillDatabase(t *testing.T, files vfs.FS) vfs.FS {
+	t.Helper()
 	db := open(t, "db", kv.Options{FS: files})
 	for i := range inAll {
 		b := db.NewBatch()
@@ -145,7 +149,13 @@ func TestSalvageFindsEverythingInWholeFiles(t *testing.T) {
 // Each file is damaged in turn, here and there. Opening never hangs nor panics, and
 // of the keys only those are lost that lie where the damage is.
 func TestSalvageLosesOnlyWhatIsDamaged(t *testing.T) {
-	files := aDatabase(t)
+	t.Run("plain", func(t *testing.T) { salvageLosesOnlyWhatIsDamaged(t, plainly) })
+	t.Run("encrypted", func(t *testing.T) { salvageLosesOnlyWhatIsDamaged(t, encrypted) })
+}
+
+func salvageLosesOnlyWhatIsDamaged(t *testing.T, over func(vfs.FS) vfs.FS) {
+	files := vfs.FS(vfs.NewMem())
+	fillDatabase(t, over(files))
 	for name, raw := range content(t, files) {
 		size := len(raw)
 		if name == "LOCK" {
@@ -154,7 +164,7 @@ func TestSalvageLosesOnlyWhatIsDamaged(t *testing.T) {
 		table, log := strings.HasSuffix(name, ".sst"), strings.HasSuffix(name, ".log")
 		check := func(what string, most int, change func([]byte) []byte) {
 			what = name + " " + what
-			hurt := rewrite(t, files, name, change)
+			hurt := over(rewrite(t, files, name, change))
 			values, problems := salvaged(t, hurt)
 			if lost := missing(t, what, values); len(lost) > most {
 				t.Errorf("%s: %d keys are missing, want %d at most: %v", what, len(lost), most, problems)
