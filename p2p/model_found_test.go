@@ -196,42 +196,59 @@ func TestSecretsAreOfferedUntilTheyAreTaken(t *testing.T) {
 				report: report{Collections: map[dag.CollectionID]*verdict{}}}
 		}
 
+		// alone runs fn while the nodes begin no session of their own.
+		alone := func(fn func()) {
+			for i, m := range ms {
+				c, err := m.node.companion(ms[1-i].id())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.turn <- struct{}{}
+				defer func() { <-c.turn }()
+			}
+			fn()
+		}
+
 		inHello, inOffer := secret{1}, secret{2}
-		x := begin(taker, ms[0])
-		if _, err := giver.admission.adopt([]claim{{id, inHello}}, maxSecrets); err != nil {
-			t.Fatal(err)
-		}
-		own, err := taker.opening(t.Context(), ms[0].id(), taker.admission.with(ms[0].id()), x.w.version, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := x.w.send(&own.hello); err != nil {
-			t.Fatal(err)
-		}
-		if theirs, err := expect[*hello](x.w); err != nil || len(theirs.Offers) == 0 {
-			t.Fatalf("the secret was not offered: %v, %v", theirs, err)
-		}
-		x.w.abort() // it did not get to read this
-		if ok, _ := knows(inHello); ok {
-			t.Fatal("the secret came another way")
-		}
+		alone(func() {
+			if _, err := giver.admission.adopt([]claim{{id, inHello}}, maxSecrets); err != nil {
+				t.Fatal(err)
+			}
+			x := begin(taker, ms[0])
+			own, err := taker.opening(t.Context(), ms[0].id(), taker.admission.with(ms[0].id()), x.w.version, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := x.w.send(&own.hello); err != nil {
+				t.Fatal(err)
+			}
+			if theirs, err := expect[*hello](x.w); err != nil || len(theirs.Offers) == 0 {
+				t.Fatalf("the secret was not offered: %v, %v", theirs, err)
+			}
+			x.w.abort() // it did not get to read this
+			if ok, _ := knows(inHello); ok {
+				t.Fatal("the secret came another way")
+			}
+		})
 		eventually(t, 10*time.Second, func() (bool, string) { return knows(inHello) })
 
 		time.Sleep(time.Minute)
-		if _, err := giver.admission.adopt([]claim{{id, inOffer}}, maxSecrets); err != nil {
-			t.Fatal(err)
-		}
-		x = begin(giver, ms[1])
-		if _, err := x.greet(); err != nil || !x.offered {
-			t.Fatalf("the secret was not offered: %v", err)
-		}
-		n.cut(0, 1, true)
-		x.w.abort()
-		time.Sleep(100 * time.Millisecond)
-		n.cut(0, 1, false)
-		if ok, _ := knows(inOffer); ok {
-			t.Fatal("the secret came another way")
-		}
+		alone(func() {
+			if _, err := giver.admission.adopt([]claim{{id, inOffer}}, maxSecrets); err != nil {
+				t.Fatal(err)
+			}
+			x := begin(giver, ms[1])
+			if _, err := x.greet(); err != nil || !x.offered {
+				t.Fatalf("the secret was not offered: %v", err)
+			}
+			n.cut(0, 1, true)
+			x.w.abort()
+			time.Sleep(100 * time.Millisecond)
+			n.cut(0, 1, false)
+			if ok, _ := knows(inOffer); ok {
+				t.Fatal("the secret came another way")
+			}
+		})
 		eventually(t, 10*time.Second, func() (bool, string) { return knows(inOffer) })
 	})
 }
