@@ -20,7 +20,7 @@ func TestEveryBitIsProtected(t *testing.T) {
 	k := ada(t)
 	first := seal(t, root(k, title("Ada"), hits(1)), k)
 	gateway := child(k, []*Commit{first}, title("Bob"))
-	gateway.Author.Via, gateway.Proof = key(t, ident.EdDSA, "Bob").Public(), []byte("delegation")
+	delegate(t, gateway, k, key(t, ident.EdDSA, "Bob"))
 	seal(t, gateway, key(t, ident.EdDSA, "Bob"))
 	for name, c := range map[string]*Commit{"create": first, "update": seal(t, child(k, []*Commit{first}, hits(2)), k), "gateway": gateway} {
 		opened := 0

@@ -297,7 +297,8 @@ func (c *Commit) readDeltas(segment []byte) error {
 }
 
 // checkProof checks that the envelope brings the proof of a delegation if there
-// is one. A commit without payload may come without proof too.
+// is one, and that it allows the commit, except for the author's signature on it, which
+// is for Verify. A commit without payload may come without proof too.
 func (c *Commit) checkProof() error {
 	switch {
 	case !c.Delegated() && len(c.Proof) > 0:
@@ -306,6 +307,42 @@ func (c *Commit) checkProof() error {
 		return invalid("the proof of the delegation is missing: send it along")
 	case len(c.Proof) > 0 && sha256.Sum256(c.Proof) != c.Author.Proof:
 		return invalid("the proof of the delegation is not the one that the header names")
+	case len(c.Proof) > 0:
+		return c.checkDelegation()
+	}
+	return nil
+}
+
+func (c *Commit) checkDelegation() error {
+	d, err := ident.ParseDelegation(c.Proof)
+	if err != nil {
+		return invalid("%w", err)
+	}
+	if d.Author != c.Author.Key {
+		return invalid("the delegation is of %s, and the author is %s", d.Author, c.Author.Key)
+	}
+	if err := d.AllowsAt(c.Author.Via, HLCTime(c.HLC)); err != nil {
+		return invalid("%v", err) // for ever: the clock is the commit's own
+	}
+	return nil
+}
+
+// CheckCollection returns Invalid if the commit cannot be one of that collection: its
+// root begins in another, or the delegation of its gateway does not extend to this one.
+// Only roots name their collection, for the others it is that of their parents.
+func (c *Commit) CheckCollection(id CollectionID) error {
+	if c.Root != nil && c.Root.Collection != id {
+		return invalid("root of collection %s in collection %s", c.Root.Collection, id)
+	}
+	if len(c.Proof) == 0 {
+		return nil
+	}
+	d, err := ident.ParseDelegation(c.Proof)
+	if err != nil {
+		return invalid("%w", err)
+	}
+	if err := d.Covers(id); err != nil {
+		return invalid("%v", err)
 	}
 	return nil
 }

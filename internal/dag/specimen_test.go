@@ -73,6 +73,21 @@ func child(k ident.Key, parents []*Commit, deltas ...crdt.Delta) *Commit {
 	return c
 }
 
+// delegate lets a gateway sign for the author, within an hour from noon.
+func delegate(t testing.TB, c *Commit, author, gateway ident.Key, collections ...CollectionID) {
+	t.Helper()
+	d := ident.Delegation{Author: author.Public(), Gateway: gateway.Public(), NotBefore: noon, NotAfter: noon.Add(time.Hour)}
+	for _, id := range collections {
+		d.Collections = append(d.Collections, id)
+	}
+	proof, err := d.Seal(author)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Author = Author{Key: author.Public(), Via: gateway.Public()}
+	c.Proof = proof
+}
+
 func seal(t testing.TB, c *Commit, k ident.Key) *Commit {
 	t.Helper()
 	if _, err := Seal(c, k); err != nil {
@@ -140,8 +155,12 @@ func specimens(t testing.TB) []specimen {
 	add("encrypted", "nothing in clear", c, author)
 
 	c = child(author, []*Commit{both}, title("by proxy"))
-	c.Author.Via, c.Proof = bob.Public(), []byte("the delegation that lets Bob's gateway sign for Ada")
-	add("gateway", "signed by a gateway on behalf of the author", c, bob)
+	delegate(t, c, author, bob)
+	add("delegated", "signed by a gateway on behalf of the author, for an hour", c, bob)
+
+	c = child(author, []*Commit{both}, title("by proxy, in pages only"))
+	delegate(t, c, author, bob, pages)
+	add("delegated-pages", "signed by a gateway that may write to one collection", c, bob)
 
 	c = child(author, []*Commit{both})
 	c.Kind = Checkpoint

@@ -315,8 +315,10 @@ func TestEnvelopeRules(t *testing.T) {
 	k, bob := ada(t), key(t, ident.EdDSA, "Bob")
 	first := seal(t, root(k, title("Ada")), k)
 	gateway := child(k, []*Commit{first}, title("Bob"))
-	gateway.Author.Via, gateway.Proof = bob.Public(), []byte("delegation")
+	delegate(t, gateway, k, bob)
 	seal(t, gateway, bob)
+	other := *gateway
+	delegate(t, &other, k, bob, pages)
 	for name, c := range map[string]struct {
 		from   *Commit
 		change func(c *Commit)
@@ -326,8 +328,8 @@ func TestEnvelopeRules(t *testing.T) {
 		"no signature":              {first, func(c *Commit) { c.Sig = nil }},
 		"proof without gateway":     {first, func(c *Commit) { c.Proof = []byte("delegation") }},
 		"gateway without proof":     {gateway, func(c *Commit) { c.Proof = nil }},
-		"another proof":             {gateway, func(c *Commit) { c.Proof = []byte("delegatioN") }},
-		"another proof, no payload": {gateway, func(c *Commit) { c.Proof, c.Payload = []byte("delegatioN"), nil }},
+		"another proof":             {gateway, func(c *Commit) { c.Proof = other.Proof }},
+		"another proof, no payload": {gateway, func(c *Commit) { c.Proof, c.Payload = other.Proof, nil }},
 		"another payload":           {first, func(c *Commit) { c.Payload = gateway.Payload }},
 		"a segment too many":        {first, func(c *Commit) { c.Payload = append(slices.Clone(c.Payload), nil) }},
 		"no segments":               {first, func(c *Commit) { c.Payload = [][]byte{} }},
@@ -363,7 +365,7 @@ func TestGatewayRules(t *testing.T) {
 	k, bob := ada(t), key(t, ident.EdDSA, "Bob")
 	first := seal(t, root(k, title("Ada")), k)
 	c := child(k, []*Commit{first}, title("Bob"))
-	c.Author.Via, c.Proof = bob.Public(), []byte("delegation")
+	delegate(t, c, k, bob)
 	seal(t, c, bob)
 	proof := cbor.AppendBytes(nil, c.Author.Proof[:])
 	author, via := keyItem(k.Public()), keyItem(bob.Public())

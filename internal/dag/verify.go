@@ -19,7 +19,8 @@ const (
 )
 
 // Verify returns the positions, ascending, of the commits whose signature is
-// wrong. It uses all cores and returns when all are done.
+// wrong, or that of the delegation they bring. It uses all cores and returns when all
+// are done.
 func Verify(cs []*Commit) (bad []int) {
 	cores := runtime.GOMAXPROCS(0)
 	size := min(max((len(cs)+cores-1)/cores, minChunk), maxChunk)
@@ -54,19 +55,30 @@ func verifyChunk(cs []*Commit, offset int) []int {
 	for _, c := range cs {
 		b.Add(c.Author.Signer(), signedMessage(c.CID), c.Sig)
 	}
-	bad := b.Verify()
-	next := 0
+	wrong, next := b.Verify(), 0
+	var bad []int
 	for i, c := range cs {
-		if next < len(bad) && bad[next] == i {
+		signed := next == len(wrong) || wrong[next] != i
+		if !signed {
 			next++
+		}
+		if !signed || !c.delegationSigned() {
+			bad = append(bad, i+offset)
 			continue
 		}
 		c.verified = c.mark()
 	}
-	for i := range bad {
-		bad[i] += offset
-	}
 	return bad
+}
+
+// delegationSigned reports that the author signed the delegation, if one is here.
+// That one does not pass for many commits: its proof is verified once.
+func (c *Commit) delegationSigned() bool {
+	if len(c.Proof) == 0 {
+		return true
+	}
+	_, err := ident.OpenDelegation(c.Proof)
+	return err == nil
 }
 
 // Verified reports that Verify has found this commit's signature right. Only it can
@@ -75,9 +87,10 @@ func (c *Commit) Verified() bool {
 	return c.verified != nil && bytes.Equal(c.verified, c.mark())
 }
 
-// mark is all that a signature depends on.
+// mark is all that was looked at: without its proof, a delegated commit is verified
+// only as far as it is here.
 func (c *Commit) mark() []byte {
 	signer := c.Author.Signer()
-	b := make([]byte, 0, len(c.CID)+len(signer)+len(c.Sig))
-	return append(append(append(b, c.CID[:]...), signer...), c.Sig...)
+	b := make([]byte, 0, len(c.CID)+len(signer)+len(c.Sig)+len(c.Proof))
+	return append(append(append(append(b, c.CID[:]...), signer...), c.Sig...), c.Proof...)
 }

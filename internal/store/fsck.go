@@ -43,7 +43,7 @@ func (s *Store) Check(ctx context.Context, report func(Problem)) error {
 	snap, set := s.kv.Snapshot(), s.set.Load()
 	s.mu.Unlock()
 	defer snap.Close()
-	c := &check{ctx: ctx, set: set, snap: snap, report: report, counts: map[short]count{}, indexes: map[string]*indexCheck{}}
+	c := &check{ctx: ctx, set: set, snap: snap, report: report, ids: set.ids(), counts: map[short]count{}, indexes: map[string]*indexCheck{}}
 	if err := c.beginIndexes(); err != nil {
 		return err
 	}
@@ -67,7 +67,8 @@ type check struct {
 	report  func(Problem)
 	counts  map[short]count
 	indexes map[string]*indexCheck // by prefix
-	total   int                    // commits
+	ids     map[short]dag.CollectionID
+	total   int // commits
 }
 
 func (c *check) bad(what string, name any, format string, args ...any) {
@@ -95,6 +96,9 @@ func (c *check) history(h lineage) error {
 	for _, e := range h.entries {
 		c.total++
 		err := e.err
+		if id, ok := c.ids[e.at.coll]; ok && err == nil {
+			err = e.commit.CheckCollection(id)
+		}
 		if err == nil {
 			err = f.add(e)
 		}

@@ -54,7 +54,7 @@ func (s *Store) Merge(ctx context.Context, coll dag.CollectionID, envelopes [][]
 func (s *Store) MergeCommits(ctx context.Context, coll dag.CollectionID, commits []*dag.Commit, origin string) (Merged, error) {
 	cs := make([]received, len(commits))
 	for i, c := range commits {
-		cs[i] = received{c, i, c.Delegated()}
+		cs[i] = received{c, i, false}
 	}
 	return s.mergeOpened(ctx, coll, cs, nil, origin)
 }
@@ -129,8 +129,7 @@ func open(envelopes [][]byte) ([]received, *InvalidCommit) {
 		case err != nil:
 			return cs, &InvalidCommit{i, nameOf(e), err}
 		default:
-			// Delegations are part of the format, and no fault of who uses them.
-			cs = append(cs, received{c, i, c.Delegated()})
+			cs = append(cs, received{c, i, false})
 		}
 	}
 	return cs, nil
@@ -231,8 +230,8 @@ func (m *merging) take(c received) error {
 		}
 		return err
 	}
-	if cm.Root != nil && cm.Root.Collection != m.id {
-		return fault.Invalid.Errorf("root of collection %s in a pack of collection %s", cm.Root.Collection, m.id)
+	if err := cm.CheckCollection(m.id); err != nil {
+		return err
 	}
 	d, _, err := tx.document(m.coll, cm.Doc)
 	if err != nil {

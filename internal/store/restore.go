@@ -222,10 +222,10 @@ func (r *restore) envelopes(in *cbor.Reader) error {
 		}
 		at := place{r.coll, cm.Doc, cm.Height, cm.CID}
 		switch {
-		case cm.HeaderOnly() || cm.Delegated():
+		case cm.HeaderOnly():
 			return fault.Corrupt.Errorf("commit %s is one that no node applies", cm.CID)
-		case cm.Root != nil && cm.Root.Collection != r.id:
-			return fault.Corrupt.Errorf("commit %s is of collection %s", cm.CID, cm.Root.Collection)
+		case cm.CheckCollection(r.id) != nil:
+			return fault.Corrupt.Errorf("commit %s: %v", cm.CID, cm.CheckCollection(r.id))
 		case r.last.compare(at) >= 0:
 			return fault.Corrupt.Errorf("commit %s is not in its place", cm.CID)
 		}
