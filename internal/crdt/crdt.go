@@ -71,6 +71,12 @@
 //	           tombstones to the end of the payload, sorted by tag:
 //	             commit: 32 bytes, uvarint index
 //
+//	attached = what was attached, at least one byte
+//
+// An attached cell has a reserved kind, whose operations are void here: the bytes
+// are what somebody else makes of them ([Document.Attach]), opaque to this package
+// and kept by Fold. They must be a function of S too.
+//
 // The document without commits is the empty string.
 //
 // # Operations in a commit
@@ -100,6 +106,10 @@ type FieldID uint32
 const (
 	// FieldStatus holds whether the document is deleted: a Boolean register.
 	FieldStatus FieldID = 0
+	// FieldAccess holds who may read and write the document: package acp.
+	FieldAccess FieldID = 1
+	// FieldKeys holds under which keys its segments are encrypted, and for whom.
+	FieldKeys FieldID = 2
 	// FirstField is the number of the first field that a schema can declare;
 	// those below are reserved.
 	FirstField FieldID = 16
@@ -127,6 +137,10 @@ func (r Rule) String() string {
 		return "pncounter"
 	case MVR:
 		return "mvregister"
+	case KindAccess.Rule():
+		return "access"
+	case KindKeys.Rule():
+		return "keys"
 	}
 	return fmt.Sprintf("rule %d", uint8(r))
 }
@@ -141,6 +155,16 @@ func KindOf(r Rule, t value.Type) Kind { return Kind(r)<<8 | Kind(t) }
 
 // KindStatus is the kind of FieldStatus: true means deleted.
 const KindStatus = Kind(LWW)<<8 | Kind(value.TypeBoolean)
+
+// Kinds that the rules of this package ignore: their operations are void, with the
+// argument as Raw, and what follows from them is attached to the document.
+const (
+	KindAccess Kind = 32 << 8 // operations on FieldAccess
+	KindKeys   Kind = 33 << 8 // operations on FieldKeys
+)
+
+// attached reports whether cells of the kind hold what was attached.
+func (k Kind) attached() bool { return k == KindAccess || k == KindKeys }
 
 // Rule returns how the kind merges.
 func (k Kind) Rule() Rule { return Rule(k >> 8) }

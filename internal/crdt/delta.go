@@ -76,8 +76,14 @@ func ReadDelta(r *cbor.Reader) Delta {
 }
 
 // CheckDelta returns why d would be void or would not come back as it is: for
-// those who are about to write it.
+// those who are about to write it. Operations of KindAccess and KindKeys are void
+// here, and as good as their argument is canonical.
 func CheckDelta(d Delta) error {
+	if d.Kind.attached() && d.Void {
+		r := cbor.NewReader(AppendDelta(nil, d))
+		r.Skip()
+		return r.Done()
+	}
 	if d.Void {
 		return fault.Invalid.Errorf("field %d: the operation is void: give a value of its kind, %v", d.Field, d.Kind)
 	}

@@ -230,13 +230,13 @@ func (d Document) Tags(f FieldID, k Kind) []Tag {
 	return tags
 }
 
-// Fields returns every cell, in order of field and then kind: also those of
-// unknown fields, and registers of which only tombstones are left.
+// Fields returns every cell that operations wrote, in order of field and then kind:
+// also those of unknown fields, and registers of which only tombstones are left.
 func (d Document) Fields() iter.Seq2[FieldID, Kind] {
 	return func(yield func(FieldID, Kind) bool) {
 		for b := d.cells(); len(b) > 0; {
 			f, k, _, rest := nextCell(b)
-			if rest == nil || !yield(f, k) {
+			if rest == nil || !k.attached() && !yield(f, k) {
 				return
 			}
 			b = rest

@@ -32,6 +32,7 @@ type cell struct {
 	sum    string  // of a counter
 	writes []write // of a register: one for LWW, the live ones sorted by tag for MVR
 	tombs  []Tag   // of MVR, sorted
+	raw    []byte  // attached
 }
 
 // write is a value of a register. by is the place of its commit in state.commits.
@@ -114,7 +115,7 @@ func (f *folding) fold(ops []op) {
 		}
 		f.apply(&c, ops[:n])
 		ops = ops[n:]
-		if c.sum != "" || len(c.writes) > 0 || len(c.tombs) > 0 {
+		if c.sum != "" || len(c.writes) > 0 || len(c.tombs) > 0 || len(c.raw) > 0 {
 			cells = append(cells, c)
 		}
 	}
@@ -300,7 +301,7 @@ func (s *state) parseCells(d Document, self int) error {
 				return corrupt("cells out of order")
 			}
 		}
-		if !k.Known() || !p.cell(&c, payload) {
+		if !p.cell(&c, payload) {
 			return fault.Corrupt.Errorf("field %d, %v: %w", f, k, corrupt("cell"))
 		}
 		s.cells = append(s.cells, c)
@@ -316,6 +317,13 @@ type parsing struct {
 }
 
 func (p *parsing) cell(c *cell, payload []byte) bool {
+	if c.kind.attached() {
+		c.raw = payload
+		return len(payload) > 0
+	}
+	if !c.kind.Known() {
+		return false
+	}
 	switch c.kind.Rule() {
 	case LWW:
 		i, rest := uvarint(payload)
@@ -446,6 +454,9 @@ func (s *state) appendPayload(b []byte, c *cell) []byte {
 			b = binary.AppendUvarint(b, uint64(t.Op))
 		}
 		return b
+	}
+	if c.kind.attached() {
+		return append(b, c.raw...)
 	}
 	return append(b, c.sum...)
 }

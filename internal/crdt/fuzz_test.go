@@ -32,7 +32,7 @@ func sample(t testing.TB) crdt.Document {
 // Damaged bytes never panic, in no method of a document that could be opened, and
 // what passes Check is canonical.
 func FuzzOpen(f *testing.F) {
-	raw := sample(f).Bytes()
+	raw := sample(f).Attach(crdt.FieldAccess, crdt.KindAccess, []byte("state")).Bytes()
 	f.Add(raw)
 	for i := range raw {
 		f.Add(raw[:i])
@@ -70,6 +70,8 @@ func commitBytes(name string) []byte {
 }
 
 func readAll(doc crdt.Document) {
+	doc.Attached(crdt.FieldAccess, crdt.KindAccess)
+	doc.Attach(crdt.FieldKeys, crdt.KindKeys, []byte("keys"))
 	doc.Heads()
 	doc.Deleted()
 	for f, k := range doc.Fields() {
