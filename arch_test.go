@@ -25,6 +25,7 @@ var layers = map[string]int{
 	"internal/value":  2,
 	"lens":            9, // apart: who imports it links a WASM runtime
 	"internal/crdt":   3,
+	"internal/acp":    4,
 	"internal/dag":    4,
 	"internal/schema": 5,
 	"internal/store":  6,
@@ -48,6 +49,7 @@ var homes = []struct {
 	{"github.com/libp2p/", []string{"p2p"}, "a database is complete without a network"},
 	{"github.com/multiformats/go-multiaddr", []string{"p2p"}, "a database is complete without a network"},
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
+	{"go.yaml.in/yaml/v4", []string{"internal/acp"}, "policies are the only files in YAML"},
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
