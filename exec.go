@@ -95,7 +95,7 @@ func (db *DB) Exec(ctx context.Context, r Request) *Result {
 		return db.run(ctx, tx, r, p, set, out)
 	}
 	if p.ReadOnly() {
-		err = db.store.View(ctx, run)
+		err = db.store.View(ctx, db.who, run)
 	} else {
 		err = db.store.Update(ctx, db.who, run)
 	}

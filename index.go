@@ -41,7 +41,7 @@ func (db *DB) CreateIndex(ctx context.Context, collection string, ix Index) (mad
 	if err := db.AwaitIndex(ctx, collection, made.Name); err != nil {
 		return Index{}, err
 	}
-	err = db.store.View(ctx, func(tx *store.Tx) error {
+	err = db.store.View(ctx, db.who, func(tx *store.Tx) error {
 		c, err := tx.Collection(collection)
 		if err != nil {
 			return err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/query"
 	"github.com/pandodb/pando/internal/store"
 )
@@ -117,7 +116,7 @@ func (h *hub) join(ctx context.Context, l *live) (data []byte, seq uint64, err e
 		return nil, 0, err
 	}
 	defer func() { <-h.turns }()
-	tx, err := h.store.Begin(ident.Key{}, true)
+	tx, err := h.store.Begin(store.System, true)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -241,7 +240,7 @@ func (l *live) fail(err error) {
 // step tells everybody concerned of what has changed since the snapshot, and takes a
 // new one. mu is held.
 func (h *hub) step(ctx context.Context) error {
-	next, err := h.store.Begin(ident.Key{}, true)
+	next, err := h.store.Begin(store.System, true)
 	if err != nil {
 		return err
 	}
@@ -581,7 +580,7 @@ func (s *subscriber) tellLive(ctx context.Context, revision *uint64, yield func(
 // cursor of the reader up to seq, as far as that is soon seen.
 func (s *subscriber) unchanged(ctx context.Context, ins []query.Interest, seq uint64) bool {
 	seen := 0
-	for ch, err := range s.db.store.Log(ctx, s.after) {
+	for ch, err := range s.db.store.Log(ctx, s.db.who, s.after) {
 		if err == nil && ch.Seq > seq {
 			return true
 		}
@@ -639,7 +638,7 @@ func (s *subscriber) anew(ctx context.Context, l *live) (patch []byte, seq uint6
 		return nil, 0, err
 	}
 	begun := time.Now()
-	err = s.db.store.View(ctx, func(tx *store.Tx) error {
+	err = s.db.store.View(ctx, s.db.who, func(tx *store.Tx) error {
 		seq = tx.Seq()
 		return l.result.Anew(ctx, tx)
 	})

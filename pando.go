@@ -63,6 +63,9 @@ type (
 	Identity = ident.Key
 	// DID is the public name of an identity, such as did:key:z6Mk….
 	DID = ident.DID
+	// Caller is on whose behalf a database is used: what it may read, and how what it
+	// writes is signed.
+	Caller = store.Caller
 	// Lenses makes pipelines of WASM modules: package lens does.
 	Lenses = schema.Lenses
 	// LensStep is one module of a pipeline, and how it is used.
@@ -129,7 +132,7 @@ type Limits = query.Limits
 // DB is an open database, as one identity uses it. It is safe for concurrent use.
 type DB struct {
 	*shared
-	who Identity
+	who Caller
 }
 
 // shared is what a database is, whoever uses it.
@@ -197,7 +200,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if !o.ReadOnly {
 		sh.startBuilding(o.Logger)
 	}
-	return &DB{sh, self}, nil
+	return &DB{sh, store.As(self)}, nil
 }
 
 // makeDirectory makes the directory of a database, unless it is there.
@@ -256,11 +259,18 @@ func (db *DB) Close() error {
 
 // As returns the same database as another identity uses it: its writes are signed
 // by that identity. The copy is cheap, and closing either closes both.
-func (db *DB) As(who Identity) *DB { return &DB{db.shared, who} }
+func (db *DB) As(who Identity) *DB { return db.AsCaller(store.As(who)) }
+
+// AsCaller is As for whoever a Caller describes: a gateway that signs for somebody, a
+// peer that reads as its users do.
+func (db *DB) AsCaller(who Caller) *DB { return &DB{db.shared, who} }
+
+// Caller returns on whose behalf the database is used.
+func (db *DB) Caller() Caller { return db.who }
 
 // Identity returns whom the database is used as; for a database as Open returned
 // it, the node itself.
-func (db *DB) Identity() Identity { return db.who }
+func (db *DB) Identity() Identity { return db.who.Key }
 
 // AddSchema adds the collections that GraphQL types describe, all or none, and
 // returns them. Types may refer to collections that exist.
@@ -293,7 +303,7 @@ func (db *DB) Collection(name string) (*Collection, error) {
 
 // View runs fn on a snapshot. Writes in it fail.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return db.store.View(ctx, func(tx *store.Tx) error { return fn(&Tx{db: db, tx: tx}) })
+	return db.store.View(ctx, db.who, func(tx *store.Tx) error { return fn(&Tx{db: db, tx: tx}) })
 }
 
 // Update runs fn in a transaction and commits it: all its writes or none, durable
@@ -307,7 +317,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 // and then waits for more: every change, local or remote, durable before it is
 // seen. It ends with the context's error, or Closed. Keep the last Seq to resume.
 func (db *DB) Changes(ctx context.Context, after uint64) iter.Seq2[Change, error] {
-	return db.store.Changes(ctx, after)
+	return db.store.Changes(ctx, db.who, after)
 }
 
 // Seq returns the newest number of the feed.

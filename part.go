@@ -141,7 +141,7 @@ func (p *Part) refresh(ctx context.Context) error {
 	now := p.m.db.Seq()
 	changed := map[DocID]bool{}
 	if p.set == p.m.db.store.Schema() && now-p.seq <= partBehind {
-		for c, err := range p.m.db.store.Log(ctx, p.seq) {
+		for c, err := range p.m.db.store.Log(ctx, store.System, p.seq) {
 			if err != nil {
 				return err
 			}

@@ -287,7 +287,7 @@ func both(a, b iter.Seq2[store.Doc, error]) iter.Seq2[store.Doc, error] {
 // read runs fn on a snapshot, under the schema of which it looks at documents.
 func (m *Matcher) read(ctx context.Context, fn func(*store.Tx, *matchPlan, func(Judged, error) bool)) iter.Seq2[Judged, error] {
 	return func(yield func(Judged, error) bool) {
-		err := m.db.store.View(ctx, func(tx *store.Tx) error {
+		err := m.db.store.View(ctx, store.System, func(tx *store.Tx) error {
 			p, err := m.under(tx.Set())
 			if err == nil {
 				fn(tx, p, yield)

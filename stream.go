@@ -31,7 +31,7 @@ func (db *DB) Stream(ctx context.Context, r Request, w io.Writer) *Result {
 		return db.run(ctx, tx, r, p, set, out)
 	}
 	if p.ReadOnly() {
-		err = db.store.View(ctx, run)
+		err = db.store.View(ctx, db.who, run)
 	} else {
 		out.whole = true
 		err = db.store.Update(ctx, db.who, run)

@@ -281,7 +281,7 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 	}
 	var changes []Change
 	end, seen := s.after, 0
-	for ch, err := range s.db.store.Log(ctx, s.after) {
+	for ch, err := range s.db.store.Log(ctx, s.db.who, s.after) {
 		if err != nil {
 			return nil, err
 		}
@@ -293,7 +293,7 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 		}
 	}
 	if len(changes) > 0 {
-		if err := s.db.store.View(ctx, func(tx *store.Tx) error {
+		if err := s.db.store.View(ctx, s.db.who, func(tx *store.Tx) error {
 			events, err = s.events(ctx, tx, changes, &end)
 			return err
 		}); err != nil {

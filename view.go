@@ -130,7 +130,7 @@ type ViewState struct {
 // ViewState returns the state of a view, zero for one that is not materialized, or
 // NotFound.
 func (db *DB) ViewState(ctx context.Context, name string) (st ViewState, err error) {
-	err = db.store.View(ctx, func(tx *store.Tx) error {
+	err = db.store.View(ctx, db.who, func(tx *store.Tx) error {
 		v, ok := tx.Set().View(name)
 		if !ok {
 			return fault.NotFound.Errorf("view %q does not exist", name)

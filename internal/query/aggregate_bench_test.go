@@ -14,7 +14,7 @@ import (
 func BenchmarkAggregate(b *testing.B) {
 	const n = 100_000
 	d := people(b, n)
-	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+	err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		for _, q := range []struct{ name, query string }{
 			{"count", `{ _count(P: {filter: {age: {_ge: 50}}}) }`},
 			{"sum", `{ _sum(P: {field: score}) }`},
@@ -58,7 +58,7 @@ func BenchmarkRelationAggregate(b *testing.B) {
 	d := open(b)
 	d.mustAdd(`type A { n: Int bs: [B] } type B { n: Int m: Int a: A }`)
 	family(d, parents, children)
-	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+	err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		for i, query := range []string{
 			`{ A { n _count(bs: {}) } }`,
 			`{ A { n _count(bs: {}) _sum(bs: {field: m}) _avg(bs: {field: m}) _max(bs: {field: m, filter: {n: {_gt: 5}}}) } }`,
@@ -91,7 +91,7 @@ func BenchmarkVectors(b *testing.B) {
 		d.must(`mutation { create_V(input: [` + in.String() + `]) { __typename } }`)
 	}
 	vector := strings.Repeat("1.5 0.5 ", dims/2)
-	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+	err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		for _, q := range []struct{ name, query string }{
 			{"nearest", `{ V(order: {_alias: {near: DESC}}, limit: 10) { n near: _similarity(v: {vector: [` + vector + `]}) } }`},
 			{"above", `{ V(filter: {_alias: {near: {_gt: 0.95}}}, order: {_alias: {near: DESC}}, limit: 10) { n near: _similarity(v: {vector: [` + vector + `]}) } }`},

@@ -20,7 +20,7 @@ func TestConditionsAllocateNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.store.View(context.Background(), func(tx *store.Tx) error {
+		err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 			n = testing.AllocsPerRun(5, func() {
 				if err := p.Run(context.Background(), tx, io.Discard); err != nil {
 					t.Fatal(err)

@@ -87,7 +87,7 @@ func BenchmarkCreate(b *testing.B) {
 func BenchmarkScan(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		d := people(b, n)
-		err := d.store.View(context.Background(), func(tx *store.Tx) error {
+		err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 			for _, q := range []struct{ name, query string }{
 				{"none", ""},
 				{"int", `{age: {_gt: 200}}`},
@@ -150,7 +150,7 @@ func BenchmarkRead(b *testing.B) {
 		b.Run(q.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				err := d.store.View(context.Background(), func(tx *store.Tx) error {
+				err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 					p, err := Compile(d.generated(), Request{Query: q.query})
 					if err != nil {
 						return err

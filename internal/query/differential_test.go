@@ -129,7 +129,7 @@ func (w *world) pass(t *rapid.T, d *dbase) {
 		d.schemas = Schemas{}
 	case "create index":
 		ix := drawIndex(t, typ)
-		must(d.store.Update(t.Context(), d.key, func(tx *store.Tx) error {
+		must(d.store.Update(t.Context(), store.As(d.key), func(tx *store.Tx) error {
 			c, err := tx.Collection(typ.name)
 			if err == nil {
 				_, err = tx.CreateIndex(c, ix)
@@ -137,7 +137,7 @@ func (w *world) pass(t *rapid.T, d *dbase) {
 			return err
 		}))
 	case "drop index":
-		must(d.store.Update(t.Context(), d.key, func(tx *store.Tx) error {
+		must(d.store.Update(t.Context(), store.As(d.key), func(tx *store.Tx) error {
 			c, err := tx.Collection(typ.name)
 			if err != nil {
 				return err

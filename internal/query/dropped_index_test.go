@@ -11,7 +11,7 @@ func TestRelationAfterItsIndexIsDropped(t *testing.T) {
 	d := open(t)
 	d.mustAdd(`type A { n: Int bs: [B] } type B @index(includes: [{field: "a"}]) { n: Int m: Int a: A }`)
 	family(d, 2, 3)
-	err := d.store.Update(t.Context(), d.key, func(tx *store.Tx) error {
+	err := d.store.Update(t.Context(), store.As(d.key), func(tx *store.Tx) error {
 		c, err := tx.Collection("B")
 		if err != nil {
 			return err

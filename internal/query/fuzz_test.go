@@ -89,9 +89,9 @@ func (d *dbase) trial(req Request) ([]byte, error) {
 		return errTrial
 	}
 	if p.ReadOnly() {
-		err = d.store.View(context.Background(), run)
+		err = d.store.View(context.Background(), store.System, run)
 	} else {
-		err = d.store.Update(context.Background(), d.key, run)
+		err = d.store.Update(context.Background(), store.As(d.key), run)
 	}
 	if errors.Is(err, errTrial) {
 		err = nil

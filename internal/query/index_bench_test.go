@@ -65,7 +65,7 @@ func BenchmarkIndexed(b *testing.B) {
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					err := d.store.View(context.Background(), func(tx *store.Tx) error {
+					err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 						return p.Run(context.Background(), tx, io.Discard)
 					})
 					if err != nil {

@@ -322,7 +322,7 @@ func TestIndexesChangeNoAnswer(t *testing.T) {
 		plain := NewSchema(d.store.Schema().Collections(), nil, Limits{})
 		plain.unindexed = true
 		errStop := errors.New("stop")
-		err := d.store.Update(context.Background(), d.key, func(tx *store.Tx) error {
+		err := d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error {
 			if rapid.Bool().Draw(rt, "own writes") {
 				for _, m := range drawChanges(rt, ids) {
 					if _, err := d.in(tx, d.generated(), m); err != nil {

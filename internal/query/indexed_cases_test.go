@@ -17,7 +17,7 @@ func (d *dbase) sameBothWays(t *testing.T, query, want string) {
 	plain := NewSchema(d.store.Schema().Collections(), nil, Limits{})
 	plain.unindexed = true
 	for how, s := range map[string]*Schema{"with indexes": d.generated(), "without": plain} {
-		err := d.store.View(context.Background(), func(tx *store.Tx) error {
+		err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 			got, err := d.in(tx, s, Request{Query: query})
 			if err != nil {
 				return err
@@ -182,7 +182,7 @@ func TestFollowingRelationsHoldsLittle(t *testing.T) {
 	}
 	want := d.must(`{ A { n bs { m a { n } } } B { m a { n } } }`)
 	narrow := NewSchema(d.store.Schema().Collections(), nil, Limits{Held: 2 << 20})
-	err := d.store.View(context.Background(), func(tx *store.Tx) error {
+	err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		got, err := d.in(tx, narrow, Request{Query: `{ A { n bs { m a { n } } } B { m a { n } } }`})
 		if err == nil && got != want {
 			t.Error("the answer differs when little may be held")

@@ -39,7 +39,7 @@ func TestScriptsWithIndexes(t *testing.T) {
 // indexAll gives an index to what has none.
 func (d *dbase) indexAll() error {
 	ctx := context.Background()
-	err := d.store.Update(ctx, d.key, func(tx *store.Tx) error {
+	err := d.store.Update(ctx, store.As(d.key), func(tx *store.Tx) error {
 		for _, c := range tx.Collections() {
 			if len(c.Indexes) > 0 && !c.Indexes[0].Automatic || c.View != nil {
 				continue

@@ -23,7 +23,7 @@ func TestLiveResultsKeepJSONThatLooksLikeAMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []byte
-	err = d.store.View(context.Background(), func(tx *store.Tx) (err error) {
+	err = d.store.View(context.Background(), store.System, func(tx *store.Tx) (err error) {
 		got, err = p.Live().Load(context.Background(), tx)
 		return err
 	})
@@ -49,7 +49,7 @@ func TestLiveResultsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := p.Live()
-		err = d.store.View(context.Background(), func(tx *store.Tx) error { _, err := l.Load(context.Background(), tx); return err })
+		err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error { _, err := l.Load(context.Background(), tx); return err })
 		var es Errors
 		if !errors.As(err, &es) || es[0].Code() != "TOO_LARGE" || len(es[0].Path) == 0 || es[0].Path[0] != "A" {
 			t.Errorf("%s: got %#v, want that A is too large", request, err)

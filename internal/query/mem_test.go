@@ -41,7 +41,7 @@ func TestRootFieldsHoldOneAfterTheOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = d.store.View(context.Background(), func(tx *store.Tx) error {
+	err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		x := p.newRun(context.Background(), tx, io.Discard)
 		if err := p.run(x); err != nil {
 			return err
@@ -82,7 +82,7 @@ func TestHistoriesAreHeldAndCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		run := func(ctx context.Context, p *Plan) error {
-			return d.store.View(context.Background(), func(tx *store.Tx) error { return p.Run(ctx, tx, io.Discard) })
+			return d.store.View(context.Background(), store.System, func(tx *store.Tx) error { return p.Run(ctx, tx, io.Discard) })
 		}
 		if err := run(gone, p); !errors.Is(err, fault.Unavailable) {
 			t.Errorf("%s: got %v after it was cancelled", q, err)

@@ -58,7 +58,7 @@ func openStore(t testing.TB) *dbase {
 }
 
 func (d *dbase) addSchema(sdl string) error {
-	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error {
+	return d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error {
 		cs, err := schema.Parse(sdl, tx.Set().All())
 		if err != nil {
 			return err
@@ -81,9 +81,9 @@ func (d *dbase) exec(req Request) ([]byte, error) {
 		return p.Run(context.Background(), tx, &out)
 	}
 	if p.ReadOnly() {
-		err = d.store.View(context.Background(), run)
+		err = d.store.View(context.Background(), store.System, run)
 	} else {
-		err = d.store.Update(context.Background(), d.key, run)
+		err = d.store.Update(context.Background(), store.As(d.key), run)
 	}
 	if err == nil && !json.Valid(out.Bytes()) {
 		d.t.Errorf("%s: the answer is no JSON: %s", req.Query, out.Bytes())

@@ -284,7 +284,7 @@ func TestCancelledRequestsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = d.store.View(context.Background(), func(tx *store.Tx) error { return p.Run(ctx, tx, io.Discard) })
+	err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error { return p.Run(ctx, tx, io.Discard) })
 	if !errors.Is(err, fault.Unavailable) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want unavailable, for the context is cancelled", err)
 	}
@@ -299,7 +299,7 @@ func TestWriteErrorsEndTheRequest(t *testing.T) {
 	}
 	r, w := io.Pipe()
 	r.Close()
-	err = d.store.View(context.Background(), func(tx *store.Tx) error { return p.Run(context.Background(), tx, w) })
+	err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error { return p.Run(context.Background(), tx, w) })
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v, want that the pipe is closed", err)
 	}

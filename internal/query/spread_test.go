@@ -53,7 +53,7 @@ func (d *dbase) alone(t testing.TB, query string) string {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	err = d.store.Update(t.Context(), d.key, func(tx *store.Tx) error { return p.Run(t.Context(), tx, &out) })
+	err = d.store.Update(t.Context(), store.As(d.key), func(tx *store.Tx) error { return p.Run(t.Context(), tx, &out) })
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -64,7 +64,7 @@ func TestAnswersAreTheSameHoweverManyCoresHelp(t *testing.T) {
 	t.Parallel()
 	d := people(t, 9000)
 	d.must(`mutation { delete_P(filter: {age: {_eq: 17}}) { __typename } }`)
-	if err := d.store.View(t.Context(), func(tx *store.Tx) error {
+	if err := d.store.View(t.Context(), store.System, func(tx *store.Tx) error {
 		x := &run{tx: tx}
 		n, err := x.parts(&scan{coll: d.generated().collections["P"]})
 		if n < 4 {
@@ -113,7 +113,7 @@ func TestAWidePassEndsWithItsReader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return d.store.View(t.Context(), func(tx *store.Tx) error { return p.Run(ctx, tx, w) })
+		return d.store.View(t.Context(), store.System, func(tx *store.Tx) error { return p.Run(ctx, tx, w) })
 	}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
@@ -148,7 +148,7 @@ func TestAWidePassHoldsNoMoreThanIsAllowed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.store.View(t.Context(), func(tx *store.Tx) error { return p.Run(t.Context(), tx, io.Discard) })
+		err = d.store.View(t.Context(), store.System, func(tx *store.Tx) error { return p.Run(t.Context(), tx, io.Discard) })
 		if !errors.Is(err, fault.TooLarge) {
 			t.Errorf("%s: %v, want TooLarge", q, err)
 		}
@@ -171,14 +171,14 @@ func BenchmarkSpread(b *testing.B) {
 		run := func(tx *store.Tx) error { return p.Run(context.Background(), tx, io.Discard) }
 		b.Run(q.name+"/one core", func(b *testing.B) {
 			for b.Loop() {
-				if err := d.store.Update(context.Background(), d.key, run); err != nil {
+				if err := d.store.Update(context.Background(), store.As(d.key), run); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(q.name+"/all cores", func(b *testing.B) {
 			for b.Loop() {
-				if err := d.store.View(context.Background(), run); err != nil {
+				if err := d.store.View(context.Background(), store.System, run); err != nil {
 					b.Fatal(err)
 				}
 			}

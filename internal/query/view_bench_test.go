@@ -39,7 +39,7 @@ func BenchmarkView(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				err := d.store.View(context.Background(), func(tx *store.Tx) error { return p.Run(context.Background(), tx, io.Discard) })
+				err := d.store.View(context.Background(), store.System, func(tx *store.Tx) error { return p.Run(context.Background(), tx, io.Discard) })
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -14,7 +14,7 @@ import (
 // addView adds a view: its query, a line with "as", and its SDL.
 func (d *dbase) addView(text string) error {
 	query, sdl, _ := strings.Cut("\n"+text, "\nas\n")
-	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error {
+	return d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error {
 		_, err := d.schemas.AddView(context.Background(), tx, schema.ViewSource{Query: query, SDL: sdl})
 		return err
 	})
@@ -27,7 +27,7 @@ func (d *dbase) refresh(names ...string) (did []Refreshed, err error) {
 		return nil, err
 	}
 	for _, v := range vs {
-		tx, err := d.store.Begin(d.key, false)
+		tx, err := d.store.Begin(store.As(d.key), false)
 		if err != nil {
 			return did, err
 		}
@@ -61,7 +61,7 @@ func refreshed(did []Refreshed, err error) string {
 }
 
 func (d *dbase) dropView(name string) error {
-	return d.store.Update(context.Background(), d.key, func(tx *store.Tx) error { return d.schemas.DropView(tx, name) })
+	return d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error { return d.schemas.DropView(tx, name) })
 }
 
 // What a view reads is counted as its own in an explanation.
@@ -128,7 +128,7 @@ func TestAggregatesInViewsUseIndexes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.store.View(context.Background(), func(tx *store.Tx) error {
+		err = d.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 			x := p.newRun(context.Background(), tx, io.Discard)
 			err := p.run(x)
 			n = x.touched.scanned

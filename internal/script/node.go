@@ -75,7 +75,7 @@ func (w *world) at(n *node, line string) string {
 	ctx := context.Background()
 	switch cmd {
 	case "schema":
-		return w.failed(n.store.Update(ctx, n.key, func(tx *store.Tx) error {
+		return w.failed(n.store.Update(ctx, store.As(n.key), func(tx *store.Tx) error {
 			cs, err := schema.Parse(rest, tx.Set().All())
 			if err != nil {
 				return err
@@ -85,7 +85,7 @@ func (w *world) at(n *node, line string) string {
 	case "mutate", "query":
 		return w.request(n, cmd, rest)
 	case "begin":
-		tx, err := n.store.Begin(n.key, false)
+		tx, err := n.store.Begin(store.As(n.key), false)
 		if err == nil {
 			w.txs[rest] = &node{w: w, name: rest, key: n.key, store: n.store, tx: tx}
 		}
@@ -124,7 +124,7 @@ func (w *world) at(n *node, line string) string {
 // look runs the commands that only read.
 func (n *node) look(cmd, rest string) (out string) {
 	w, name := n.w, rest
-	err := n.store.View(context.Background(), func(tx *store.Tx) error {
+	err := n.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		switch cmd {
 		case "heads":
 			for _, c := range tx.Collections() {
@@ -192,7 +192,7 @@ func (w *world) author(k ident.PublicKey) string {
 
 func (n *node) changes(after string, out *string) error {
 	seq, _ := strconv.ParseUint(after, 10, 64)
-	for c, err := range n.store.Log(context.Background(), seq) {
+	for c, err := range n.store.Log(context.Background(), store.System, seq) {
 		if err != nil {
 			return err
 		}
@@ -282,9 +282,9 @@ func (n *node) exec(text string) (string, error) {
 	case n.tx != nil:
 		err = n.tx.Try(func() error { return run(n.tx) })
 	case p.ReadOnly():
-		err = n.store.View(ctx, run)
+		err = n.store.View(ctx, store.System, run)
 	default:
-		err = n.store.Update(ctx, n.key, run)
+		err = n.store.Update(ctx, store.As(n.key), run)
 	}
 	return out.String(), err
 }
@@ -322,7 +322,7 @@ func (n *node) send(to *node, c *schema.Collection, id dag.DocID) (int, error) {
 // offer sends what the other node lacks of a document.
 func (n *node) offer(to *node, c *schema.Collection, id dag.DocID) (m store.Merged, err error) {
 	want := store.Want{Doc: id}
-	err = to.store.View(context.Background(), func(tx *store.Tx) (err error) {
+	err = to.store.View(context.Background(), store.System, func(tx *store.Tx) (err error) {
 		want.Have, err = tx.Heads(c.ID, id)
 		return err
 	})
@@ -337,7 +337,7 @@ func (n *node) offer(to *node, c *schema.Collection, id dag.DocID) (m store.Merg
 }
 
 func (n *node) pack(c *schema.Collection, want store.Want) (pack [][]byte, err error) {
-	err = n.store.View(context.Background(), func(tx *store.Tx) error {
+	err = n.store.View(context.Background(), store.System, func(tx *store.Tx) error {
 		for b, err := range tx.Pack(c.ID, want) {
 			if err != nil {
 				return err

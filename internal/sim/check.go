@@ -14,7 +14,7 @@ import (
 
 // unread returns the feed that the reader has not seen.
 func (n *node) unread() (fresh []store.Change) {
-	for c, err := range n.Log(context.Background(), uint64(len(n.feed))) {
+	for c, err := range n.Log(context.Background(), store.System, uint64(len(n.feed))) {
 		n.w.must(err)
 		fresh = append(fresh, c)
 	}
@@ -67,7 +67,7 @@ func (n *node) take(c store.Change) {
 func (n *node) commit(c store.Change) *dag.Commit {
 	w := n.w
 	var got *dag.Commit
-	w.must(n.View(context.Background(), func(tx *store.Tx) error {
+	w.must(n.View(context.Background(), store.System, func(tx *store.Tx) error {
 		a, err := tx.FindCommit(c.Commit)
 		if err != nil {
 			w.fail("I1: %s: feed entry %d: %v", n.name, c.Seq, err)
@@ -133,7 +133,7 @@ func (n *node) check() {
 	if len(n.dirty) == 0 && !n.indexed {
 		return
 	}
-	n.w.must(n.View(context.Background(), func(tx *store.Tx) error {
+	n.w.must(n.View(context.Background(), store.System, func(tx *store.Tx) error {
 		changed := map[dag.CollectionID]bool{}
 		for _, d := range n.w.docs { // in an order that is the same every time
 			if _, ok := n.dirty[d.id]; ok {
@@ -196,7 +196,7 @@ func names(ids []dag.CID) (list []string) {
 func (n *node) audit() {
 	w := n.w
 	w.must(n.Check(context.Background(), func(p store.Problem) { w.fail("check: %s: %v", n.name, p) }))
-	w.must(n.View(context.Background(), func(tx *store.Tx) error {
+	w.must(n.View(context.Background(), store.System, func(tx *store.Tx) error {
 		commits := 0
 		for _, c := range tx.Collections() {
 			docs, alive := 0, uint64(0)

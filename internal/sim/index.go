@@ -19,7 +19,7 @@ func (n *node) reindex() {
 	if w.chance(2) {
 		ix := pick(w, append(slices.Clone(c.Indexes), schema.Index{Name: "none"}))
 		w.note("%s: drop index %s of %s", n.name, ix.Name, c.Name)
-		err = n.Update(context.Background(), n.key, func(tx *store.Tx) error { return tx.DropIndex(c, ix.Name) })
+		err = n.Update(context.Background(), store.As(n.key), func(tx *store.Tx) error { return tx.DropIndex(c, ix.Name) })
 	} else {
 		var ix schema.Index
 		for range 1 + w.one(2) {
@@ -27,7 +27,7 @@ func (n *node) reindex() {
 			ix.Fields = append(ix.Fields, schema.IndexField{Name: f, Descending: w.chance(2)})
 		}
 		w.note("%s: create index on %v of %s", n.name, ix.Fields, c.Name)
-		err = n.Update(context.Background(), n.key, func(tx *store.Tx) error { _, err := tx.CreateIndex(c, ix); return err })
+		err = n.Update(context.Background(), store.As(n.key), func(tx *store.Tx) error { _, err := tx.CreateIndex(c, ix); return err })
 	}
 	if err != nil {
 		w.note("%s:   %v", n.name, err)

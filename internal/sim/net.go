@@ -69,7 +69,7 @@ func (n *node) ask() {
 
 func (n *node) request(to int, d docRef) {
 	want := store.Want{Doc: d.id}
-	n.w.must(n.View(context.Background(), func(tx *store.Tx) (err error) {
+	n.w.must(n.View(context.Background(), store.System, func(tx *store.Tx) (err error) {
 		if want.Have, err = tx.Heads(d.coll.ID, d.id); err == nil {
 			want.Locator, err = tx.Locator(d.coll.ID, d.id)
 		}
@@ -133,7 +133,7 @@ func (n *node) receive(m message) {
 func (n *node) answer(c *schema.Collection, want store.Want) (pack [][]byte) {
 	w := n.w
 	var got []dag.CID
-	err := n.View(context.Background(), func(tx *store.Tx) error {
+	err := n.View(context.Background(), store.System, func(tx *store.Tx) error {
 		for b, err := range tx.Pack(c.ID, want) {
 			if err != nil {
 				return err
@@ -332,7 +332,7 @@ func (w *world) fetch(to, from *node, c *schema.Collection, ids []dag.DocID) {
 	var pack [][]byte
 	for _, id := range ids {
 		want := store.Want{Doc: id}
-		w.must(to.View(context.Background(), func(tx *store.Tx) (err error) {
+		w.must(to.View(context.Background(), store.System, func(tx *store.Tx) (err error) {
 			want.Have, err = tx.Heads(c.ID, id)
 			return err
 		}))

@@ -164,7 +164,7 @@ func (n *node) learn(cs []*schema.Collection) {
 		return
 	}
 	n.w.note("%s: %d new collections", n.name, len(fresh))
-	n.w.must(n.Update(context.Background(), n.key, func(tx *store.Tx) error { return tx.AddCollections(fresh) }))
+	n.w.must(n.Update(context.Background(), store.As(n.key), func(tx *store.Tx) error { return tx.AddCollections(fresh) }))
 	n.done()
 }
 
@@ -294,7 +294,7 @@ func (n *node) removeIn(tx *store.Tx) (dag.DocID, error) {
 // write runs one transaction. It may find that the document exists or is deleted.
 func (n *node) write(what string, fn func(tx *store.Tx) error) {
 	n.w.note("%s: %s", n.name, what)
-	err := n.Update(context.Background(), n.key, fn)
+	err := n.Update(context.Background(), store.As(n.key), fn)
 	if err != nil {
 		n.w.note("%s:   %v", n.name, err)
 	}
@@ -355,7 +355,7 @@ func (n *node) explicit() {
 	w := n.w
 	if n.tx == nil {
 		w.note("%s: begin", n.name)
-		tx, err := n.Begin(n.key, false)
+		tx, err := n.Begin(store.As(n.key), false)
 		w.must(err)
 		n.tx, n.wrote, n.began, n.other = tx, map[dag.DocID]bool{}, len(n.feed), false
 	}

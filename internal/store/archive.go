@@ -46,7 +46,7 @@ type Archived struct {
 // Archive writes an archive of one snapshot; writers go on meanwhile.
 func (s *Store) Archive(ctx context.Context, w io.Writer) (Archived, error) {
 	a := archiver{ctx: ctx, sum: sha256.New(), out: bufio.NewWriterSize(w, 64<<10)}
-	err := s.View(ctx, func(tx *Tx) error {
+	err := s.View(ctx, System, func(tx *Tx) error {
 		a.tx = tx
 		return a.run()
 	})

@@ -109,7 +109,7 @@ func BenchmarkCreate16Writers(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := int(next.Add(1))
-			if err := n.Update(context.Background(), n.key, func(tx *Tx) error { return n.createUser(b, tx, i) }); err != nil {
+			if err := n.Update(context.Background(), As(n.key), func(tx *Tx) error { return n.createUser(b, tx, i) }); err != nil {
 				b.Error(err)
 				return
 			}

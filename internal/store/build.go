@@ -7,7 +7,6 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -105,7 +104,7 @@ func (s *Store) BuildIndexes(ctx context.Context) error {
 // buildSome makes one batch for the first collection with an index that is not
 // ready, and reports whether there was one.
 func (s *Store) buildSome() (more bool, err error) {
-	tx, err := s.begin(ident.Key{})
+	tx, err := s.begin(System)
 	if err != nil {
 		return false, err
 	}

@@ -16,7 +16,7 @@ func TestUniqueIndexBesideTransactionsOfItsBuild(t *testing.T) {
 	n := newNode(t, "ada")
 	n.create("Page", "title", "a", "body", "x")
 	n.createIndex("Page", schema.Index{Name: "bodies", Unique: true, Fields: []schema.IndexField{{Name: "body"}}})
-	tx, err := n.Begin(n.key, false)
+	tx, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestUniqueIndexBesideTransactionsOfItsBuild(t *testing.T) {
 	runs := 0
 	n.update(func(tx *Tx) error { return tx.DropIndex(n.coll("Page"), "bodies") })
 	n.createIndex("Page", schema.Index{Name: "bodies", Unique: true, Fields: []schema.IndexField{{Name: "body"}}})
-	err = n.Update(t.Context(), n.key, func(tx *Tx) error {
+	err = n.Update(t.Context(), As(n.key), func(tx *Tx) error {
 		_, err := createIn(tx, "Page", "title", "c", "body", "x")
 		if runs++; runs == 1 {
 			if err := n.BuildIndexes(t.Context()); err != nil {
@@ -88,7 +88,7 @@ func TestTransactionBesideAVersionAndBack(t *testing.T) {
 	t.Parallel()
 	n, first, second := memos(t)
 	id := n.create("Memo", "title", "a", "hits", 1)
-	tx, err := n.Begin(n.key, false)
+	tx, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ var bodies = schema.Index{Name: "bodies", Fields: []schema.IndexField{{Name: "bo
 // step makes one batch; between comes after its snapshot.
 func (n *node) step(coll string, between func()) {
 	n.t.Helper()
-	tx, err := n.begin(n.key)
+	tx, err := n.begin(As(n.key))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestIndexBesideTransactions(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
 	a := n.create("Page", "title", "a", "body", "x")
-	tx, err := n.Begin(n.key, false)
+	tx, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func (tx *Tx) sign() error {
 	workers := min(runtime.GOMAXPROCS(0), (len(own)+3)/4)
 	if workers <= 1 {
 		for _, c := range own {
-			if err := c.Sign(tx.key); err != nil {
+			if err := c.Sign(tx.who.Key); err != nil {
 				return err
 			}
 		}
@@ -84,7 +84,7 @@ func (tx *Tx) sign() error {
 	for i, part := range slices.Collect(slices.Chunk(own, size)) {
 		wg.Go(func() {
 			for _, c := range part {
-				errs[i] = errors.Join(errs[i], c.Sign(tx.key))
+				errs[i] = errors.Join(errs[i], c.Sign(tx.who.Key))
 			}
 		})
 	}

@@ -51,7 +51,7 @@ func TestUpdatesAreSerialInEffect(t *testing.T) {
 	const each = 25
 	together(t, func(int) error {
 		for range each {
-			if err := n.Update(context.Background(), n.key, func(tx *Tx) error { return n.next(tx, id) }); err != nil {
+			if err := n.Update(context.Background(), As(n.key), func(tx *Tx) error { return n.next(tx, id) }); err != nil {
 				return err
 			}
 		}
@@ -117,11 +117,11 @@ func TestTransfersKeepTheSum(t *testing.T) {
 			var err error
 			switch (i + k) % 3 {
 			case 0:
-				err = n.Update(context.Background(), n.key, func(tx *Tx) error {
+				err = n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 					return move(tx, ids[(i+k)%cities], ids[(i*k+1)%cities], k%7)
 				})
 			case 1:
-				err = n.Update(context.Background(), n.key, func(tx *Tx) error {
+				err = n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 					total, rich, poor, err := sum(tx)
 					if err != nil {
 						return err
@@ -132,7 +132,7 @@ func TestTransfersKeepTheSum(t *testing.T) {
 					return move(tx, rich, poor, 1)
 				})
 			default:
-				err = n.View(context.Background(), func(tx *Tx) error {
+				err = n.View(context.Background(), System, func(tx *Tx) error {
 					total, _, _, err := sum(tx)
 					if err == nil && total != start*cities {
 						err = fmt.Errorf("a view sees %d people", total)
@@ -157,7 +157,7 @@ func TestExplicitTransactionsTogether(t *testing.T) {
 	const each = 10
 	together(t, func(int) error {
 		for done := 0; done < each; {
-			tx, err := n.Begin(n.key, false)
+			tx, err := n.Begin(As(n.key), false)
 			if err != nil {
 				return err
 			}
@@ -194,7 +194,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	var feed []Change
 	var reader sync.WaitGroup
 	reader.Go(func() {
-		for c, err := range n.Changes(ctx, 0) {
+		for c, err := range n.Changes(ctx, System, 0) {
 			if err != nil {
 				return
 			}
@@ -223,7 +223,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			return nil
 		}
 		for k := range each {
-			err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+			err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 				_, err := createIn(tx, "Page", "title", fmt.Sprint(i, k))
 				return err
 			})
@@ -254,7 +254,7 @@ func TestCollectionsAddedAtOnce(t *testing.T) {
 	n := newNode(t, "ada")
 	added := make([]bool, writers)
 	together(t, func(i int) error {
-		err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+		err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 			cs, err := schema.Parse(fmt.Sprintf("type Own%d { a: String } type Shared { f%d: Int }", i, i), tx.Collections())
 			if err != nil {
 				return err
@@ -296,7 +296,7 @@ func TestCollectionsAddedAtOnce(t *testing.T) {
 func TestExplicitTransactionSeesSchemaConflict(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
-	tx, err := n.Begin(n.key, false)
+	tx, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestFullDisk(t *testing.T) {
 	id := n.create("Page", "title", "a", "hits", 1)
 	before := n.log(0)
 	disk.fill(true)
-	err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		_, err := updateIn(tx, "Page", id, "hits", 1)
 		return err
 	})
@@ -111,7 +111,7 @@ func TestPowerLossKeepsTransactionsWhole(t *testing.T) {
 		stuck := slow.hold()
 		done := make(chan error, 1)
 		go func() {
-			done <- n.Store.Update(context.Background(), n.key, func(tx *Tx) error {
+			done <- n.Store.Update(context.Background(), As(n.key), func(tx *Tx) error {
 				for _, title := range []string{"b", "c", "d"} {
 					if _, err := createIn(tx, "Page", "title", title); err != nil {
 						return err

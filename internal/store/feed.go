@@ -24,17 +24,17 @@ type Change struct {
 const feedPage = 1024
 
 // Log yields the durable feed after a number, up to now.
-func (s *Store) Log(ctx context.Context, after uint64) iter.Seq2[Change, error] {
+func (s *Store) Log(ctx context.Context, who Caller, after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		end, _, _ := s.durable.state()
-		s.entries(ctx, after, end, yield)
+		s.entries(ctx, who, after, end, yield)
 	}
 }
 
 // Changes yields the durable feed after a number, then waits for more. It ends
 // with the context's error, or with Closed when the database closes. A slow reader
 // slows nobody, and closing the database does not wait for it.
-func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, error] {
+func (s *Store) Changes(ctx context.Context, who Caller, after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for {
 			end, closed, changed := s.durable.state()
@@ -43,7 +43,7 @@ func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, err
 				return
 			}
 			if after < end {
-				if !s.entries(ctx, after, end, yield) {
+				if !s.entries(ctx, who, after, end, yield) {
 					return
 				}
 				after = end
@@ -60,10 +60,10 @@ func (s *Store) Changes(ctx context.Context, after uint64) iter.Seq2[Change, err
 }
 
 // entries yields the feed in (after, end] and reports whether the caller wants more.
-func (s *Store) entries(ctx context.Context, after, end uint64, yield func(Change, error) bool) bool {
+func (s *Store) entries(ctx context.Context, who Caller, after, end uint64, yield func(Change, error) bool) bool {
 	for after < end {
 		until := min(end, after+feedPage)
-		list, err := s.read(ctx, after, until)
+		list, err := s.read(ctx, who, after, until)
 		for _, c := range list {
 			if !yield(c, nil) {
 				return false
@@ -79,7 +79,7 @@ func (s *Store) entries(ctx context.Context, after, end uint64, yield func(Chang
 }
 
 // read returns the feed in (after, end]; after an error, what came before it.
-func (s *Store) read(ctx context.Context, after, end uint64) ([]Change, error) {
+func (s *Store) read(ctx context.Context, who Caller, after, end uint64) ([]Change, error) {
 	if err := s.gate.enter(); err != nil {
 		return nil, err
 	}

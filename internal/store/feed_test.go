@@ -14,7 +14,7 @@ import (
 // log returns the feed after a number.
 func (n *node) log(after uint64) (all []Change) {
 	n.t.Helper()
-	for c, err := range n.Log(context.Background(), after) {
+	for c, err := range n.Log(context.Background(), System, after) {
 		if err != nil {
 			n.t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestFollowingTheFeed(t *testing.T) {
 	read := make(chan Change)
 	ended := make(chan error, 1)
 	go func() {
-		for c, err := range n.Store.Changes(context.Background(), 0) {
+		for c, err := range n.Store.Changes(context.Background(), System, 0) {
 			if err != nil {
 				ended <- err
 				return
@@ -103,12 +103,12 @@ func TestFollowingTheFeed(t *testing.T) {
 	if err := <-ended; !errors.Is(err, fault.Closed) {
 		t.Errorf("the feed of a closed database ends with %v, want Closed", err)
 	}
-	for _, err := range n.Store.Changes(context.Background(), 0) {
+	for _, err := range n.Store.Changes(context.Background(), System, 0) {
 		if !errors.Is(err, fault.Closed) {
 			t.Errorf("following a closed database gives %v, want Closed", err)
 		}
 	}
-	for _, err := range n.Log(context.Background(), 0) {
+	for _, err := range n.Log(context.Background(), System, 0) {
 		if !errors.Is(err, fault.Closed) {
 			t.Errorf("the log of a closed database gives %v, want Closed", err)
 		}
@@ -123,7 +123,7 @@ func TestFollowingEndsWithTheContext(t *testing.T) {
 	defer cancel(nil)
 	enough := errors.New("enough")
 	var got []error
-	for _, err := range n.Changes(ctx, 0) {
+	for _, err := range n.Changes(ctx, System, 0) {
 		if err == nil {
 			cancel(enough) // the next step would wait
 		}
@@ -141,7 +141,7 @@ func TestCloseWaitsForTransactions(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		done <- n.Update(context.Background(), n.key, func(tx *Tx) error {
+		done <- n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 			close(inside)
 			<-leave
 			_, err := createIn(tx, "Page", "title", "a")
@@ -152,7 +152,7 @@ func TestCloseWaitsForTransactions(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- n.Store.Close() }()
 	for { // until the gate is shut
-		tx, err := n.Begin(n.key, true)
+		tx, err := n.Begin(As(n.key), true)
 		if errors.Is(err, fault.Closed) {
 			break
 		}

@@ -335,7 +335,7 @@ func TestDamagedBlocksAreSteppedOver(t *testing.T) {
 	if blocks == 0 {
 		t.Error("check finds no damaged block")
 	}
-	err = n.View(t.Context(), func(tx *Tx) error {
+	err = n.View(t.Context(), System, func(tx *Tx) error {
 		for _, err := range tx.Full(n.coll("Page").ID, dag.DocID{}) {
 			if err != nil {
 				return err

@@ -270,7 +270,7 @@ func TestBeginningDoesNotWaitForRoom(t *testing.T) {
 				return
 			default:
 			}
-			err := n.Store.Update(context.Background(), n.key, func(tx *Tx) error {
+			err := n.Store.Update(context.Background(), As(n.key), func(tx *Tx) error {
 				_, err := createIn(tx, "Page", "title", fmt.Sprint(i), "body", strings.Repeat("x", 100_000))
 				return err
 			})

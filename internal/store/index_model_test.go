@@ -263,7 +263,7 @@ func (w *things) drop() {
 
 // reindex creates an index, or drops one.
 func (w *things) reindex() {
-	err := w.n.Update(context.Background(), w.n.key, func(tx *Tx) error {
+	err := w.n.Update(context.Background(), As(w.n.key), func(tx *Tx) error {
 		c, err := tx.Collection("Thing")
 		if err != nil {
 			return err
@@ -287,7 +287,7 @@ func (w *things) reindex() {
 // use uses another version, perhaps for a moment, with writes.
 func (w *things) use() {
 	for range rapid.IntRange(1, 2).Draw(w.T, "versions") {
-		w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error {
+		w.expect(w.n.Update(context.Background(), As(w.n.key), func(tx *Tx) error {
 			if err := tx.Activate(rapid.SampledFrom(w.versions).Draw(w.T, "version").Version); err != nil {
 				return err
 			}
@@ -299,14 +299,14 @@ func (w *things) use() {
 // build makes the entries of one batch, perhaps with a write or other versions between
 // the snapshot of the batch and its end.
 func (w *things) build() {
-	tx, err := w.n.begin(w.n.key)
+	tx, err := w.n.begin(As(w.n.key))
 	if err != nil {
 		w.Fatal(err)
 	}
 	defer tx.release()
 	tx.readOnly = true
 	if rapid.Bool().Draw(w.T, "write between") {
-		w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error { return w.several(w.n, tx) }))
+		w.expect(w.n.Update(context.Background(), As(w.n.key), func(tx *Tx) error { return w.several(w.n, tx) }))
 	}
 	if rapid.IntRange(0, 3).Draw(w.T, "version between") == 0 {
 		w.use()
@@ -366,9 +366,9 @@ func TestIndexesAreAFunctionOfTheDocuments(t *testing.T) {
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
 			switch rapid.IntRange(0, 11).Draw(t, "step") {
 			case 0, 1:
-				w.expect(w.n.Update(context.Background(), w.n.key, func(tx *Tx) error { return w.several(w.n, tx) }))
+				w.expect(w.n.Update(context.Background(), As(w.n.key), func(tx *Tx) error { return w.several(w.n, tx) }))
 			case 2:
-				w.expect(w.other.Update(context.Background(), w.other.key, func(tx *Tx) error { return w.several(w.other, tx) }))
+				w.expect(w.other.Update(context.Background(), As(w.other.key), func(tx *Tx) error { return w.several(w.other, tx) }))
 			case 3:
 				w.exchange()
 			case 4:
@@ -377,7 +377,7 @@ func TestIndexesAreAFunctionOfTheDocuments(t *testing.T) {
 				w.build()
 			case 7:
 				if w.open == nil {
-					tx, err := w.n.Begin(w.n.key, false)
+					tx, err := w.n.Begin(As(w.n.key), false)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -12,7 +12,6 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 )
 
 // Merged says what became of a pack of commits.
@@ -71,7 +70,7 @@ func (s *Store) mergeOpened(ctx context.Context, coll dag.CollectionID, cs []rec
 		var part Merged
 		var rest []received
 		var broken *InvalidCommit
-		err := s.Update(ctx, ident.Key{}, func(tx *Tx) (err error) {
+		err := s.Update(ctx, System, func(tx *Tx) (err error) {
 			broken = nil // of a first run
 			part, rest, err = tx.merge(coll, cs, origin, skipped)
 			if errors.As(err, &broken) {

@@ -197,7 +197,7 @@ func TestTransactionsFollowTheModel(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			switch k := rapid.IntRange(0, 5).Draw(t, "step"); {
 			case k == 0 && len(open) < 3:
-				tx, err := n.Begin(n.key, false)
+				tx, err := n.Begin(As(n.key), false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -229,7 +229,7 @@ func TestTransactionsFollowTheModel(t *testing.T) {
 			default:
 				sees, wrote := maps.Clone(now), map[string]bool{}
 				give := rapid.IntRange(0, 4).Draw(t, "give up") == 0
-				err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+				err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 					some(t, n, tx, sees, wrote, ids, 0)
 					wantModel(t, n, tx, sees, ids)
 					if give {

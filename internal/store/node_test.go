@@ -153,14 +153,14 @@ func (n *node) coll(name string) *schema.Collection {
 
 func (n *node) update(fn func(*Tx) error) {
 	n.t.Helper()
-	if err := n.Update(context.Background(), n.key, fn); err != nil {
+	if err := n.Update(context.Background(), As(n.key), fn); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
 func (n *node) view(fn func(*Tx) error) {
 	n.t.Helper()
-	if err := n.View(context.Background(), fn); err != nil {
+	if err := n.View(context.Background(), System, fn); err != nil {
 		n.t.Fatal(err)
 	}
 }

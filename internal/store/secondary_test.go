@@ -191,7 +191,7 @@ func TestIndexesFollowWrites(t *testing.T) {
 	}
 	n.set("Shop", byName["a"], "city", "rome")
 	n.update(func(tx *Tx) error { _, err := tx.Delete(n.coll("Shop"), byName["c"]); return err })
-	err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		undone := tx.Try(func() error {
 			if _, err := updateIn(tx, "Shop", byName["b"], "city", "wien"); err != nil {
 				return err

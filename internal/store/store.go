@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -278,20 +277,20 @@ func (s *Store) Size() uint64 { return s.kv.Metrics().DiskBytes }
 // Metrics returns figures of the storage engine.
 func (s *Store) Metrics() kv.Metrics { return s.kv.Metrics() }
 
-// Update runs fn in a transaction and commits it; the writes are durable on
+// Update runs fn in a transaction of a caller and commits it; the writes are durable on
 // return. fn sees a snapshot and its own writes. If another transaction changed
 // what fn read, fn runs again, the second time with no other writer beside it,
 // so updates are serial in effect. fn must therefore not keep state of a first
 // run, nor wait for another transaction. An error from fn leaves the database as
 // it was.
-func (s *Store) Update(ctx context.Context, key ident.Key, fn func(*Tx) error) error {
+func (s *Store) Update(ctx context.Context, who Caller, fn func(*Tx) error) error {
 	if err := s.gate.enter(); err != nil {
 		return err
 	}
 	defer s.gate.leave()
-	r, err := s.attempt(ctx, key, fn, false)
+	r, err := s.attempt(ctx, who, fn, false)
 	if err == errStale {
-		r, err = s.alone(ctx, key, fn)
+		r, err = s.alone(ctx, who, fn)
 	}
 	if err != nil {
 		return err
@@ -301,14 +300,14 @@ func (s *Store) Update(ctx context.Context, key ident.Key, fn func(*Tx) error) e
 
 // alone is an attempt with no other writer beside it. It does not wait for the
 // disk, so that the next one can begin.
-func (s *Store) alone(ctx context.Context, key ident.Key, fn func(*Tx) error) (receipt, error) {
+func (s *Store) alone(ctx context.Context, who Caller, fn func(*Tx) error) (receipt, error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
-	return s.attempt(ctx, key, fn, true)
+	return s.attempt(ctx, who, fn, true)
 }
 
-func (s *Store) attempt(ctx context.Context, key ident.Key, fn func(*Tx) error, serial bool) (receipt, error) {
-	tx, err := s.begin(key)
+func (s *Store) attempt(ctx context.Context, who Caller, fn func(*Tx) error, serial bool) (receipt, error) {
+	tx, err := s.begin(who)
 	if err != nil {
 		return receipt{}, err
 	}
@@ -326,9 +325,9 @@ func (s *Store) attempt(ctx context.Context, key ident.Key, fn func(*Tx) error, 
 	return tx.commit()
 }
 
-// View runs fn on a snapshot; writes in it fail.
-func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := s.begin(ident.Key{})
+// View runs fn on a snapshot, as a caller; writes in it fail.
+func (s *Store) View(ctx context.Context, who Caller, fn func(*Tx) error) error {
+	tx, err := s.begin(who)
 	if err != nil {
 		return err
 	}
@@ -337,11 +336,11 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	return fn(tx)
 }
 
-// Begin starts an explicit transaction: a snapshot and a write set, for one
+// Begin starts an explicit transaction of a caller: a snapshot and a write set, for one
 // goroutine at a time. Commit fails with a conflict if a document it wrote was
 // changed since the snapshot: the first committer wins.
-func (s *Store) Begin(key ident.Key, readOnly bool) (*Tx, error) {
-	tx, err := s.begin(key)
+func (s *Store) Begin(who Caller, readOnly bool) (*Tx, error) {
+	tx, err := s.begin(who)
 	if err != nil {
 		return nil, err
 	}
@@ -349,11 +348,11 @@ func (s *Store) Begin(key ident.Key, readOnly bool) (*Tx, error) {
 	return tx, nil
 }
 
-func (s *Store) begin(key ident.Key) (*Tx, error) {
+func (s *Store) begin(who Caller) (*Tx, error) {
 	if err := s.gate.enter(); err != nil {
 		return nil, err
 	}
-	tx := &Tx{s: s, key: key}
+	tx := &Tx{s: s, who: who}
 	s.mu.Lock()
 	tx.kv = s.kv.Begin()
 	tx.seq = s.seq

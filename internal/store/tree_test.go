@@ -124,7 +124,7 @@ func TestTreeFollowsTheDocuments(t *testing.T) {
 			case 2:
 				if len(ids) > 0 {
 					id := rapid.SampledFrom(ids).Draw(t, "document")
-					_ = n.Update(context.Background(), n.key, func(tx *Tx) error { _, err := tx.Delete(n.coll("Page"), id); return err })
+					_ = n.Update(context.Background(), As(n.key), func(tx *Tx) error { _, err := tx.Delete(n.coll("Page"), id); return err })
 				}
 			case 3:
 				other.create("Page", "title", fmt.Sprint("of bob ", i))

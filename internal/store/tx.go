@@ -11,7 +11,6 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
@@ -22,7 +21,7 @@ import (
 type Tx struct {
 	s        *Store
 	kv       *kv.Txn
-	key      ident.Key
+	who      Caller
 	set      *Set
 	seq      uint64 // the feed as of the snapshot
 	readOnly bool

@@ -16,7 +16,7 @@ import (
 func TestTransactionSeesItsOwnWritesAndNobodyElse(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
-	outside, err := n.Begin(n.key, true)
+	outside, err := n.Begin(As(n.key), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestFailedUpdateWritesNothing(t *testing.T) {
 	n := newNode(t, "ada")
 	before := n.dump()
 	failure := errors.New("no")
-	err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		if _, err := createIn(tx, "Page", "title", "a"); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func TestUpdateCannotBeEndedFromWithin(t *testing.T) {
 			n := newNode(t, "ada")
 			before := n.dump()
 			runs := 0
-			err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+			err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 				runs++
 				if _, err := createIn(tx, "Page", "title", "a"); err != nil {
 					return err
@@ -160,7 +160,7 @@ func TestFirstCommitterWins(t *testing.T) {
 	n := newNode(t, "ada")
 	a, b := n.create("Page", "title", "a"), n.create("Page", "title", "b")
 	begin := func() *Tx {
-		tx, err := n.Begin(n.key, false)
+		tx, err := n.Begin(As(n.key), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestTwoTransactionsCannotCreateTheSameDocument(t *testing.T) {
 	var txs [2]*Tx
 	for i := range txs {
 		var err error
-		if txs[i], err = n.Begin(n.key, false); err != nil {
+		if txs[i], err = n.Begin(As(n.key), false); err != nil {
 			t.Fatal(err)
 		}
 		defer txs[i].Discard()
@@ -210,12 +210,12 @@ func TestTwoTransactionsCannotCreateTheSameDocument(t *testing.T) {
 func TestReadOnlyTransactionsCannotWrite(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "ada")
-	err := n.View(context.Background(), func(tx *Tx) error {
+	err := n.View(context.Background(), System, func(tx *Tx) error {
 		_, err := createIn(tx, "Page", "title", "a")
 		return err
 	})
 	wantKind(t, err, fault.Denied, "creating in a view")
-	tx, err := n.Begin(n.key, true)
+	tx, err := n.Begin(As(n.key), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,9 +239,9 @@ func TestDeletedDocumentsStayDeleted(t *testing.T) {
 		"deleting again": func(tx *Tx) error { _, err := tx.Delete(n.coll("Page"), id); return err },
 		"updating":       func(tx *Tx) error { _, err := updateIn(tx, "Page", id, "hits", 1); return err },
 	} {
-		wantKind(t, n.Update(context.Background(), n.key, fn), fault.NotFound, what)
+		wantKind(t, n.Update(context.Background(), As(n.key), fn), fault.NotFound, what)
 	}
-	err := n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err := n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		_, err := createIn(tx, "Page", "title", "a")
 		return err
 	})

@@ -38,7 +38,7 @@ func list(texts ...string) value.Value {
 }
 
 func (n *node) tryMember(in ...schema.Input) (id dag.DocID, err error) {
-	err = n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err = n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		id, err = newMember(tx, in...)
 		return err
 	})
@@ -135,14 +135,14 @@ func TestUniqueValuesAreGivenBack(t *testing.T) {
 func TestUniqueValuesBetweenTransactions(t *testing.T) {
 	t.Parallel()
 	n := members(t)
-	tx, err := n.Begin(n.key, false)
+	tx, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := newMember(tx, fields("name", "ada")...); err != nil {
 		t.Fatal(err)
 	}
-	given, err := n.Begin(n.key, false)
+	given, err := n.Begin(As(n.key), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestUniqueValuesBetweenTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	runs := 0
-	err = n.Update(context.Background(), n.key, func(tx *Tx) error {
+	err = n.Update(context.Background(), As(n.key), func(tx *Tx) error {
 		if runs++; runs == 1 {
 			if _, err := n.tryMember(fields("name", "ada")...); err != nil {
 				t.Error(err)

@@ -64,7 +64,7 @@ func TestRowsGoWithTheirView(t *testing.T) {
 		}
 		return nil
 	})
-	if err := n.Update(t.Context(), n.key, func(tx *Tx) error {
+	if err := n.Update(t.Context(), As(n.key), func(tx *Tx) error {
 		return tx.Try(func() error { return errors.Join(tx.DropView("Title"), fault.Invalid) })
 	}); !errors.Is(err, fault.Invalid) {
 		t.Fatal(err)

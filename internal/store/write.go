@@ -58,9 +58,9 @@ func (tx *Tx) rootSeed(c *schema.Collection, deltas []crdt.Delta) (*dag.RootSeed
 	case dag.ModeContent:
 		seed.Seed = dag.ContentSeed(deltas)
 	case dag.ModeOwned:
-		seed.Seed = dag.OwnedSeed(tx.key.Public(), deltas)
+		seed.Seed = dag.OwnedSeed(tx.who.Public(), deltas)
 	case dag.ModeUnique:
-		b, err := dag.UniqueSeed(tx.key.Public(), tx.s.rand)
+		b, err := dag.UniqueSeed(tx.who.Public(), tx.s.rand)
 		if err != nil {
 			return nil, fmt.Errorf("new docID: %w", err)
 		}
@@ -137,7 +137,7 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 		newest = max(newest, h.HLC) // also of those it does not name: its author saw their values
 	}
 	cm.HLC = dag.HLC(tx.s.now(), newest)
-	cm.Author.Key = tx.key.Public()
+	tx.who.signs(cm)
 	cm.Schema = c.Version
 	for _, x := range cm.Deltas {
 		if err := crdt.CheckDelta(x); err != nil {
