@@ -73,7 +73,7 @@ func (n *Need) met(r *Rules, holds func(anyOf uint64) bool) bool {
 			return false
 		}
 	}
-	return true
+	return n.Update || n.Delete || n.Keys || len(n.Ops) > 0 // NeedOf finds something always
 }
 
 // wanted returns the relations that can have to do with the need.

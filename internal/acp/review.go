@@ -20,7 +20,8 @@ type Review struct {
 	up      []set // what stands on it
 
 	transfers []int
-	anchors   []int // events with auth links
+	anchors   []int  // events with auth links
+	knowledge [][]ID // of each event, of groups, as far as it was asked for
 	accepts   map[ID][]int
 	tuples    map[tuple]*marks
 	byKey     map[ident.PublicKey][]*marks
@@ -67,7 +68,7 @@ func (s State) Review(r *Rules, m Members) (*Review, error) {
 func newReview(r *Rules, first ident.PublicKey, events []event, m Members) *Review {
 	v := &Review{
 		rules: r, members: m, first: first, events: events, down: below(events),
-		places: make(map[ID]int, len(events)), accepts: map[ID][]int{},
+		places: make(map[ID]int, len(events)), knowledge: make([][]ID, len(events)), accepts: map[ID][]int{},
 		tuples: map[tuple]*marks{}, byKey: map[ident.PublicKey][]*marks{},
 		whole: scene{newSet(len(events)), make([]bool, len(events))},
 	}
@@ -216,6 +217,14 @@ func (v *Review) known(below set, auth []ID) []ID {
 	return union(all, nil)
 }
 
+// knows returns what an event knows of groups.
+func (v *Review) knows(i int) []ID {
+	if v.knowledge[i] == nil {
+		v.knowledge[i] = v.known(v.down[i], v.events[i].auth)
+	}
+	return v.knowledge[i]
+}
+
 // owner returns who owns the document by a set of events, "" if nobody does. Of two
 // transfers that are concurrent none counts: nobody can stand on both and transfer
 // again.
@@ -249,7 +258,7 @@ func (v *Review) permits(p *party, s *scene) (bool, error) {
 		return true, nil
 	}
 	wanted := p.Need.wanted(v.rules)
-	if p.Need.owned() || wanted == 0 {
+	if p.Need.owned() {
 		return false, nil
 	}
 	var mask uint64
@@ -285,7 +294,7 @@ func (v *Review) holds(p *party, t *marks, s *scene) (bool, error) {
 		if !p.beside.has(i) {
 			continue
 		}
-		if ok, err := v.members.Member(union(p.known, v.events[i].auth), t.Group, t.Relation, p.Author); err != nil || !ok {
+		if ok, err := v.members.Member(union(p.known, v.knows(i)), t.Group, t.Relation, p.Author); err != nil || !ok {
 			return false, err
 		}
 	}
@@ -345,7 +354,7 @@ func (v *Review) fill(s *scene) error {
 			continue
 		}
 		c := e.commit(v.rules)
-		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: v.known(v.down[i], e.auth)}
+		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: v.knows(i)}
 		ok, err := v.permits(&p, s)
 		if err != nil {
 			return err
