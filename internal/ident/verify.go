@@ -42,14 +42,10 @@ var (
 )
 
 func verifyP256(k PublicKey, msg, sig []byte) bool {
-	x, y := elliptic.UnmarshalCompressed(elliptic.P256(), []byte(k[prefixSize:]))
-	if x == nil {
+	point, ok := uncompressedP256(k)
+	if !ok {
 		return false
 	}
-	point := make([]byte, 65)
-	point[0] = 4
-	x.FillBytes(point[1:33])
-	y.FillBytes(point[33:])
 	pub, err := stdecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	if err != nil {
 		return false
@@ -60,6 +56,19 @@ func verifyP256(k PublicKey, msg, sig []byte) bool {
 	}
 	sum := sha256.Sum256(msg)
 	return stdecdsa.Verify(pub, sum[:], r, s) // refuses r and s outside 1..n-1
+}
+
+// uncompressedP256 returns 4 ‖ x ‖ y, or false if the key is no point of the curve.
+func uncompressedP256(k PublicKey) ([]byte, bool) {
+	x, y := elliptic.UnmarshalCompressed(elliptic.P256(), []byte(k[prefixSize:]))
+	if x == nil {
+		return nil, false
+	}
+	point := make([]byte, 65)
+	point[0] = 4
+	x.FillBytes(point[1:33])
+	y.FillBytes(point[33:])
+	return point, true
 }
 
 // minBatch is the number of Ed25519 signatures from which verifying them
