@@ -146,7 +146,7 @@ func readPermission(n *yaml.Node, owned bool) (relations []string, err error) {
 		return nil, at(n, "expr is missing: want relations, such as owner + reader")
 	}
 	if owned && relations[0] != ownerName {
-		return nil, at(expr, "expr must begin with owner: want owner + %s", strings.Join(relations, " + "))
+		return nil, at(expr, "expr must begin with owner, such as owner + reader")
 	}
 	slices.Sort(relations)
 	return slices.Compact(relations), nil
