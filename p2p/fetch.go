@@ -187,6 +187,7 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 		got, err := n.fetch(ctx, p, id, items, headed)
 		total.Applied += got.Applied
 		total.Bytes += got.Bytes
+		total.Deferred += got.Deferred
 		n.wantMissing(p, id, got.Missing)
 		if got.Nameless > 0 { // it may be any of these
 			docs := map[short]time.Time{}

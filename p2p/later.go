@@ -119,13 +119,22 @@ func (l *later) until(s sharing, doc dag.DocID) time.Time {
 
 // filter takes out of a difference what is postponed, and returns how much that was.
 func (l *later) filter(s sharing, d *difference) int {
+	before := d.size()
+	*d = l.without(s, *d)
+	return before - d.size()
+}
+
+// without returns a difference less what is postponed.
+func (l *later) without(s sharing, d difference) difference {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.of(s, l.now())
-	before := d.size()
-	d.Both = slices.DeleteFunc(d.Both, func(doc dag.DocID) bool { return !p.docs[start(doc[:])].IsZero() })
-	d.Theirs = slices.DeleteFunc(d.Theirs, func(doc []byte) bool { return !p.docs[start(doc)].IsZero() })
-	return before - d.size()
+	if len(p.docs) == 0 {
+		return d
+	}
+	d.Both = slices.DeleteFunc(slices.Clone(d.Both), func(doc dag.DocID) bool { return !p.docs[start(doc[:])].IsZero() })
+	d.Theirs = slices.DeleteFunc(slices.Clone(d.Theirs), func(doc []byte) bool { return !p.docs[start(doc)].IsZero() })
+	return d
 }
 
 // refused notes that the peer could do nothing with what was pushed.

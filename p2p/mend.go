@@ -26,12 +26,13 @@ func (s *session) mend(p pair) error {
 	}
 	try := s.tried[p.id]
 	s.tried[p.id]++
+	s.early[p.id] = s.n.later.any(sharing{s.peer, p.id})
 	if p.narrowed != nil {
 		return s.mendPart(p)
 	}
 	own := s.n.cursors.get(s.peer, p.id)
 	switch {
-	case s.n.later.any(sharing{s.peer, p.id}):
+	case s.early[p.id]:
 		return s.compareTrees(p) // which can leave out what is postponed
 	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
 		defer s.yields()()
@@ -137,6 +138,7 @@ func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intak
 		return nil
 	})
 	s.report.Applied += got.Applied
+	s.early[p.id] = s.early[p.id] || got.Deferred > 0
 	s.n.wantMissing(s.peer, p.id, got.Missing)
 	return got, err
 }
@@ -171,6 +173,7 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	s.report.Taken += int(min(answer.Applied, out.commits))
 	if answer.Missing > 0 && answer.Applied == 0 {
 		s.n.later.refused(sharing{s.peer, p.id})
+		s.early[p.id] = true
 	}
 	s.report.Collections[p.id].Complete = answer.Missing == 0
 	if answer.Missing == 0 && mark > 0 {
@@ -190,7 +193,6 @@ func (s *session) compareTrees(p pair) error {
 	if err != nil {
 		return err
 	}
-	s.found += found.size()
 	here := sharing{s.peer, p.id}
 	early, moved := s.n.later.filter(here, &found), s.report.Applied+s.report.Taken
 	defer func() {
@@ -212,20 +214,27 @@ func (s *session) compareTrees(p pair) error {
 		if err := s.fetchShared(p, found, there); err != nil {
 			return err
 		}
+		s.early[p.id] = s.early[p.id] || s.n.later.any(here)
 	} else if !s.errand.pushOnly {
 		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
 			for _, d := range h.Documents {
 				there[d.Doc] = d.Heads
 			}
 		})
-		s.report.Applied += got.Applied
-		s.report.Bytes += got.Bytes
+		s.fetched(p, got)
 		if err != nil {
 			return err
 		}
 	} else if err := s.askHeads(p, found.Both, there); err != nil {
 		return err
 	}
+	open := s.n.later.without(here, found)
+	defer func() {
+		if s.n.later.refuses(here) {
+			open.Mine, open.Both = nil, nil
+		}
+		s.found += open.size()
+	}()
 	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
 		return nil
 	}
@@ -242,6 +251,13 @@ func (s *session) compareTrees(p pair) error {
 		}
 		return nil
 	})
+}
+
+// fetched keeps the books of what was fetched because it differed.
+func (s *session) fetched(p pair, got intake) {
+	s.report.Applied += got.Applied
+	s.report.Bytes += got.Bytes
+	s.early[p.id] = s.early[p.id] || got.Deferred > 0
 }
 
 func (s *session) walk(p pair) (difference, error) {

@@ -279,6 +279,89 @@ func TestAPartThatWaitsForAClockIsNoMismatch(t *testing.T) {
 	})
 }
 
+// What a comparison leaves out, because it comes too early for one of both, differs
+// afterwards, also if its time comes before the session ends: a clock that is set right
+// in the middle makes no healthy copy a damaged one, and nobody is to blame.
+func TestAClockThatIsSetRightInASessionIsNoMismatch(t *testing.T) {
+	// Without something new to leave out, a session ends before it judges.
+	t.Run("who is ahead asks", func(t *testing.T) {
+		setRight(t, 0, func(write, refused, leftOut func()) {
+			refused()
+			write()
+			leftOut()
+			leftOut()
+		})
+	})
+	t.Run("who is behind asks", func(t *testing.T) {
+		setRight(t, 1, func(write, _, leftOut func()) {
+			leftOut()
+			write()
+			leftOut()
+			write()
+			leftOut()
+		})
+	})
+}
+
+// setRight has one of two machines run a session while the first is ahead of the second,
+// and sets both clocks right at the end of a story of what the first writes meanwhile,
+// when the other refuses that, and when comparisons leave it out.
+func setRight(t *testing.T, asks int, story func(write, refused, leftOut func())) {
+	model(t, 2, func(t *testing.T, n *modelNet, ms []*machine) {
+		addSchema(t, ms[0].db, schemaText)
+		createUsers(t, ms[0].db, "in time", 1)
+		ms[0].join(ms[1])
+		ms[1].join(ms[0])
+		equalRoots(t, time.Minute, ms...)
+		time.Sleep(10 * time.Second)
+		asking, asked := ms[asks], ms[1-asks]
+		var last postponed
+		change := func(of func(p *postponed) bool) {
+			l := asking.node.later
+			eventually(t, time.Second, func() (changed bool, what string) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				for s, p := range l.sharing {
+					if changed = s.peer == asked.id() && of(p); changed {
+						last = *p
+					}
+				}
+				return changed, "the session leaves nothing out"
+			})
+		}
+		written := 0
+		write := func() {
+			createUsers(t, ms[0].db, fmt.Sprint("early", written), 1)
+			written++
+		}
+		ms[1].skew.Store(-int64(30 * time.Minute))
+		write()
+		done := make(chan error, 1)
+		go func() {
+			_, err := asking.node.sync(t.Context(), asked.id(), errand{})
+			done <- err
+		}()
+		story(write,
+			func() { change(func(p *postponed) bool { return p.refuse != last.refuse }) },
+			func() { change(func(p *postponed) bool { return p.mine != last.mine || p.theirs != last.theirs }) })
+		for _, m := range ms {
+			m.skew.Store(int64(2 * time.Hour)) // past all that was put off
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms {
+			if c := m.node.Counters(); c.Mismatches > 0 || c.Blamed > 0 {
+				t.Errorf("%s counts %d mismatches, and blamed the other %d times", m.name(), c.Mismatches, c.Blamed)
+			}
+		}
+		if early := modelDocuments(t, ms[1]) - 1; early > 0 {
+			t.Errorf("%d documents were taken by a session that was to leave them out", early)
+		}
+		t.Logf("equal after %v", equalRoots(t, 3*time.Minute, ms...))
+	})
+}
+
 // A node whose disk failed sees differences that do not go away. It does not find
 // fault with others for that.
 func TestANodeWithoutDiskBlamesNobody(t *testing.T) {

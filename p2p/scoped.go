@@ -261,6 +261,7 @@ func (s *session) mendPart(p pair) error {
 		if same { // no commit can bring them together
 			s.n.contacts.otherwise(here)
 			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
+			s.early[p.id] = true
 			v.Acked = whole && s.errand.pushOnly
 			return nil
 		}
@@ -347,8 +348,7 @@ func (s *session) fetchPart(p pair, docs []dag.DocID, unknown [][]byte, there ma
 			there[d.Doc] = d.Heads
 		}
 	})
-	s.report.Applied += got.Applied
-	s.report.Bytes += got.Bytes
+	s.fetched(p, got)
 	return err
 }
 

@@ -121,16 +121,17 @@ type session struct {
 	offered bool
 	gifts   gifts // offered, and not known to be taken
 	tried   map[dag.CollectionID]int
-	cut     bool      // a comparison of this round did not find all
-	got     bool      // and what the last one found is here before anything is pushed
-	cuts    int       // rounds of which that is true
-	mended  bool      // since the last greeting
-	futile  int       // comparisons in a row that brought nothing
-	still   uint64    // how far this node's feed was before the first of them
-	found   int       // documents that differed in the others
-	waits   int       // rounds in which something was waited for
-	left    int       // collections of this round that the peer sees to itself
-	since   time.Time // before the roots of mine were taken
+	early   map[dag.CollectionID]bool // the last exchange left open what comes too early, see later
+	cut     bool                      // a comparison of this round did not find all
+	got     bool                      // and what the last one found is here before anything is pushed
+	cuts    int                       // rounds of which that is true
+	mended  bool                      // since the last greeting
+	futile  int                       // comparisons in a row that brought nothing
+	still   uint64                    // how far this node's feed was before the first of them
+	found   int                       // documents that differed in the others for no reason that is known
+	waits   int                       // rounds in which something was waited for
+	left    int                       // collections of this round that the peer sees to itself
+	since   time.Time                 // before the roots of mine were taken
 	report  report
 }
 
@@ -167,7 +168,7 @@ func (n *Node) sync(ctx context.Context, p peer.ID, e errand) (report, error) {
 	if e.joining || e.probe {
 		ctx = inLane(ctx, interactive)
 	}
-	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}}
+	x := &session{n: n, w: w, peer: p, errand: e, ctx: ctx, tried: map[dag.CollectionID]int{}, early: map[dag.CollectionID]bool{}}
 	begun := time.Now()
 	err = x.run()
 	x.report.Bytes += w.bytes()
@@ -283,13 +284,14 @@ func (s *session) run() error {
 }
 
 // blameFutile blames a peer whose copy differs while nothing of it can be had. Not for
-// a part, see unresolved, and only if there is more that differs than was written here
-// meanwhile: what is written everywhere comes by gossip, too, before a comparison
-// brings it.
+// a part, see unresolved, nor for what comes too early, and only if there is more that
+// differs than was written here meanwhile: what is written everywhere comes by gossip,
+// too, before a comparison brings it.
 func (s *session) blameFutile(differing []pair) {
 	part := slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil })
+	unknown := slices.ContainsFunc(differing, func(p pair) bool { return !s.early[p.id] })
 	written := s.n.db.Seq() - s.still
-	if !part && (written == 0 || uint64(s.found) > maxFutile*written) {
+	if !part && (written == 0 && unknown || uint64(s.found) > maxFutile*written) {
 		s.n.blame(s.peer, blameUseless, "its copy differs, and nothing of it can be had")
 	}
 }
@@ -522,8 +524,10 @@ func (s *session) unresolved() error {
 		if s.n.later.any(sharing{s.peer, p.id}) {
 			continue // it is known what differs, and that its time has not come
 		}
-		if !s.mended || p.narrowed == nil && s.tried[p.id] < 2 {
-			s.n.repair(s.peer) // the rounds went by with secrets that changed hands
+		if !s.mended || s.early[p.id] || p.narrowed == nil && s.tried[p.id] < 2 {
+			// The rounds went by with secrets that changed hands, or the time of what was
+			// left out in the last of them has come since.
+			s.n.repair(s.peer)
 			continue
 		}
 		s.n.count.Mismatches.Add(1)
