@@ -424,12 +424,29 @@ func listenAddrs(texts []string) ([]ma.Multiaddr, error) {
 		if err != nil {
 			return nil, errListen(s, err)
 		}
+		if !listenable(a) {
+			return nil, errListen(s, errNoTransport)
+		}
 		addrs = append(addrs, a)
 		if ps := a.Protocols(); ps[len(ps)-1].Code == ma.P_TCP {
 			addrs = append(addrs, a.Encapsulate(ma.StringCast("/ws")))
 		}
 	}
 	return slices.CompactFunc(addrs, ma.Multiaddr.Equal), nil
+}
+
+// listenable reports whether an address begins as one that some transport listens on.
+func listenable(a ma.Multiaddr) bool {
+	var codes [3]int
+	for i, p := range a.Protocols() {
+		if i < len(codes) {
+			codes[i] = p.Code
+		}
+	}
+	tcp := codes[1] == ma.P_TCP
+	quic := codes[1] == ma.P_UDP && codes[2] == ma.P_QUIC_V1
+	zone := codes[0] == ma.P_IP6ZONE // the address itself comes after it
+	return zone || (codes[0] == ma.P_IP4 || codes[0] == ma.P_IP6) && (tcp || quic)
 }
 
 var errNoTransport = errors.New("no transport listens there")

@@ -67,6 +67,19 @@ type Config struct {
 	quic []quicreuse.Option // of networks that exist in tests only
 }
 
+// Check says what is wrong with the addresses and names of a configuration, before
+// anything is begun.
+func (c Config) Check() error {
+	if _, err := parsePeers(c.Peers); err != nil {
+		return err
+	}
+	if _, err := parseIDs(c.Allow); err != nil {
+		return err
+	}
+	_, err := listenAddrs(c.Listen)
+	return err
+}
+
 // Counters say what a node did since its start.
 type Counters struct {
 	Received, Sent                    uint64 // bytes of sync and fetch streams

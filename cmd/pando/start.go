@@ -76,7 +76,16 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	// First, so that a busy port makes no directory.
+	network := p2p.Config{
+		Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
+		MDNS:     !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
+		Exchange: true,
+		DHT:      !s.noDHT && !onlyHere(s.p2paddr),
+	}
+	// First, so that neither a mistake nor a busy port makes a directory.
+	if err := network.Check(); err != nil {
+		return err
+	}
 	listener, err := listen(ctx, c.url)
 	if err != nil {
 		return err
@@ -93,12 +102,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	var node *p2p.Node
 	addrs := "off"
 	if !s.noP2P {
-		if node, err = p2p.Start(ctx, db, p2p.Config{
-			Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
-			MDNS:     !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
-			Exchange: true,
-			DHT:      !s.noDHT && !onlyHere(s.p2paddr),
-		}); err != nil {
+		if node, err = p2p.Start(ctx, db, network); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, node.Close()) }()
