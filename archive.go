@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
@@ -25,17 +24,21 @@ func (db *DB) Save(ctx context.Context, w io.Writer) (Archived, error) {
 // Restore makes the database in a directory from an archive: the same docIDs, commits
 // and roots. It verifies everything on the way. An archive that is damaged or cut off
 // is ErrCorrupt, and a directory that has a database already ErrExists; nothing has
-// changed then. progress, which may be nil, hears how far it has come.
-func Restore(ctx context.Context, archive io.Reader, dir string, progress func(Archived)) (done Archived, err error) {
+// changed then. Of the options, which may be nil, it heeds the key of the store. progress,
+// which may be nil too, hears how far it has come.
+func Restore(ctx context.Context, archive io.Reader, dir string, o *Options, progress func(Archived)) (done Archived, err error) {
 	if dir == "" {
 		return done, fault.Invalid.Errorf("restore: name a directory")
+	}
+	data, so, err := place(ctx, dir, o)
+	if err != nil {
+		return done, fmt.Errorf("restore: %w", err)
 	}
 	_, statErr := os.Stat(dir)
 	if err := makeDirectory(dir, false); err != nil {
 		return done, fmt.Errorf("restore: %w", err)
 	}
-	data := filepath.Join(dir, dataDir)
-	if done, err = store.Restore(ctx, data, store.Options{}, archive, progress); err != nil && errors.Is(statErr, os.ErrNotExist) {
+	if done, err = store.Restore(ctx, data, so, archive, progress); err != nil && errors.Is(statErr, os.ErrNotExist) {
 		_ = os.Remove(data + ".lock")
 		_ = os.Remove(dir) // made for nothing; whatever else is in it stays
 	}

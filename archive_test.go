@@ -22,17 +22,17 @@ func TestRestoreMakesADirectoryOrNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "restored")
-	if _, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()[:archive.Len()-9]), dir, nil); !errors.Is(err, pando.ErrCorrupt) {
+	if _, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()[:archive.Len()-9]), dir, nil, nil); !errors.Is(err, pando.ErrCorrupt) {
 		t.Errorf("cut off: got %v, want corrupt", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("cut off: the directory is there: %v", err)
 	}
-	done, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()), dir, nil)
+	done, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()), dir, nil, nil)
 	if err != nil || done != saved {
 		t.Fatalf("got %+v %v, want %+v", done, err, saved)
 	}
-	if _, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()), dir, nil); !errors.Is(err, pando.ErrExists) {
+	if _, err := pando.Restore(t.Context(), bytes.NewReader(archive.Bytes()), dir, nil, nil); !errors.Is(err, pando.ErrExists) {
 		t.Errorf("over a database: got %v, want exists", err)
 	}
 	again, err := pando.Open(t.Context(), dir, nil)
@@ -79,7 +79,7 @@ func TestRestoreKeepsWhatTheNodeMadeOfItsSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if _, err := pando.Restore(t.Context(), &archive, dir, nil); err != nil {
+	if _, err := pando.Restore(t.Context(), &archive, dir, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	again, err := pando.Open(t.Context(), dir, nil)

@@ -350,7 +350,7 @@ func TestModulesOutliveTheProcess(t *testing.T) {
 	expect(t, db, `{ User { first last } }`, `{"User":[{"first":"Ada","last":"Lovelace"}]}`)
 	run(t, db, `mutation { update_User(all: true, input: {first: "Augusta"}) { _docID } }`)
 	db.Close()
-	if _, err := pando.Rebuild(t.Context(), dir, func(p pando.Problem) { t.Errorf("%+v", p) }); err != nil {
+	if _, err := pando.Rebuild(t.Context(), dir, nil, func(p pando.Problem) { t.Errorf("%+v", p) }); err != nil {
 		t.Fatal(err)
 	}
 	db, _ = equipped(t, dir, "")

@@ -115,6 +115,12 @@ type Options struct {
 	// lens. Nil: requests that need them fail, and programs see null where a migration
 	// would make a value. Closing the database does not close it.
 	Lenses Lenses
+	// StoreKey, of 32 bytes, encrypts what is on disk of the database: documents,
+	// commits, notes, indexes. Not the file of the node's key. A database is made with a
+	// key or without, and opens only with that; a lost key is a lost database. Of another
+	// key than it was made with, or none, ErrDenied tells; of a key for a database that
+	// is not encrypted, ErrInvalid. Nil: nothing is encrypted.
+	StoreKey []byte
 	// ReadOnly opens a database that exists, and writes nothing.
 	ReadOnly bool
 	// Logger hears of what goes on; nil is silence.
@@ -166,11 +172,13 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	so := store.Options{CacheBytes: o.CacheBytes, Now: o.Now, Rand: o.Rand, Logger: o.Logger, ReadOnly: o.ReadOnly, Lenses: o.Lenses}
+	data, so, err := place(ctx, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	so.CacheBytes, so.Now, so.Rand, so.Logger, so.ReadOnly, so.Lenses = o.CacheBytes, o.Now, o.Rand, o.Logger, o.ReadOnly, o.Lenses
 	self := o.Identity
-	data := filepath.Join(dir, dataDir)
 	if dir == "" {
-		so.FS, data = kv.FilesIn(ctx), dataDir
 		if self.IsZero() {
 			var err error
 			if self, err = newIdentity(o.Rand); err != nil {
@@ -339,10 +347,30 @@ func (db *DB) Check(ctx context.Context, report func(Problem)) error {
 }
 
 // Rebuild makes the database in a directory anew from its commits; see Check for
-// whether that is needed. It must not be open. It can be interrupted at any time.
-func Rebuild(ctx context.Context, dir string, report func(Problem)) (Rebuilt, error) {
+// whether that is needed. It must not be open. It can be interrupted at any time. Of the
+// options, which may be nil, it heeds the key of the store.
+func Rebuild(ctx context.Context, dir string, o *Options, report func(Problem)) (Rebuilt, error) {
 	if err := makeDirectory(dir, true); err != nil {
 		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
 	}
-	return store.Rebuild(ctx, filepath.Join(dir, dataDir), store.Options{}, report)
+	data, so, err := place(ctx, dir, o)
+	if err != nil {
+		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+	}
+	return store.Rebuild(ctx, data, so, report)
+}
+
+// place returns where the documents of a directory are, and the files that they are in.
+func place(ctx context.Context, dir string, o *Options) (data string, so store.Options, err error) {
+	data = filepath.Join(dir, dataDir)
+	if dir == "" {
+		so.FS = kv.FilesIn(ctx)
+	}
+	if o == nil || o.StoreKey == nil {
+		return data, so, nil
+	}
+	if so.FS, err = kv.Encrypt(so.FS, o.StoreKey); err == nil && dir != "" {
+		data, err = filepath.Abs(data)
+	}
+	return data, so, err
 }

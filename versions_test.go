@@ -147,7 +147,7 @@ func TestVersionsOutliveTheProcess(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pando.Rebuild(t.Context(), dir, func(p pando.Problem) { t.Errorf("%+v", p) }); err != nil {
+	if _, err := pando.Rebuild(t.Context(), dir, nil, func(p pando.Problem) { t.Errorf("%+v", p) }); err != nil {
 		t.Fatal(err)
 	}
 	db = open()

@@ -46,19 +46,29 @@ Not in it are the node's key, its peers, and the tickets it gave.`,
 }
 
 func (c *command) backupRestoreCommand() *cobra.Command {
-	return &cobra.Command{
+	var store storeFlags
+	cmd := &cobra.Command{
 		Use:   "restore FILE|- DIR",
 		Short: "Make the directory of a node from an archive",
 		Long: `Make the directory of a node from an archive. Every commit, with its signature, and every
 document is verified on the way. An archive that is damaged or cut off is refused, and
-nothing is left behind; so is a directory that has a database. Start the node with
+nothing is left behind; so is a directory that has a database. With --store-key-file what is
+written is encrypted, whether the node that saved it was or not. Start the node with
 --rootdir DIR then: it gets a key of its own.`,
 		Args: exactly("FILE", "DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.restore(cmd.Context(), args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := store.key()
+			if err != nil {
+				return err
+			}
+			return c.restore(cmd.Context(), args[0], args[1], &pando.Options{StoreKey: key})
+		},
 	}
+	store.add(cmd)
+	return cmd
 }
 
-func (c *command) restore(ctx context.Context, file, dir string) error {
+func (c *command) restore(ctx context.Context, file, dir string, o *pando.Options) error {
 	f, closeFile, err := c.open(file)
 	if err != nil {
 		return err
@@ -66,7 +76,7 @@ func (c *command) restore(ctx context.Context, file, dir string) error {
 	defer closeFile()
 	meter := &byteMeter{r: f}
 	bar, size, begun := c.bar("restoring"), fileSize(f), time.Now()
-	done, err := pando.Restore(ctx, meter, dir, func(at pando.Archived) {
+	done, err := pando.Restore(ctx, meter, dir, o, func(at pando.Archived) {
 		bar.at(meter.n, size, plural(at.Documents, "document"))
 	})
 	bar.close()

@@ -12,6 +12,7 @@ import (
 
 func (c *command) fsckCommand() *cobra.Command {
 	var rebuild bool
+	var store storeFlags
 	cmd := &cobra.Command{
 		Use:   "fsck",
 		Short: "Check the node's directory, or rebuild it from its commits",
@@ -27,22 +28,27 @@ is gathered. A check writes nothing; a rebuild needs as much free space as the n
 data.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if rebuild {
-				return c.rebuild(cmd.Context())
+			key, err := store.key()
+			if err != nil {
+				return err
 			}
-			return c.check(cmd.Context())
+			if rebuild {
+				return c.rebuild(cmd.Context(), key)
+			}
+			return c.check(cmd.Context(), key)
 		},
 	}
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "make everything anew from the commits")
+	store.add(cmd)
 	return cmd
 }
 
-func (c *command) check(ctx context.Context) (err error) {
+func (c *command) check(ctx context.Context, key []byte) (err error) {
 	log, err := c.logger()
 	if err != nil {
 		return err
 	}
-	db, err := pando.Open(ctx, c.rootdir, &pando.Options{Logger: log, ReadOnly: true})
+	db, err := pando.Open(ctx, c.rootdir, &pando.Options{Logger: log, ReadOnly: true, StoreKey: key})
 	if err != nil {
 		return err
 	}
@@ -71,8 +77,8 @@ func (c *command) check(ctx context.Context) (err error) {
 	return nil
 }
 
-func (c *command) rebuild(ctx context.Context) error {
-	r, err := pando.Rebuild(ctx, c.rootdir, c.showProblem)
+func (c *command) rebuild(ctx context.Context, key []byte) error {
+	r, err := pando.Rebuild(ctx, c.rootdir, &pando.Options{StoreKey: key}, c.showProblem)
 	if err != nil {
 		return err
 	}

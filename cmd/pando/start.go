@@ -34,6 +34,7 @@ type startFlags struct {
 	relay   bool
 	natMap  bool
 	noDHT   bool
+	crypt   storeFlags
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -63,6 +64,7 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
 	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
 	settings(f, "closed", "allow", "relay", "nat-map", "no-dht")
+	s.crypt.add(cmd)
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
@@ -86,6 +88,10 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err := network.Check(); err != nil {
 		return err
 	}
+	key, err := s.crypt.key()
+	if err != nil {
+		return err
+	}
 	listener, err := listen(ctx, c.url)
 	if err != nil {
 		return err
@@ -93,7 +99,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	defer listener.Close()
 	lenses := lens.New(lens.Options{})
 	defer func() { err = errors.Join(err, lenses.Close()) }()
-	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses})
+	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses, StoreKey: key})
 	if err != nil {
 		return err
 	}

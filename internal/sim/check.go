@@ -266,7 +266,7 @@ func (n *node) rebuilt() {
 	w := n.w
 	w.note("%s: rebuild", n.name)
 	n.shut()
-	r, err := store.Rebuild(context.Background(), "db", store.Options{FS: n.disk, Rand: n.random}, func(p store.Problem) { w.fail("rebuild: %v", p) })
+	r, err := store.Rebuild(context.Background(), "db", store.Options{FS: n.files(), Rand: n.random}, func(p store.Problem) { w.fail("rebuild: %v", p) })
 	w.must(err)
 	if r.Commits != len(n.applied) {
 		w.fail("rebuild: %s: %d commits, had %d", n.name, r.Commits, len(n.applied))

@@ -14,7 +14,7 @@ type Damage struct {
 // Edit changes the node's key space; fn returns whether it did.
 func (d *Damage) Edit(fn func(all []kv.Entry, b *kv.Batch) bool) (done bool) {
 	w := d.n.w
-	db, err := kv.Open("db", kv.Options{FS: d.n.disk})
+	db, err := kv.Open("db", kv.Options{FS: d.n.files()})
 	w.must(err)
 	defer func() { w.must(db.Close()) }()
 	snap := db.Snapshot()

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
 	"github.com/pandodb/pando/internal/value"
@@ -82,9 +84,19 @@ func keys(name string) (ident.Key, error) {
 
 func (n *node) clock() time.Time { return n.w.now.Add(n.skew) }
 
+// files returns what the store lives in. Every second node encrypts its disk.
+func (n *node) files() kv.FS {
+	if n.place%2 == 0 {
+		return n.disk
+	}
+	files, err := kv.Encrypt(n.disk, bytes.Repeat([]byte{byte(n.place)}, kv.KeyBytes))
+	n.w.must(err)
+	return files
+}
+
 // boot opens the store and looks whether it has what it must have.
 func (n *node) boot() {
-	s, err := store.Open("db", store.Options{FS: n.disk, CacheBytes: 1 << 20, Now: n.clock, Rand: n.random})
+	s, err := store.Open("db", store.Options{FS: n.files(), CacheBytes: 1 << 20, Now: n.clock, Rand: n.random})
 	n.w.must(err)
 	n.Store, n.open = s, true
 	n.recheck()
