@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/pandodb/pando/internal/cbor"
@@ -205,34 +204,4 @@ func errDelegationSize(n int) error {
 	return fault.Invalid.Errorf("delegation of %d bytes, want at most %d", n, MaxDelegationSize)
 }
 
-// maxOpened bounds the memory of verified delegations to some 2 MB: far more
-// users than a gateway serves within the life of their delegations.
-const maxOpened = 1024
-
-var opened = proofs{good: map[[32]byte]Delegation{}}
-
-// proofs are delegations whose signature was found good, by their hash. Only good
-// ones: a bad one costs its sender a connection, and us one verification.
-type proofs struct {
-	mu   sync.Mutex // guards good
-	good map[[32]byte]Delegation
-}
-
-func (p *proofs) get(id [32]byte) (Delegation, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d, ok := p.good[id]
-	return d, ok
-}
-
-func (p *proofs) put(id [32]byte, d Delegation) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for old := range p.good {
-		if len(p.good) < maxOpened {
-			break
-		}
-		delete(p.good, old) // any: who comes back is verified once more
-	}
-	p.good[id] = d
-}
+var opened = proofs[Delegation]{good: map[[32]byte]Delegation{}}

@@ -203,7 +203,7 @@ func TestAnyDelegationComesBack(t *testing.T) {
 
 // The memory of good delegations does not grow without end.
 func TestVerifiedDelegationsAreBounded(t *testing.T) {
-	p := proofs{good: map[[32]byte]Delegation{}}
+	p := proofs[Delegation]{good: map[[32]byte]Delegation{}}
 	for i := range 3 * maxOpened {
 		id := [32]byte{byte(i), byte(i >> 8)}
 		p.put(id, Delegation{})
