@@ -85,3 +85,29 @@ func BenchmarkAgain(b *testing.B) {
 }
 
 var person0 = person("reader0")
+
+// The same, as when a document is folded again: with the branches found out.
+func BenchmarkHistory(b *testing.B) {
+	for b.Loop() {
+		h := acp.NewHistory(sharedRules, people[ann])
+		last := acp.ID{}
+		for i := range 10_000 {
+			c := acp.Commit{ID: acp.ID{byte(i >> 8), byte(i), 1}, Height: uint64(i + 1), Author: people[ann], Need: writes}
+			if i%100 == 99 {
+				c.Need = acp.Need{Ops: []acp.Op{grant("writer", acp.OfKey(person(fmt.Sprint("reader", i))))}}
+			}
+			var err error
+			if i == 0 {
+				err = h.Add(c)
+			} else {
+				err = h.Add(c, last)
+			}
+			if last = c.ID; err != nil {
+				b.Fatal(err)
+			}
+		}
+		if j, err := h.Judge(nil); err != nil || j.State.Events() != 100 {
+			b.Fatal("wrong", err)
+		}
+	}
+}

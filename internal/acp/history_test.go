@@ -2,6 +2,7 @@ package acp_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -280,6 +281,46 @@ func (r *replica) differs() error {
 	return err
 }
 
+// together judges the same commits all at once, and compares.
+func (r *replica) together() error {
+	h := acp.NewHistory(sharedRules, people[0])
+	var order []int
+	r.have.each(func(i int) { order = append(order, i) })
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(r.commits[a].Height, r.commits[b].Height), r.commits[a].ID.Compare(r.commits[b].ID))
+	})
+	for _, i := range order {
+		if err := h.Add(r.commits[i].Commit, r.commits[i].parents...); err != nil {
+			return err
+		}
+	}
+	j, err := h.Judge(r)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(j.State.Bytes(), r.state.Bytes()) {
+		err = fmt.Errorf("one by one they make %x, together %x", r.state.Bytes(), j.State.Bytes())
+	}
+	for k, i := range order {
+		if j.Verdicts[k] != r.counts[i] || !slices.Equal(j.Before(k), r.before[i]) {
+			err = errors.Join(err, fmt.Errorf("commit %d on %x %v, together on %x %v", i, r.before[i], r.counts[i], j.Before(k), j.Verdicts[k]))
+		}
+		err = errors.Join(err, j.Valid(k))
+		past, failed := r.state.AsOf(sharedRules, j.Before(k), r)
+		if err = errors.Join(err, failed); failed != nil {
+			continue
+		}
+		if got, want := past.Owner(), r.ownerOf(r.commits[i].anc); got != want {
+			err = errors.Join(err, fmt.Errorf("below commit %d the owner is %v, want %v", i, got, want))
+		}
+		if got, want := past.Tuples(sharedRules), r.held(r.commits[i].anc); len(got) != len(want) ||
+			slices.ContainsFunc(got, func(t acp.Tuple) bool { return !want[tuple{t.Relation, t.Subject}] }) {
+			err = errors.Join(err, fmt.Errorf("below commit %d are held %v, want %v", i, got, want))
+		}
+	}
+	return err
+}
+
 // topological draws an order of the commits, parents first.
 func (d *drawn) topological(t *rapid.T) (order []int) {
 	var have commits
@@ -314,6 +355,9 @@ func TestEveryReplicaComesToTheVerdictsOfTheRules(t *testing.T) {
 					t.Fatalf("the same commits make %x and %x\n%s", old, r.state.Bytes(), d)
 				}
 				bySet[r.have] = r.state.Bytes()
+			}
+			if err := r.together(); err != nil {
+				t.Fatalf("%v\n%s", err, d)
 			}
 			for _, c := range d.invalid {
 				bad, err := r.standing(c)

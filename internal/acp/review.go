@@ -131,23 +131,33 @@ func (v *Review) Judge(c Commit) (Verdict, error) {
 	if err != nil {
 		return 0, err
 	}
-	s, err := v.scene(below)
+	p, err := v.valid(&c, below)
 	if err != nil {
-		return 0, err
-	}
-	if err := c.check(v.rules, below.len(), func() int { return len(v.held(s)) }); err != nil {
-		return 0, err
-	}
-	p := party{Commit: &c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}
-	if ok, err := v.permits(&p, s); err != nil || !ok {
-		if err == nil {
-			err = c.refusal()
-		}
 		return 0, err
 	}
 	p.beside.addAll(v.whole.in)
 	p.beside.removeAll(below)
-	return verdict(v.permits(&p, &v.whole))
+	return verdict(v.permits(p, &v.whole))
+}
+
+// valid returns the commit as one with nothing beside it, or Invalid if its author may
+// not do by its ancestors what it does.
+func (v *Review) valid(c *Commit, below set) (*party, error) {
+	s, err := v.scene(below)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.check(v.rules, below.len(), func() int { return len(v.held(s)) }); err != nil {
+		return nil, err
+	}
+	p := &party{Commit: c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}
+	if ok, err := v.permits(p, s); err != nil || !ok {
+		if err == nil {
+			err = c.refusal()
+		}
+		return nil, err
+	}
+	return p, nil
 }
 
 func verdict(counts bool, err error) (Verdict, error) {
@@ -173,22 +183,25 @@ func (v *Review) Again(c Commit, above func(event ID) bool) (Verdict, error) {
 	if err != nil {
 		return 0, err
 	}
-	beside := newSet(len(v.events))
-	accepted := false
+	up := newSet(len(v.events))
 	for i := range v.events {
-		if below.has(i) {
-			continue
-		}
-		if !above(v.events[i].id) {
-			beside.add(i)
-		} else if slices.Contains(v.accepts[c.ID], i) && !v.whole.voids[i] {
-			accepted = true
+		if !below.has(i) && above(v.events[i].id) {
+			up.add(i)
 		}
 	}
-	if accepted {
+	return v.among(&c, below, up)
+}
+
+// among returns whether a commit counts that is no event: below are the events that
+// it stands on, and up those that stand on it.
+func (v *Review) among(c *Commit, below, up set) (Verdict, error) {
+	if slices.ContainsFunc(v.accepts[c.ID], func(i int) bool { return up.has(i) && !v.whole.voids[i] }) {
 		return Counts, nil
 	}
-	p := party{Commit: &c, below: below, beside: beside, known: v.known(below, c.Auth)}
+	p := party{Commit: c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}
+	p.beside.addAll(v.whole.in)
+	p.beside.removeAll(below)
+	p.beside.removeAll(up)
 	return verdict(v.permits(&p, &v.whole))
 }
 
@@ -403,15 +416,20 @@ func (s State) rebuilt(r *Rules, events []event, voided uint32, m Members) (Stat
 	if err := v.fill(&v.whole); err != nil {
 		return State{}, err
 	}
-	sum := &summary{first: v.first, owner: v.owner(v.whole.in), voided: voided, tuples: v.held(&v.whole), events: len(events)}
+	return v.state(int(voided)), nil
+}
+
+// state returns the state of which the whole scene is made.
+func (v *Review) state(voided int) State {
+	sum := &summary{first: v.first, owner: v.owner(v.whole.in), voided: uint32(voided), tuples: v.held(&v.whole), events: len(v.events)}
 	var raw []byte
-	for i := range events {
-		events[i].void = v.whole.voids[i]
-		raw = events[i].append(raw)
+	for i := range v.events {
+		v.events[i].void = v.whole.voids[i]
+		raw = v.events[i].append(raw)
 		if v.up[i].len() == 0 {
-			sum.frontier = append(sum.frontier, place{events[i].id, i})
+			sum.frontier = append(sum.frontier, place{v.events[i].id, i})
 		}
 	}
 	slices.SortFunc(sum.frontier, func(a, b place) int { return a.id.Compare(b.id) })
-	return opened(sum.append(nil, len(raw), raw)), nil
+	return opened(sum.append(nil, len(raw), raw))
 }
