@@ -64,18 +64,6 @@ func (c *Collection) check() error {
 	return c.checkRules()
 }
 
-func (c *Collection) checkPolicy() error {
-	if c.Policy == nil {
-		return nil
-	}
-	for _, name := range []string{c.Policy.ID, c.Policy.Resource} {
-		if name == "" || len(name) > MaxName || !utf8.ValidString(name) {
-			return fault.Invalid.Errorf("@policy on %s: give the id of the policy and its resource, each 1 to %d bytes", c.Name, MaxName)
-		}
-	}
-	return nil
-}
-
 // checkNumbers holds first versions to the one way of numbering: authors who
 // declare the same type apart must end with the same collection.
 func (c *Collection) checkNumbers() error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -18,6 +19,7 @@ import (
 // The scripts say what each type definition means, and what is wrong with those
 // that are refused:
 //
+//	policy    a policy that types can name
 //	parse     the types of the text alone
 //	more      the types of the text, which may refer to those parsed before
 //	sdl       the text that Pando makes of them
@@ -25,13 +27,21 @@ import (
 func TestParse(t *testing.T) {
 	datadriven.Walk(t, "testdata/parse", func(t *testing.T, path string) {
 		var known []*schema.Collection
+		var policies []*acp.Policy
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
+			case "policy":
+				p, err := acp.ParsePolicy([]byte(d.Input))
+				if err != nil {
+					return failure(t, err)
+				}
+				policies = append(policies, p)
+				return dag.Digest(p.Sum()).String()
 			case "parse", "more":
 				if d.Cmd == "parse" {
 					known = nil
 				}
-				cs, err := schema.Parse(d.Input, known)
+				cs, err := schema.Parse(d.Input, known, policies...)
 				if err != nil {
 					return failure(t, err)
 				}

@@ -40,6 +40,8 @@ var specimens = []struct{ name, sdl string }{
 		type Author @docID(mode: OWNED) { books: [Book]  mentor: Author }
 		type Shelf { book: Book @primary @relation(name: "place")  seen: Book }`},
 	{"shards", "type Event @sync(shards: 16) { at: DateTime }"},
+	{"policy", `type Note @policy(id: "bafkreidvykxrxmerr7in2muv2idyocw2i2wqdklt22klp7756is474mtsy", resource: "note") { text: String }
+		type Folder @docID(mode: UNIQUE) @policy(id: "bafkreidvykxrxmerr7in2muv2idyocw2i2wqdklt22klp7756is474mtsy", resource: "folder") @sync(shards: 2) { name: String }`},
 }
 
 // A collection keeps its ID for ever: peers and databases know it by nothing else.
@@ -47,7 +49,7 @@ func TestGoldenCollections(t *testing.T) {
 	rewrite := flag.Lookup("rewrite").Value.String() == "true" // only what is missing
 	for _, s := range specimens {
 		t.Run(s.name, func(t *testing.T) {
-			cs, err := schema.Parse(s.sdl, nil)
+			cs, err := schema.Parse(s.sdl, nil, policy(t, noted))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -296,7 +298,7 @@ func TestTheVersionOutlivesItsBuffer(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(sound().encode())
 	for _, s := range specimens {
-		if cs, err := schema.Parse(s.sdl, nil); err == nil {
+		if cs, err := schema.Parse(s.sdl, nil, policy(f, noted)); err == nil {
 			for _, c := range cs {
 				f.Add(c.Encode())
 			}
@@ -324,6 +326,7 @@ func FuzzDecode(f *testing.F) {
 
 // Hostile text neither panics nor gets a version that its SDL would not give again.
 func FuzzParse(f *testing.F) {
+	known := policy(f, noted)
 	for _, s := range specimens {
 		f.Add(s.sdl)
 	}
@@ -331,14 +334,14 @@ func FuzzParse(f *testing.F) {
 	f.Add("type A { a: [[[[")
 	f.Add("type A { b: B @relation(name: \"\\u00e9\\\"\") } type B @docID(fields: \"x\") { x: String @default(string: \"\"\"\n a\"\"\") }")
 	f.Fuzz(func(t *testing.T, text string) {
-		cs, err := schema.Parse(text, nil)
+		cs, err := schema.Parse(text, nil, known)
 		if err != nil {
 			if fault.Of(err) == nil {
 				t.Fatalf("error without a kind: %v", err)
 			}
 			return
 		}
-		again, err := schema.Parse(sdl(cs), nil)
+		again, err := schema.Parse(sdl(cs), nil, known)
 		if err != nil {
 			t.Fatalf("SDL of what was parsed is refused: %v\n%s", err, sdl(cs))
 		}

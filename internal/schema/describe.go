@@ -80,7 +80,7 @@ func (c *Collection) MarshalJSON() ([]byte, error) {
 		d.Sources = append(d.Sources, source{c.Previous.String(), c.transform()})
 	}
 	if c.Policy != nil {
-		d.Policy = &policyDescription{ID: c.Policy.ID, ResourceName: c.Policy.Resource}
+		d.Policy = &policyDescription{ID: c.Policy.ID.String(), ResourceName: c.Policy.Resource}
 	}
 	for i := range c.Fields {
 		d.Fields = append(d.Fields, c.Fields[i].describe()...)

@@ -356,20 +356,6 @@ func (c *Collection) storedNames() []string {
 	return names
 }
 
-// setPolicy reads @policy.
-func (d *draft) setPolicy() error {
-	dir := d.def.Directives.ForName("policy")
-	if dir == nil {
-		return nil
-	}
-	id, resource := argument(dir, "id"), argument(dir, "resource")
-	if id == nil || resource == nil {
-		return errorAt(dir.Position, "@policy on %s: give the id of the policy and its resource", d.Name)
-	}
-	d.Policy = &Policy{id.Raw, resource.Raw}
-	return atPos(dir.Position, d.checkPolicy())
-}
-
 // setShards reads @sync: in how many topics changes are told.
 func (d *draft) setShards() error {
 	dir := d.def.Directives.ForName("sync")

@@ -16,17 +16,16 @@ import (
 //
 //	Version = [ format: 1, name: text, mode: uint, keys: [*uint],
 //	            previous: null / [ collection: bytes .size 32, version: bytes .size 32 ],
-//	            policy: null,                          ; for a later format
+//	            policy: null,                          ; see format 4
 //	            fields: [*Field] ]                     ; sorted by name
 //	Field   = [ number: uint, name: text, kind: uint, nonnull: bool,
 //	            target: null / text, relation: null / text, size: uint,
 //	            default: null / any ]
 //
-// A version with a policy, rules or a lens has format 2, any other has format 1, so
-// that nodes which know no more read it too:
+// A version with rules or a lens has format 2, one without has format 1, so that
+// nodes which know no more read it too:
 //
-//	Version = [ format: 2, name, mode, keys, previous,
-//	            policy: null / [ id: text, resource: text ],
+//	Version = [ format: 2, name, mode, keys, previous, policy: null,
 //	            fields, rules: [*Rule], lens: null / text ]
 //	Rule    = [ op: uint, from: [*Cell], to: [*Cell], argument: null / text / any ]
 //	Cell    = [ number: uint, kind: uint ]
@@ -35,6 +34,13 @@ import (
 // format 2 and one item behind:
 //
 //	Version = [ format: 3, …, lens, shards: uint ]     ; their logarithm, 1 to 8
+//
+// A version with a policy has format 4, in which everything is said: the policy
+// itself in canonical form, so that whoever has the collection judges by it.
+//
+//	Version = [ format: 4, name, mode, keys, previous,
+//	            policy: [ bytes, resource: text ],
+//	            fields, rules, lens, shards: uint ]    ; 0 to 8
 //
 // The argument is the separator of a split or a merge, and the value of a default.
 // Number and rule of a virtual field are 0. Defaults are encoded as commits encode
@@ -46,6 +52,8 @@ const (
 	rulesItems    = 9
 	formatShards  = 3
 	shardsItems   = 10
+	formatPolicy  = 4
+	policyItems   = 10
 	fieldItems    = 8
 	ruleItems     = 4
 	digestDomain  = "pando/1 schema\n" // what a digest is of, so that no other hash can pass for one
@@ -97,16 +105,8 @@ func digest(encoded []byte) dag.Digest {
 }
 
 func (c *Collection) appendTo(b []byte) []byte {
-	extended := true
-	switch {
-	case c.Shards > 0:
-		b = cbor.AppendUint(cbor.AppendArray(b, shardsItems), formatShards)
-	case c.Policy != nil || len(c.Rules) > 0 || c.Lens != "":
-		b = cbor.AppendUint(cbor.AppendArray(b, rulesItems), formatRules)
-	default:
-		extended = false
-		b = cbor.AppendUint(cbor.AppendArray(b, versionItems), formatVersion)
-	}
+	format := c.format()
+	b = cbor.AppendUint(cbor.AppendArray(b, items[format]), format)
 	b = cbor.AppendText(b, c.Name)
 	b = cbor.AppendUint(b, uint64(c.Mode))
 	b = cbor.AppendArray(b, len(c.Keys))
@@ -123,23 +123,39 @@ func (c *Collection) appendTo(b []byte) []byte {
 	if c.Policy == nil {
 		b = cbor.AppendNull(b)
 	} else {
-		b = cbor.AppendText(cbor.AppendText(cbor.AppendArray(b, 2), c.Policy.ID), c.Policy.Resource)
+		b = cbor.AppendText(cbor.AppendBytes(cbor.AppendArray(b, 2), c.Policy.policy.Encode()), c.Policy.Resource)
 	}
 	b = cbor.AppendArray(b, len(c.Fields))
 	for i := range c.Fields {
 		b = c.Fields[i].appendTo(b)
 	}
-	if !extended {
+	if format == formatVersion {
 		return b
 	}
 	b = cbor.AppendArray(b, len(c.Rules))
 	for i := range c.Rules {
 		b = c.Rules[i].appendTo(b)
 	}
-	if b = appendOptional(b, c.Lens); c.Shards > 0 {
-		b = cbor.AppendUint(b, uint64(bits.TrailingZeros(uint(c.Shards))))
+	if b = appendOptional(b, c.Lens); format == formatRules {
+		return b
 	}
-	return b
+	return cbor.AppendUint(b, uint64(bits.TrailingZeros(uint(max(c.Shards, 1)))))
+}
+
+// items is how many a version of each format has.
+var items = map[uint64]int{formatVersion: versionItems, formatRules: rulesItems, formatShards: shardsItems, formatPolicy: policyItems}
+
+// format returns the lowest that says all of the version.
+func (c *Collection) format() uint64 {
+	switch {
+	case c.Policy != nil:
+		return formatPolicy
+	case c.Shards > 0:
+		return formatShards
+	case len(c.Rules) > 0 || c.Lens != "":
+		return formatRules
+	}
+	return formatVersion
 }
 
 func (r *Rule) appendTo(b []byte) []byte {
@@ -183,7 +199,6 @@ func appendOptional(b []byte, s string) []byte {
 func readCollection(r *cbor.Reader) *Collection {
 	c := &Collection{}
 	format := readFormat(r)
-	extended := format != formatVersion
 	c.Name = r.Text()
 	c.Mode = dag.Mode(readUint(r, uint64(dag.ModeUnique), "mode"))
 	for range readCount(r, MaxKeys, "key fields") {
@@ -198,16 +213,12 @@ func readCollection(r *cbor.Reader) *Collection {
 		}
 	}
 	if !r.Null() {
-		readArray(r, 2, "a policy")
-		c.Policy = &Policy{r.Text(), r.Text()}
-		if !extended && r.Err() == nil {
-			r.Fail(fault.Invalid.Errorf("collection %s has a policy and format %d: write format %d", c.Name, formatVersion, formatRules))
-		}
+		c.Policy = readPolicy(r, c.Name, format)
 	}
 	for range readCount(r, MaxFields, "fields") {
 		c.Fields = append(c.Fields, readField(r))
 	}
-	if !extended {
+	if format == formatVersion {
 		return c
 	}
 	for range readCount(r, MaxRules, "rules") {
@@ -216,8 +227,10 @@ func readCollection(r *cbor.Reader) *Collection {
 	if !r.Null() {
 		c.Lens = r.Text()
 	}
-	if format == formatShards {
-		c.Shards = 1 << readUint(r, uint64(bits.TrailingZeros(MaxShards)), "logarithm of shards")
+	if format >= formatShards {
+		if n := readUint(r, uint64(bits.TrailingZeros(MaxShards)), "logarithm of shards"); n > 0 {
+			c.Shards = 1 << n
+		}
 	}
 	return c
 }
@@ -225,11 +238,10 @@ func readCollection(r *cbor.Reader) *Collection {
 // readFormat reads what a version begins with.
 func readFormat(r *cbor.Reader) (format uint64) {
 	n, v := r.Array(), r.Uint()
-	items := map[uint64]int{formatVersion: versionItems, formatRules: rulesItems, formatShards: shardsItems}
 	switch {
 	case r.Err() != nil:
 	case items[v] == 0:
-		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads formats %d to %d, a newer one may read it", v, formatVersion, formatShards))
+		r.Fail(fault.Invalid.Errorf("format %d is not known: this node reads formats %d to %d, a newer one may read it", v, formatVersion, formatPolicy))
 	case n != items[v]:
 		r.Fail(fault.Invalid.Errorf("a schema version of format %d has %d items", v, n))
 	}

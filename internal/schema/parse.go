@@ -14,6 +14,7 @@ import (
 	"github.com/vektah/gqlparser/v2/lexer"
 	"github.com/vektah/gqlparser/v2/parser"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/value"
@@ -27,15 +28,19 @@ const (
 )
 
 // Parse makes a collection of every type in sdl, in the order of the text. The
-// types may refer to each other and to existing collections. It is all or
-// nothing; an error says where in the text it is.
-func Parse(sdl string, existing []*Collection) ([]*Collection, error) {
+// types may refer to each other, to existing collections, and to policies that are
+// known here or that existing collections have. It is all or nothing; an error says
+// where in the text it is.
+func Parse(sdl string, existing []*Collection, policies ...*acp.Policy) ([]*Collection, error) {
 	doc, err := parseText(sdl)
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{byName: map[string]*draft{}, existing: make(map[string]*Collection, len(existing)), ends: map[link][]*end{}}
+	s := &submission{byName: map[string]*draft{}, existing: make(map[string]*Collection, len(existing)), ends: map[link][]*end{}, policies: policies}
 	for _, c := range existing {
+		if c.Policy != nil {
+			s.policies = append(s.policies, c.Policy.policy)
+		}
 		s.existing[c.Name] = c
 		s.others = append(s.others, c)
 		if c.View != nil { // their types have names in the same schema
@@ -75,6 +80,7 @@ type submission struct {
 	existing map[string]*Collection
 	others   []*Collection   // the same, by name
 	ends     map[link][]*end // a link without a name leads to the ends with @relation
+	policies []*acp.Policy   // that @policy can name
 }
 
 func (s *submission) each(step func(*draft) error) error {
@@ -395,7 +401,7 @@ func (s *submission) finish(d *draft) error {
 	if err := d.setMode(); err != nil {
 		return err
 	}
-	if err := d.setPolicy(); err != nil {
+	if err := s.setPolicy(d); err != nil {
 		return err
 	}
 	if err := d.setShards(); err != nil {

@@ -233,6 +233,9 @@ func (d *desk) fields(s *submission, r *revision, doc any) error {
 			return fault.Invalid.Errorf("%s cannot be chosen, it follows from what the collection is: leave it out of the patch", member)
 		}
 	}
+	if _, ok := m["Policy"]; ok {
+		return fault.Invalid.Errorf("collection policy cannot be mutated: it is part of what the collection is called by: make a new collection")
+	}
 	for member := range m {
 		if !slices.Contains([]string{"Name", "Root", "VersionID", "Shards", "Fields"}, member) {
 			return fault.Invalid.Errorf("member %.140q means nothing: a schema has Name, Root, VersionID, Shards and Fields", member)

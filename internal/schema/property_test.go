@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 )
@@ -60,7 +61,9 @@ func drawSchema(t *rapid.T) drawn {
 	n := rapid.IntRange(1, 5).Draw(t, "types")
 	for i := range n {
 		head := fmt.Sprintf("type T%d", i)
-		head += rapid.SampledFrom([]string{"", "", "@docID(mode: OWNED)", "@docID(mode: UNIQUE)", `@docID(mode: KEYED, fields: ["key"])`}).Draw(t, "mode")
+		note := fmt.Sprintf("@policy(id: %q, resource: \"note\")", dag.Digest(policy(t, noted).Sum()))
+		head += rapid.SampledFrom([]string{"", "", "@docID(mode: OWNED)", "@docID(mode: UNIQUE)", `@docID(mode: KEYED, fields: ["key"])`,
+			note, "@docID(mode: UNIQUE) " + note}).Draw(t, "mode")
 		head += rapid.SampledFrom([]string{"", "", "", " @sync(shards: 2)", " @sync(shards: 64)"}).Draw(t, "shards")
 		fields := []string{"key: String"}
 		for j, c := range rapid.SliceOfN(rapid.SampledFrom(columns), 0, 6).Draw(t, "columns") {
@@ -100,7 +103,7 @@ func quoted(s string) string {
 
 func parse(t rapid.TB, sdl string) []*schema.Collection {
 	t.Helper()
-	cs, err := schema.Parse(sdl, nil)
+	cs, err := schema.Parse(sdl, nil, policy(t, noted))
 	if err != nil {
 		t.Fatalf("parse: %v in\n%s", err, sdl)
 	}

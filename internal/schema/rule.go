@@ -186,6 +186,8 @@ func (c *Collection) Follows(prev *Collection) error {
 		return fault.Invalid.Errorf("version %s calls the collection %s, not %s: the name stays", c.Version, c.Name, prev.Name)
 	case c.Mode != prev.Mode || !slices.Equal(c.Keys, prev.Keys):
 		return fault.Invalid.Errorf("version %s of %s names its documents otherwise: mode and key stay", c.Version, c.Name)
+	case !c.samePolicy(prev):
+		return fault.Invalid.Errorf("version %s of %s has another policy: who may do what stays with the collection: make a new one", c.Version, c.Name)
 	}
 	for _, f := range prev.KeyFields() {
 		if g, ok := c.FieldByID(f.ID); !ok || g.Kind() != f.Kind() || g.Target != f.Target {

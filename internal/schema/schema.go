@@ -40,12 +40,6 @@ type Collection struct {
 	lineage  Lineage // the versions that are known beside this one; nil: none
 }
 
-// Policy names what says who may do what with the documents of a collection.
-type Policy struct {
-	ID       string
-	Resource string `json:"ResourceName"`
-}
-
 // Field is one declared field.
 type Field struct {
 	Name     string

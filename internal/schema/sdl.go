@@ -27,7 +27,7 @@ func (c *Collection) SDL() string {
 		fmt.Fprintf(&b, " @docID(mode: %s)", modeNames[c.Mode])
 	}
 	if p := c.Policy; p != nil {
-		b.WriteString(" @policy(id: " + quote(p.ID) + ", resource: " + quote(p.Resource) + ")")
+		b.WriteString(" @policy(id: " + quote(p.ID.String()) + ", resource: " + quote(p.Resource) + ")")
 	}
 	if c.Shards > 0 {
 		fmt.Fprintf(&b, " @sync(shards: %d)", c.Shards)
