@@ -8,7 +8,7 @@
 // commits arrived. The rules are those of docs/access.md, "What a history means";
 // oracle_test.go evaluates them literally.
 //
-// A commit with access operations or auth links is an event. Everything follows
+// A commit with access operations, operations on keys or auth links is an event. Everything follows
 // from the events, so a State holds these, each with the events it stands on. A
 // commit that stands on all of them, as nearly all do, is judged by the summary
 // in front: the owner and the tuples that are held.
@@ -56,7 +56,7 @@ type Commit struct {
 }
 
 // Event reports whether the commit is part of the access state of its document.
-func (c *Commit) Event() bool { return len(c.Need.Ops) > 0 || len(c.Auth) > 0 }
+func (c *Commit) Event() bool { return len(c.Need.Ops) > 0 || len(c.Auth) > 0 || c.Need.Keys }
 
 // Members says who belonged to groups.
 type Members interface {

@@ -65,7 +65,7 @@ func (s State) permits(r *Rules, c *Commit, m Members) (bool, error) {
 // met reports whether each thing that is needed is permitted by a relation that the
 // author holds.
 func (n *Need) met(r *Rules, holds func(anyOf uint64) bool) bool {
-	if n.owned() || n.Update && !holds(uint64(r.Update)) || n.Delete && !holds(uint64(r.Delete)) || n.Keys && !holds(r.anyManager()) {
+	if n.owned() || n.Update && !holds(uint64(r.Update)) || n.Delete && !holds(uint64(r.Delete)) || n.Keys && !holds(r.givers()) {
 		return false
 	}
 	for _, o := range n.Ops {
@@ -85,7 +85,7 @@ func (n *Need) wanted(r *Rules) (mask uint64) {
 		mask |= uint64(r.Delete)
 	}
 	if n.Keys {
-		mask |= r.anyManager()
+		mask |= r.givers()
 	}
 	for _, o := range n.Ops {
 		if i, ok := r.relation(o.Relation); ok {
@@ -111,7 +111,7 @@ func (c *Commit) check(r *Rules, events int, tuples func() int) error {
 		}
 	}
 	if c.Event() && events >= MaxEvents {
-		return fault.Invalid.Errorf("the document has %d access operations and anchors, want at most %d: begin another one", events, MaxEvents)
+		return fault.Invalid.Errorf("the document has %d commits with access operations, keys or anchors, want at most %d: begin another one", events, MaxEvents)
 	}
 	if grants > 0 && tuples()+grants > MaxTuples {
 		return fault.Invalid.Errorf("the document is shared with %d subjects, want at most %d: share it with groups", tuples()+grants, MaxTuples)

@@ -186,7 +186,7 @@ func (o *oracle) may(c int, s commits, owns bool, held map[tuple]bool) bool {
 		}
 		return all
 	}
-	if n.Update && !has(o.permits["update"]) || n.Delete && !has(o.permits["delete"]) || n.Keys && !has(manages("")) {
+	if n.Update && !has(o.permits["update"]) || n.Delete && !has(o.permits["delete"]) || n.Keys && !has(append(manages(""), o.permits["update"]...)) {
 		return false
 	}
 	for _, op := range n.Ops {

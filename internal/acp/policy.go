@@ -303,8 +303,11 @@ func (r *Rules) managers(relation int) (mask uint64) {
 	return mask
 }
 
-// anyManager returns the relations that manage something.
-func (r *Rules) anyManager() (mask uint64) {
+// givers returns the relations whose holders give keys: those that manage something,
+// as they say who reads, and those that permit to update, as who writes beside a
+// revocation that somebody else made needs new keys to write under.
+func (r *Rules) givers() uint64 {
+	mask := uint64(r.Update)
 	for i, m := range r.manages {
 		if m != 0 {
 			mask |= 1 << i

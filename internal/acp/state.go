@@ -155,7 +155,7 @@ func opened(raw []byte) State {
 	return s
 }
 
-// Events returns how many commits have access operations or auth links.
+// Events returns how many commits have access operations, keys or auth links.
 func (s State) Events() int { return int(s.events) }
 
 func (s State) eventBytes() []byte { return s.raw[min(int(s.at), len(s.raw)):] }

@@ -1,0 +1,81 @@
+package acp
+
+import (
+	"slices"
+
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Past is what a commit stands on, as far as events go: those that make its keys
+// among them.
+type Past struct {
+	events []event
+	places map[ID]int
+	down   []set
+	in     set
+}
+
+// Past returns the events that f stands for, with all below them.
+func (s State) Past(f Frontier) (*Past, error) {
+	events, err := s.decode()
+	if err != nil {
+		return nil, err
+	}
+	p := &Past{events: events, places: make(map[ID]int, len(events)), down: below(events), in: newSet(len(events))}
+	for i := range events {
+		p.places[events[i].id] = i
+	}
+	for _, id := range f {
+		i, ok := p.places[id]
+		if !ok {
+			return nil, fault.Corrupt.Errorf("a commit stands on an event that is not here: rebuild the document")
+		}
+		p.in.addAll(p.down[i])
+		p.in.add(i)
+	}
+	return p, nil
+}
+
+// Has reports whether the commit is an event of the past.
+func (p *Past) Has(id ID) bool {
+	i, ok := p.places[id]
+	return ok && p.in.has(i)
+}
+
+// StandsOn reports whether one event has the other among its ancestors.
+func (p *Past) StandsOn(upper, lower ID) bool {
+	u, ok := p.places[upper]
+	l, found := p.places[lower]
+	return ok && found && p.down[u].has(l)
+}
+
+// Void reports whether the event is void in all that is here, past or not.
+func (p *Past) Void(id ID) bool {
+	i, ok := p.places[id]
+	return ok && p.events[i].void
+}
+
+// Removals returns the events of the past that take a right to read from somebody.
+// What anchors take away from members of groups is not among them.
+func (p *Past) Removals(r *Rules) []ID {
+	var all []ID
+	for i := range p.events {
+		if p.in.has(i) && slices.ContainsFunc(p.events[i].ops, func(o op) bool { return r.removes(o.kind, o.relation) }) {
+			all = append(all, p.events[i].id)
+		}
+	}
+	return all
+}
+
+// Removes reports whether a commit with that need takes a right to read from
+// somebody, as far as its own operations say.
+func (r *Rules) Removes(n Need) bool {
+	return slices.ContainsFunc(n.Ops, func(o Op) bool {
+		i, ok := r.relation(o.Relation)
+		return r.removes(o.Kind, i) && (ok || o.Kind == Transfer)
+	})
+}
+
+func (r *Rules) removes(kind OpKind, relation int) bool {
+	return kind == Transfer || kind == Revoke && r.Read>>relation&1 != 0
+}

@@ -1,0 +1,75 @@
+package acp_test
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/pandodb/pando/internal/acp"
+)
+
+// What stands below a commit, and what of it takes a right to read away, is what its
+// ancestors are, whoever is asked and whatever stands beside it.
+func TestPastIsTheEventsAmongTheAncestors(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawHistory(t)
+		r := newReplica(d)
+		for _, i := range d.topological(t) {
+			if err := r.take(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, c := range d.commits {
+			p, err := r.state.Past(r.before[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var removals []acp.ID
+			for k, a := range d.commits {
+				if got, want := p.Has(a.ID), c.anc.has(k) && a.Event(); got != want {
+					t.Fatalf("event %d below commit %d: %v, want %v\n%s", k, i, got, want, d)
+				}
+				if a.Event() && c.Event() && p.StandsOn(c.ID, a.ID) != c.anc.has(k) {
+					t.Fatalf("commit %d stands on %d: %v\n%s", i, k, !c.anc.has(k), d)
+				}
+				if c.anc.has(k) && takesReading(a.Need) {
+					removals = append(removals, a.ID)
+				}
+			}
+			got := p.Removals(sharedRules)
+			slices.SortFunc(got, acp.ID.Compare)
+			slices.SortFunc(removals, acp.ID.Compare)
+			if !slices.Equal(got, removals) {
+				t.Fatalf("below commit %d reading is taken by %x, want %x\n%s", i, got, removals, d)
+			}
+			if c.Event() && p.Void(c.ID) != d.void(i, r.have) {
+				t.Fatalf("commit %d is void: %v\n%s", i, p.Void(c.ID), d)
+			}
+			if got := sharedRules.Removes(c.Need); got != takesReading(c.Need) {
+				t.Fatalf("%s: takes reading away: %v", describe(c), got)
+			}
+		}
+	})
+}
+
+func takesReading(n acp.Need) bool {
+	return slices.ContainsFunc(n.Ops, func(o acp.Op) bool {
+		return o.Kind == acp.Transfer || o.Kind == acp.Revoke && slices.Contains([]string{"reader", "writer", "admin"}, o.Relation)
+	})
+}
+
+// A writer who finds that somebody was taken out needs keys that he can write under.
+func TestWhoMayUpdateMayGiveKeys(t *testing.T) {
+	t.Parallel()
+	bo := acp.OfKey(person("bo"))
+	for _, relation := range []string{"writer", "admin"} {
+		l := &line{t: t, r: rules(t), state: acp.Begin(person("ann"))}
+		l.ok("ann", does(grant(relation, bo)))
+		l.ok("bo", acp.Need{Keys: true})
+	}
+	l := &line{t: t, r: rules(t), state: acp.Begin(person("ann"))}
+	l.ok("ann", does(grant("reader", bo)))
+	l.no("bo", acp.Need{Keys: true})
+}
