@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
@@ -72,6 +73,10 @@ type (
 	LensStep = schema.LensStep
 	// Pipeline is a sequence of modules that are ready to run.
 	Pipeline = schema.Pipeline
+	// Policy says who may do what with the documents of collections that name it.
+	Policy = acp.Policy
+	// PolicyID names a policy: it is the hash of what the policy says.
+	PolicyID = dag.Digest
 	// Problem is one thing that a check of the database found wrong.
 	Problem = store.Problem
 	// Rebuilt says what a rebuild kept.
@@ -291,7 +296,11 @@ func (db *DB) AddSchema(ctx context.Context, sdl string) (added []*Collection, e
 }
 
 func addSchema(tx *store.Tx, sdl string) ([]*Collection, error) {
-	added, err := schema.Parse(sdl, tx.Set().All())
+	policies, err := tx.Policies()
+	if err != nil {
+		return nil, err
+	}
+	added, err := schema.Parse(sdl, tx.Set().All(), policies...)
 	if err != nil {
 		return nil, err
 	}

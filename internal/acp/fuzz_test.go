@@ -2,6 +2,7 @@ package acp_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -41,6 +42,7 @@ func FuzzOps(f *testing.F) {
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte(notes))
 	f.Add([]byte(shared))
+	f.Add([]byte("name: \"a\\x7f\\u0085\\u2028\\ufeff\\0\\ud800<😀\"\nresources: {r: {relations: {owner: {}}}}"))
 	f.Add([]byte(`{"name":"n","actor":{"name":"user"},"resources":{"r":{"permissions":{"read":{"expr":"owner|a"},"update":{"expr":"owner"},"delete":{"expr":"owner"}},"relations":{"owner":{"types":["user"]},"a":{}}}}}`))
 	f.Add([]byte("name: n\nresources:\n- name: r\n  permissions: &p\n  - {name: read, expr: owner}\n  relations: *p\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -51,6 +53,13 @@ func FuzzPolicy(f *testing.F) {
 		again, err := acp.DecodePolicy(p.Encode())
 		if err != nil || again.Sum() != p.Sum() {
 			t.Fatalf("%q comes back as %+v, %v", text, again, err)
+		}
+		shown, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := acp.ParsePolicy(shown); len(shown) <= acp.MaxPolicy && (err != nil || again.Sum() != p.Sum()) {
+			t.Fatalf("%q is shown as %q, which is another policy, %v", text, shown, err)
 		}
 	})
 }

@@ -52,7 +52,7 @@ func (s *submission) setPolicy(d *draft) error {
 	}
 	p, ok := s.policy(id.Raw)
 	if !ok {
-		return errorAt(id.Position, "policyID specified does not exist with acp. PolicyID: %.140s: add the policy first, and give the ID that it gets (pando acl policy add FILE)", id.Raw)
+		return errorAt(id.Position, "policyID specified does not exist with acp. PolicyID: %.140s: add the policy first, and give the ID that it gets (pando acl policy add FILE); a policy that says the same has the same ID on every node", id.Raw)
 	}
 	var err error
 	if d.Policy, err = newPolicy(p, resource.Raw); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
@@ -76,12 +77,25 @@ func (w *world) at(n *node, line string) string {
 	switch cmd {
 	case "schema":
 		return w.failed(n.store.Update(ctx, store.As(n.key), func(tx *store.Tx) error {
-			cs, err := schema.Parse(rest, tx.Set().All())
+			known, err := tx.Policies()
+			if err != nil {
+				return err
+			}
+			cs, err := schema.Parse(rest, tx.Set().All(), known...)
 			if err != nil {
 				return err
 			}
 			return tx.AddCollections(cs)
 		}))
+	case "policy":
+		p, err := acp.ParsePolicy([]byte(rest))
+		if err == nil {
+			err = n.store.Update(ctx, store.As(n.key), func(tx *store.Tx) error { return tx.AddPolicy(p) })
+		}
+		if err != nil {
+			return w.failed(err)
+		}
+		return dag.Digest(p.Sum()).String()
 	case "mutate", "query":
 		return w.request(n, cmd, rest)
 	case "begin":

@@ -23,6 +23,7 @@ import (
 // stand for docIDs in requests; commits are called c1, c2 … as they appear.
 const Commands = `
 cluster a b c            makes nodes that are connected
+[a] policy FILE          makes a policy known, in YAML or JSON: prints its ID
 [a] schema TYPES         adds collections
 [a] mutate [p q] MUT     runs a mutation; p, q name the documents that it answers with
 [a] query {…}            runs a query

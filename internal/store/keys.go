@@ -41,6 +41,7 @@ const (
 	globalView      = 'w' // name of a view → short number, definition
 	globalModule    = 'm' // hash of a WASM module → the module
 	globalRunning   = 'r' // schema version digest → its modules run here, see lens.go
+	globalPolicy    = 'p' // policy ID → canonical policy, for collections to come
 	globalLost      = 'l' // collection ID → short number, of documents whose schema damage took
 	formatVersion   = 1
 	commitKeySize   = 1 + 4 + 32 + 8 + 32

@@ -42,6 +42,7 @@ type Tx struct {
 	dropped [][]byte             // prefixes of indexes and views that it drops
 	failed  error                // of a read that could not return it
 	views   bool                 // it changes views or their rows
+	policy  bool                 // it adds a policy
 }
 
 // staged is a document that the transaction changed.
