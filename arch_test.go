@@ -35,8 +35,9 @@ var layers = map[string]int{
 	"api":             10,
 	"cmd/pando":       11,
 	// For tests and the command line only.
-	"internal/script": 9,
-	"internal/sim":    9,
+	"internal/keyring": 3,
+	"internal/script":  9,
+	"internal/sim":     9,
 }
 
 // homes names the only packages that may import a dependency, and why.
@@ -50,6 +51,8 @@ var homes = []struct {
 	{"github.com/multiformats/go-multiaddr", []string{"p2p"}, "a database is complete without a network"},
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
 	{"go.yaml.in/yaml/v4", []string{"internal/acp"}, "policies are the only files in YAML"},
+	{"filippo.io/age", []string{"internal/keyring"}, "only a keyring is encrypted with a passphrase"},
+	{"github.com/zalando/go-keyring", []string{"internal/keyring"}, "where secrets are kept is decided in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
