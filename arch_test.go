@@ -33,7 +33,11 @@ var layers = map[string]int{
 	"":                8, // package pando: embedders stop here
 	"p2p":             9,
 	"api":             10,
-	"cmd/pando":       11,
+	// Generated, with what generates them. They know nothing of Pando.
+	"api/pandov1":                1,
+	"api/pandov1/pandov1connect": 2,
+	"api/pandov1/generate":       1,
+	"cmd/pando":                  11,
 	// For tests and the command line only.
 	"internal/keyring": 3,
 	"internal/script":  9,
@@ -56,9 +60,12 @@ var homes = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
+	{"connectrpc.com/connect", []string{"api", "api/pandov1/pandov1connect"}, "gRPC is one way among several to reach the operations"},
+	{"google.golang.org/protobuf", []string{"api", "api/pandov1", "api/pandov1/generate", "p2p"}, "what Pando itself stores and sends is CBOR"},
+	{"github.com/bufbuild/protocompile", []string{"api/pandov1/generate"}, "it is no part of the program"},
 	{"github.com/prometheus/client_golang", []string{"api"}, "packages count, and what is told to Prometheus is written in one place"},
 	{"charm.land/", []string{"cmd/pando"}, "a screen is a matter of the command line"},
-	{"net/http", []string{"api", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
+	{"net/http", []string{"api", "api/pandov1/pandov1connect", "cmd/pando"}, "HTTP is one way among several to reach the operations"},
 }
 
 func TestPackagesImportOnlyLowerLayers(t *testing.T) {
