@@ -23,6 +23,7 @@
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
 //	live            gossip, shards, inbox; watch, watching, hot for who keeps a part
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
+//	clients         line: streams of those who use the API and are no peers
 //	applications    topics, rooms, post, presence, carry
 //	the wire        wire, message, tongue
 //	what is known   status, contacts, backlog, delay, ledger, metrics, trace, doctor; notes is what lasts
@@ -56,6 +57,7 @@
 //	retire             per relayed connection that a direct one took the place of
 //	startMDNS          one, if it is on: stops the announcements
 //	hub.handle                  per stream of a relay, made by the host; two more for what it carries
+//	lines.handle       per stream of a client, until it is accepted
 //	handleSync, handleFetch, handleWatch     per stream, made by the host, bounded by admission
 //	a reader           per watch of a peer, which waits for it
 //	convoy.work        two per peer that a collection is got of; the session waits for them

@@ -26,9 +26,9 @@ type door struct {
 func newDoor() *door { return &door{alarm: newAlarm(), since: map[peer.ID]time.Time{}} }
 
 // familiar reports whether a peer is more than a stranger: one that the operator
-// named or allowed, or that proved a secret since it is connected.
+// named or allowed, that proved a secret since it is connected, or a known client of the API.
 func (n *Node) familiar(p peer.ID) bool {
-	return n.named(p) || n.admission.knows(p) || n.gate.allows(p)
+	return n.named(p) || n.admission.knows(p) || n.gate.allows(p) || n.lines.Load().knows(p)
 }
 
 // locked reports whether a peer is to be told and given nothing: it stands at the

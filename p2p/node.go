@@ -169,6 +169,7 @@ type Node struct {
 	quotas    *quotas
 	hold      hold
 	followed  *subscriptions
+	lines     atomic.Pointer[lines] // nil: no clients are accepted
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -369,7 +370,7 @@ func (n *Node) Close() error {
 	if n.newcomers != nil {
 		n.host.Network().StopNotify(n.newcomers)
 	}
-	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, []protocol.ID{protocolPeers}) {
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, []protocol.ID{protocolPeers, protocolAPI}) {
 		n.host.RemoveStreamHandler(id)
 	}
 	if n.hub != nil {
