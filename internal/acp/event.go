@@ -202,8 +202,8 @@ func (b *scanner) op() (o op) {
 	return o
 }
 
-// anchored returns the auth links of all events, sorted.
-func (s State) anchored() ([]ID, error) {
+// Anchored returns the auth links of all events, sorted.
+func (s State) Anchored() ([]ID, error) {
 	events, err := s.decode()
 	if err != nil {
 		return nil, err

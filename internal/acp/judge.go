@@ -1,6 +1,7 @@
 package acp
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -47,7 +48,7 @@ func (s State) permits(r *Rules, c *Commit, m Members) (bool, error) {
 	var known []ID
 	who := Actor{Keys: []ident.PublicKey{c.Author}, Groups: func(group ID, relation string) bool {
 		if failed == nil && known == nil {
-			if known, failed = s.anchored(); failed == nil {
+			if known, failed = s.Anchored(); failed == nil {
 				known = union(known, c.Auth)
 			}
 		}
@@ -119,8 +120,11 @@ func (c *Commit) check(r *Rules, events int, tuples func() int) error {
 	return nil
 }
 
+// ErrRefused is what the error of a commit is whose author may not do what it does.
+var ErrRefused = errors.New("may not do what the commit does, by the history below it")
+
 func (c *Commit) refusal() error {
-	return fault.Invalid.Errorf("%s may not do what the commit does, by the history below it", c.Author)
+	return fault.Invalid.Errorf("%s %w", c.Author, ErrRefused)
 }
 
 // Add returns the state with one commit more, which was judged. If the commit

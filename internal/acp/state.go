@@ -262,6 +262,22 @@ func (s State) grantedToGroups(table []byte, n int, who Actor, wanted uint64) ui
 	return 0
 }
 
+// Groups returns the documents whose relations are held, sorted.
+func (s State) Groups() []ID {
+	var all []ID
+	for i := int(s.tuples) - 1; i >= 0; i-- {
+		t := s.raw[int(s.tuplesAt)+i*tupleSize:][:tupleSize]
+		if t[0] != kindGroup {
+			break
+		}
+		if id := ID(t[1:33]); len(all) == 0 || all[len(all)-1] != id {
+			all = append(all, id)
+		}
+	}
+	slices.Reverse(all)
+	return all
+}
+
 // name returns the relation of a group at that place.
 func (s State) name(i uint16) string {
 	b := scanner{b: s.raw, at: s.namesAt}

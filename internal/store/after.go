@@ -85,7 +85,7 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 			d, known := states[ch.Doc]
 			var err error
 			if known {
-				d, err = tx.with(d, ch)
+				d, err = tx.with(ctx, d, ch)
 			} else {
 				d, err = tx.AfterSeq(ctx, c, ch.Doc, ch.Seq)
 			}
@@ -102,7 +102,11 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 }
 
 // with returns a document as one change more makes it.
-func (tx *Tx) with(d Doc, ch Change) (Doc, error) {
+func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
+	if d.Collection.Access() != nil {
+		// What was before can count otherwise now.
+		return tx.AfterSeq(ctx, d.Collection, d.ID, ch.Seq)
+	}
 	a, err := tx.FindCommit(ch.Commit)
 	if err != nil {
 		return Doc{}, err

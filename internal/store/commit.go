@@ -142,7 +142,7 @@ func (tx *Tx) publish() (receipt, error) {
 		buf = stored{seq, origin, p.commit.Envelope()}.append(buf[:0])
 		key := p.place.key()
 		b.Set(key, buf)
-		b.Set(indexKey(p.place.cid), p.place.indexValue())
+		b.Set(indexKey(p.place.cid), p.place.indexValue(p.above))
 		b.Set(feedKey(seq), binary.AppendUvarint(key[1:], origin)) // as place.feedValue
 	}
 	counts := map[short]count{}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -43,7 +45,7 @@ func (s *Store) Check(ctx context.Context, report func(Problem)) error {
 	snap, set := s.kv.Snapshot(), s.set.Load()
 	s.mu.Unlock()
 	defer snap.Close()
-	c := &check{ctx: ctx, set: set, snap: snap, report: report, ids: set.ids(), counts: map[short]count{}, indexes: map[string]*indexCheck{}}
+	c := &check{ctx: ctx, set: set, snap: snap, report: report, ids: set.ids(), counts: map[short]count{}, indexes: map[string]*indexCheck{}, memory: newMemory()}
 	if err := c.beginIndexes(); err != nil {
 		return err
 	}
@@ -69,6 +71,8 @@ type check struct {
 	indexes map[string]*indexCheck // by prefix
 	ids     map[short]dag.CollectionID
 	total   int // commits
+	groups  int // that documents name
+	memory  *memory
 }
 
 func (c *check) bad(what string, name any, format string, args ...any) {
@@ -77,7 +81,7 @@ func (c *check) bad(what string, name any, format string, args ...any) {
 
 // commits checks commit by commit, document by document.
 func (c *check) commits() error {
-	for h, err := range histories(c.snap, c.report) {
+	for h, err := range histories(c.snap, []byte{tableCommit}, c.report) {
 		if err == nil && c.ctx.Err() != nil {
 			err = context.Cause(c.ctx)
 		}
@@ -93,6 +97,7 @@ func (c *check) commits() error {
 
 func (c *check) history(h lineage) error {
 	f := fold{}
+	bad := func(cid dag.CID, err error) { c.bad("commit", cid, "%v", err) }
 	for _, e := range h.entries {
 		c.total++
 		err := e.err
@@ -103,17 +108,21 @@ func (c *check) history(h lineage) error {
 			err = f.add(e)
 		}
 		if err != nil {
-			c.bad("commit", e.at.cid, "%v", err)
-			continue
+			bad(e.at.cid, err)
 		}
-		if err := c.same("index", e.at.cid, indexKey(e.at.cid), e.at.indexValue()); err != nil {
+	}
+	if err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, bad); err != nil {
+		return err
+	}
+	for i, e := range f.entries {
+		if err := c.same("index", e.at.cid, indexKey(e.at.cid), e.at.indexValue(f.above(i))); err != nil {
 			return err
 		}
 		if err := c.same("feed", e.stored.seq, feedKey(e.stored.seq), e.at.feedValue(e.stored.origin)); err != nil {
 			return err
 		}
 	}
-	if len(f.commits) == 0 {
+	if len(f.entries) == 0 {
 		return nil
 	}
 	k := c.counts[h.coll]
@@ -125,7 +134,25 @@ func (c *check) history(h lineage) error {
 	if err := c.same("document", h.doc, documentKey(h.coll, h.doc), f.doc.Bytes()); err != nil {
 		return err
 	}
+	if err := c.named(h, f.doc); err != nil {
+		return err
+	}
 	return c.indexed(h, f.doc)
+}
+
+// named looks for the entries of the groups that a document names.
+func (c *check) named(h lineage, d crdt.Document) error {
+	if c.set.rules[h.coll] == nil {
+		return nil
+	}
+	groups, err := groupsOf(h.doc, d)
+	for _, g := range groups {
+		c.groups++
+		if err := c.same("group", dag.DocID(g), namedKey(dag.DocID(g), h.coll, h.doc), nil); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // same compares a derived entry with what it should be.
@@ -152,7 +179,7 @@ func (c *check) leftovers() error {
 		table byte
 		name  string
 		want  int
-	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}} {
+	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}, {tableNamed, "group", c.groups}} {
 		n := 0
 		for _, err := range c.snap.Scan([]byte{t.table}, []byte{t.table + 1}) {
 			if err != nil {
@@ -212,12 +239,12 @@ type entry struct {
 	err    error
 }
 
-// histories yields the stored commits, grouped by document, in the order of the
-// keys. What has no place there is told to bad.
-func histories(snap *kv.Snapshot, bad func(Problem)) iter.Seq2[lineage, error] {
+// histories yields the stored commits whose keys start with a prefix, grouped by
+// document, in the order of the keys. What has no place there is told to bad.
+func histories(snap *kv.Snapshot, prefix []byte, bad func(Problem)) iter.Seq2[lineage, error] {
 	return func(yield func(lineage, error) bool) {
 		var h lineage
-		for e, err := range snap.Scan([]byte{tableCommit}, []byte{tableCommit + 1}) {
+		for e, err := range snap.Scan(prefix, after(prefix)) {
 			if err != nil {
 				yield(lineage{}, err)
 				return
@@ -263,8 +290,9 @@ func (h lineage) verify() {
 // fold makes a document again from its commits.
 type fold struct {
 	doc     crdt.Document
-	commits []*dag.Commit
+	entries []entry
 	at      map[dag.CID]*dag.Commit
+	judged  *acp.Judged // of a collection with a policy, when all are added
 }
 
 // add applies the next commit of a history, checked against its parents.
@@ -288,6 +316,134 @@ func (f *fold) add(e entry) error {
 		f.at = map[dag.CID]*dag.Commit{}
 	}
 	f.doc, f.at[e.commit.CID] = next, e.commit
-	f.commits = append(f.commits, e.commit)
+	f.entries = append(f.entries, e)
 	return nil
+}
+
+func (f *fold) commits(yield func(*dag.Commit, error) bool) {
+	for _, e := range f.entries {
+		if !yield(e.commit, nil) {
+			return
+		}
+	}
+}
+
+// above returns what those stand on that stand on the i-th commit.
+func (f *fold) above(i int) acp.Frontier {
+	if f.judged == nil {
+		return nil
+	}
+	return f.judged.Above(i)
+}
+
+// judge makes the document once more by the policy of its collection, if that has
+// one. What may not be, or cannot be judged, is left out with what stands on it, and
+// told to bad.
+func (f *fold) judge(m memberships, n short, bad func(dag.CID, error)) error {
+	rules := m.rulesOf(n)
+	for rules != nil && len(f.entries) > 0 {
+		wrong, err := f.wrong(rules, m)
+		if err != nil {
+			return err
+		}
+		if len(wrong) > 0 {
+			f.leaveOut(wrong, bad)
+			continue
+		}
+		f.doc, err = foldAll(f.commits, f.judged)
+		return err
+	}
+	return nil
+}
+
+// wrong judges the commits and returns which may not be here.
+func (f *fold) wrong(rules *acp.Rules, m memberships) (map[dag.CID]error, error) {
+	wrong := map[dag.CID]error{}
+	for _, e := range f.entries {
+		if _, err := judgeable(e.commit); err != nil {
+			wrong[e.at.cid] = err
+		}
+		for _, link := range e.commit.Auth {
+			if _, err := m.placeOf(link); errors.Is(err, fault.Corrupt) {
+				wrong[e.at.cid] = err
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return wrong, nil
+	}
+	j, err := judgeAll(rules, f.commits, m)
+	if err != nil && !errors.Is(err, fault.Corrupt) {
+		return nil, err
+	}
+	for i, e := range f.entries {
+		switch {
+		case err == nil:
+			if err := j.Valid(i); err != nil {
+				wrong[e.at.cid] = err
+			}
+		case len(e.commit.Auth) > 0: // of what the groups say, something is missing
+			wrong[e.at.cid] = err
+		}
+	}
+	if f.judged = j; err != nil && len(wrong) == 0 {
+		return nil, err
+	}
+	return wrong, nil
+}
+
+// leaveOut adds the commits once more without those, and what stands on them.
+func (f *fold) leaveOut(wrong map[dag.CID]error, bad func(dag.CID, error)) {
+	next := fold{}
+	for _, e := range f.entries {
+		err := wrong[e.at.cid]
+		if err == nil {
+			err = next.add(e)
+		}
+		if err != nil {
+			bad(e.at.cid, err)
+		}
+	}
+	*f = next
+}
+
+// shelf is a snapshot as a library.
+type shelf struct {
+	*kv.Snapshot
+	set *Set
+}
+
+func (s shelf) rulesOf(n short) *acp.Rules {
+	if s.set == nil {
+		return nil
+	}
+	return s.set.rules[n]
+}
+
+func (s shelf) where(cid dag.CID) (place, bool, error) {
+	v, ok, err := s.Get(indexKey(cid))
+	if err != nil || !ok {
+		return place{}, false, err
+	}
+	p, err := parseIndexValue(cid, v)
+	return p, err == nil, err
+}
+
+func (s shelf) historyOf(n short, id dag.DocID) iter.Seq2[Applied, error] {
+	return func(yield func(Applied, error) bool) {
+		prefix, _ := documentRange(n, id)
+		for h, err := range histories(s.Snapshot, prefix, func(Problem) {}) {
+			if err != nil {
+				yield(Applied{}, err)
+				return
+			}
+			for _, e := range h.entries {
+				if !yield(Applied{Commit: e.commit, Seq: e.stored.seq}, e.err) || e.err != nil {
+					return
+				}
+			}
+		}
+	}
 }

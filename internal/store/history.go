@@ -101,6 +101,13 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 			yield(Applied{}, err)
 			return
 		}
+		tx.historyOf(n, id)(yield)
+	}
+}
+
+// historyOf is History, whoever asks.
+func (tx *Tx) historyOf(n short, id dag.DocID) iter.Seq2[Applied, error] {
+	return func(yield func(Applied, error) bool) {
 		tx.read(id)
 		lo, hi := documentRange(n, id)
 		var own []*pending

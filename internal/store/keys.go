@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 )
@@ -11,10 +12,12 @@ import (
 // so that keys sort by them. A collection is known by a short local number.
 //
 //	c collection doc height cid   commit: seq, origin, envelope. Being here is being applied
-//	i cid                         where the commit is: collection, doc, height        derived
+//	i cid                         where the commit is: collection, doc, height; with a
+//	                              policy also the events it stands on, see access.go  derived
 //	d collection doc              the merged document with its heads (crdt.Document)  derived
 //	s seq                         feed: collection, doc, height, cid, origin          derived
 //	k collection                  how many documents, and how many alive              derived
+//	a group collection doc        a document that names a group                       derived
 //	x collection index            how far the index is built                          derived
 //	x collection index key doc    secondary index, see secondary.go                   derived
 //	g …                           format, epoch, schema versions, short numbers
@@ -29,6 +32,7 @@ const (
 	tableDocument   = 'd'
 	tableFeed       = 's'
 	tableCount      = 'k'
+	tableNamed      = 'a'
 	tableGlobal     = 'g'
 	tableNote       = 'n'
 	tableSecondary  = 'x'
@@ -120,19 +124,37 @@ func indexKey(cid dag.CID) []byte {
 	return append([]byte{tableIndex}, cid[:]...)
 }
 
-func (p place) indexValue() []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 44), uint32(p.coll))
+// indexSize is the size of an index entry without events.
+const indexSize = 4 + 32 + 8
+
+func (p place) indexValue(above acp.Frontier) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, indexSize+32*len(above)), uint32(p.coll))
 	b = append(b, p.doc[:]...)
-	return binary.BigEndian.AppendUint64(b, p.height)
+	b = binary.BigEndian.AppendUint64(b, p.height)
+	for i := range above {
+		b = append(b, above[i][:]...)
+	}
+	return b
 }
 
 func parseIndexValue(cid dag.CID, v []byte) (place, error) {
-	if len(v) != 44 {
-		return place{}, fault.Corrupt.Errorf("index entry of commit %s: %d bytes, want 44: run pando fsck --rebuild", cid, len(v))
+	if len(v) < indexSize || (len(v)-indexSize)%32 != 0 {
+		return place{}, fault.Corrupt.Errorf("index entry of commit %s: %d bytes, want 44 and 32 for each event: run pando fsck --rebuild", cid, len(v))
 	}
 	p := place{coll: short(binary.BigEndian.Uint32(v)), height: binary.BigEndian.Uint64(v[36:]), cid: cid}
 	copy(p.doc[:], v[4:36])
 	return p, nil
+}
+
+// parseAbove returns the events that those stand on that stand on the commit.
+func parseAbove(cid dag.CID, v []byte) (above acp.Frontier, err error) {
+	if _, err := parseIndexValue(cid, v); err != nil {
+		return nil, err
+	}
+	for v = v[indexSize:]; len(v) > 0; v = v[32:] {
+		above = append(above, acp.ID(v[:32]))
+	}
+	return above, nil
 }
 
 func feedKey(seq uint64) []byte {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
@@ -25,6 +26,17 @@ type Merged struct {
 	// Future lists commits that apply later: their clock is too far ahead, or
 	// only a newer version can judge them.
 	Future []dag.CID
+	// Awaits are commits that apply when commits of group documents are here, which
+	// they name: only these tell whether their authors may write.
+	Awaits []Await
+}
+
+// Await is a commit that waits for commits of group documents.
+type Await struct {
+	Doc    dag.DocID
+	Commit dag.CID
+	Links  []dag.CID   // that are not here
+	Groups []dag.DocID // that the document names: the links may be theirs
 }
 
 // InvalidCommit is the error of a commit that no node may apply.
@@ -97,6 +109,7 @@ func (m *Merged) add(part Merged) {
 	m.Applied, m.Known = m.Applied+part.Applied, m.Known+part.Known
 	m.Commits = append(m.Commits, part.Commits...)
 	m.Future = append(m.Future, part.Future...)
+	m.Awaits = append(m.Awaits, part.Awaits...)
 	if m.Missing == nil {
 		m.Missing = part.Missing
 		return
@@ -193,6 +206,9 @@ func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped
 		}
 		cs = cs[1:]
 	}
+	if err := g.settle(); err != nil {
+		return m, nil, err
+	}
 	if err := g.index(); err != nil {
 		return m, nil, err
 	}
@@ -216,6 +232,8 @@ type merging struct {
 	// commits are applied, for each could turn over all entries of its document.
 	before  map[dag.DocID]crdt.Document
 	toIndex int // bytes of those with several entries
+
+	unsettled []dag.DocID // are folded again, once, when all commits are applied
 }
 
 func (m *merging) take(c received) error {
@@ -258,6 +276,9 @@ func (m *merging) take(c received) error {
 		m.lack(cm, missing)
 		return nil
 	}
+	if waits, err := m.awaits(cm, d); err != nil || waits {
+		return err
+	}
 	next, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin})
 	if err != nil {
 		return err
@@ -268,8 +289,43 @@ func (m *merging) take(c received) error {
 	return nil
 }
 
-// changed notes that a document is to be indexed.
+// awaits reports whether a commit has to wait for commits of groups, and notes them.
+func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
+	if len(cm.Auth) == 0 || m.tx.set.rules[m.coll] == nil {
+		return false, nil
+	}
+	w := Await{Doc: cm.Doc, Commit: cm.CID}
+	for _, link := range cm.Auth {
+		if here, err := m.tx.applied(link); err != nil {
+			return false, err
+		} else if !here {
+			w.Links = append(w.Links, link)
+		}
+	}
+	if len(w.Links) == 0 {
+		return false, nil
+	}
+	groups, err := groupsOf(cm.Doc, d)
+	if err != nil {
+		return false, err
+	}
+	ops, err := acp.Ops(cm.Deltas)
+	if err != nil {
+		return false, err
+	}
+	for _, g := range append(groups, granted(ops)...) {
+		w.Groups = append(w.Groups, dag.DocID(g))
+	}
+	m.skipped[cm.CID] = true
+	m.Awaits = append(m.Awaits, w)
+	return true, nil
+}
+
+// changed notes that a document is to be settled and indexed.
 func (m *merging) changed(id dag.DocID, d, next crdt.Document) {
+	if m.tx.staged[id].unsettled && !slices.Contains(m.unsettled, id) {
+		m.unsettled = append(m.unsettled, id)
+	}
 	xs := m.tx.set.indexes[m.coll]
 	if len(xs) == 0 {
 		return
@@ -282,6 +338,16 @@ func (m *merging) changed(id dag.DocID, d, next crdt.Document) {
 	if slices.ContainsFunc(xs, func(x *secondary) bool { return x.several >= 0 }) {
 		m.toIndex += grown
 	}
+}
+
+// settle folds those documents again whose commits may count otherwise now.
+func (m *merging) settle() error {
+	for _, id := range m.unsettled {
+		if err := m.tx.settle(m.coll, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // index brings the entries of the documents up to what they have become.

@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
 
-	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
@@ -16,28 +16,15 @@ func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, ke
 	if tx.done {
 		return Doc{}, errEnded
 	}
-	var state crdt.Document
-	folded := map[dag.CID]bool{}
-	isFolded := func(cid [32]byte) bool { return folded[cid] }
-	for a, err := range tx.History(c, id) {
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return Doc{}, err
-		}
-		if !keep(&a) {
-			continue
-		}
-		if state, err = state.Fold(change(a.Commit), isFolded); err != nil {
-			return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", id, a.CID, err)
-		}
-		folded[a.CID] = true
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
 	}
-	if len(folded) == 0 {
+	state, _, err := tx.refold(ctx, n, id, keep)
+	if errors.Is(err, errNoCommits) || err == nil && len(state.Bytes()) == 0 {
 		return Doc{}, fault.NotFound.Errorf("document %s of collection %s did not exist then", id, c.Name)
 	}
-	return Doc{id, c, state}, nil
+	return Doc{id, c, state}, err
 }
 
 // AsOf returns the document as it was made by the commits up to an instant of the

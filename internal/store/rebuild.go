@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
 )
@@ -208,7 +212,7 @@ func (b *rebuild) run() error {
 		return err
 	}
 	b.beginIndexes()
-	for h, err := range histories(b.old, b.unreadable) {
+	for h, err := range histories(b.old, []byte{tableCommit}, b.unreadable) {
 		if err == nil && b.ctx.Err() != nil {
 			err = context.Cause(b.ctx)
 		}
@@ -221,6 +225,9 @@ func (b *rebuild) run() error {
 				return err
 			}
 		}
+	}
+	if err := b.judge(); err != nil {
+		return fmt.Errorf("rebuild: access: %w", err)
 	}
 	for n, k := range b.counts {
 		b.batch.Set(collectionPrefix(tableCount, n), k.append(nil))
@@ -302,19 +309,99 @@ func (b *rebuild) history(h lineage) {
 		}
 		b.done.Commits++
 		b.batch.Set(e.at.key(), e.stored.append(nil))
-		b.batch.Set(indexKey(e.at.cid), e.at.indexValue())
+		b.batch.Set(indexKey(e.at.cid), e.at.indexValue(nil))
 		b.batch.Set(feedKey(e.stored.seq), e.at.feedValue(e.stored.origin))
 	}
-	if len(f.commits) == 0 {
+	if len(f.entries) == 0 {
 		return
 	}
 	b.done.Documents++
 	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
-	b.indexed(h, f.doc)
+	if b.set != nil && b.set.rules[h.coll] != nil {
+		return // it is made once more when all groups are there
+	}
+	b.count(h, f.doc)
+}
+
+// count enters a document that is made.
+func (b *rebuild) count(h lineage, d crdt.Document) {
+	b.indexed(h, d)
 	k := b.counts[h.coll]
 	k.all++
-	if !f.doc.Deleted() {
+	if !d.Deleted() {
 		k.alive++
 	}
 	b.counts[h.coll] = k
+}
+
+// judge makes the documents of collections with policies once more, when all commits
+// are there: who may write one can depend on any other.
+func (b *rebuild) judge() error {
+	if b.set == nil || len(b.set.rules) == 0 {
+		return nil
+	}
+	if err := b.flush(); err != nil {
+		return err
+	}
+	snap := b.new.Snapshot()
+	defer snap.Close()
+	m := memberships{shelf{snap, b.set}, newMemory()}
+	for _, n := range slices.Sorted(maps.Keys(b.set.rules)) {
+		for h, err := range histories(snap, collectionPrefix(tableCommit, n), b.unreadable) {
+			if err == nil {
+				err = context.Cause(b.ctx)
+			}
+			if err == nil {
+				err = b.judged(h, m)
+			}
+			if err == nil && b.batch.Size() >= rebuildBatch {
+				err = b.flush()
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *rebuild) judged(h lineage, m memberships) error {
+	f := fold{}
+	stored := map[dag.CID]entry{}
+	lose := func(cid dag.CID, err error) {
+		b.done.Lost++
+		b.done.Commits--
+		b.report(Problem{"commit", cid.String(), err.Error()})
+		b.batch.Delete(stored[cid].at.key())
+		b.batch.Delete(indexKey(cid))
+		b.batch.Delete(feedKey(stored[cid].stored.seq))
+	}
+	for _, e := range h.entries {
+		err := e.err
+		stored[e.at.cid] = e
+		if err == nil {
+			err = f.add(e)
+		}
+		if err != nil {
+			return err // it was added before
+		}
+	}
+	if err := f.judge(m, h.coll, lose); err != nil {
+		return err
+	}
+	if len(f.entries) == 0 {
+		b.done.Documents--
+		b.batch.Delete(documentKey(h.coll, h.doc))
+		return nil
+	}
+	for i, e := range f.entries {
+		b.batch.Set(indexKey(e.at.cid), e.at.indexValue(f.above(i)))
+	}
+	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
+	groups, err := groupsOf(h.doc, f.doc)
+	for _, g := range groups {
+		b.batch.Set(namedKey(dag.DocID(g), h.coll, h.doc), nil)
+	}
+	b.count(h, f.doc)
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"maps"
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
@@ -104,9 +105,26 @@ func (r *restore) run() error {
 			return err
 		}
 		if kind == partEnd {
-			return r.flush()
+			return r.finish()
 		}
 	}
+}
+
+// finish makes what depends on all documents.
+func (r *restore) finish() error {
+	made := maps.Clone(r.counts)
+	if err := r.judge(); err != nil {
+		return err
+	}
+	for n, k := range r.counts {
+		if k != made[n] {
+			r.batch.Set(collectionPrefix(tableCount, n), k.append(nil))
+		}
+	}
+	if r.refused != nil {
+		return r.refused
+	}
+	return r.flush()
 }
 
 // part takes in the next part.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
@@ -26,6 +27,7 @@ type Set struct {
 	// indexes of the collections that have some; those of a collection are in the
 	// order of its description.
 	indexes map[short][]*secondary
+	rules   map[short]*acp.Rules // of the collections that have a policy
 }
 
 // member is a collection of a set: the version of it that is used.
@@ -40,7 +42,7 @@ func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
 	s := &Set{
 		byName: make(map[string]*schema.Collection, len(ms)), byID: make(map[dag.CollectionID]*member, len(ms)),
 		list: make([]*schema.Collection, 0, len(ms)), last: last, lost: lost,
-		indexes: make(map[short][]*secondary, len(ms)),
+		indexes: make(map[short][]*secondary, len(ms)), rules: map[short]*acp.Rules{},
 	}
 	for _, m := range ms {
 		s.byName[m.Name] = m.Collection
@@ -56,6 +58,9 @@ func newSet(ms []*member, last short, lost map[dag.CollectionID]short) *Set {
 		s.list = append(s.list, m.Collection)
 		if len(m.indexes) > 0 {
 			s.indexes[m.short] = m.indexes
+		}
+		if rules := m.Access(); rules != nil {
+			s.rules[m.short] = rules
 		}
 	}
 	slices.SortFunc(s.views, func(a, b *schema.Collection) int { return strings.Compare(a.Name, b.Name) })

@@ -49,6 +49,7 @@ type Store struct {
 	readOnly bool
 	epoch    [16]byte
 	modules  modules // of schema versions
+	memory   *memory // of who was in which group
 	set      atomic.Pointer[Set]
 	gate     gate // transactions and readers under way
 
@@ -103,6 +104,7 @@ func Open(dir string, o Options) (*Store, error) {
 		peers:   map[uint64]string{},
 		trees:   map[short]*tree{},
 		written: newHistory(),
+		memory:  newMemory(),
 		counts:  map[short]count{},
 
 		schemaChanged: make(chan struct{}),

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -47,9 +48,10 @@ type Tx struct {
 
 // staged is a document that the transaction changed.
 type staged struct {
-	coll    short
-	doc     crdt.Document
-	commits []*pending
+	coll      short
+	doc       crdt.Document
+	commits   []*pending
+	unsettled bool // commits of it may count otherwise now: to be folded again
 }
 
 // pending is a commit that the transaction applies.
@@ -58,6 +60,7 @@ type pending struct {
 	commit *dag.Commit
 	own    bool   // still to be signed
 	origin string // peer it came from; "" if local
+	above  acp.Frontier
 }
 
 // Doc is one document as a transaction sees it. What Scan yields is valid until

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -137,7 +138,9 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 		newest = max(newest, h.HLC) // also of those it does not name: its author saw their values
 	}
 	cm.HLC = dag.HLC(tx.s.now(), newest)
-	tx.who.signs(cm)
+	if err := tx.authorise(c, n, d, cm); err != nil {
+		return Doc{}, err
+	}
 	cm.Schema = c.Version
 	for _, x := range cm.Deltas {
 		if err := crdt.CheckDelta(x); err != nil {
@@ -149,9 +152,33 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 	}
 	st, err := tx.apply(n, d, cm, &pending{own: true})
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, refused(err, cm, c)
 	}
 	return Doc{cm.Doc, c, st}, nil
+}
+
+// authorise enters who makes a commit, and what is known here of the groups that its
+// document names.
+func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit) error {
+	tx.who.signs(cm)
+	if err := cm.CheckCollection(c.ID); err != nil {
+		return fault.Denied.Errorf("write to collection %s on behalf of %s: %w", c.Name, cm.Author.Key, err)
+	}
+	if tx.set.rules[n] == nil {
+		return nil
+	}
+	if cm.Author.Key == "" {
+		return fault.Denied.Errorf("documents of collection %s are written by their owners and by whom these let: say who you are", c.Name)
+	}
+	state := acp.Begin(cm.Author.Key)
+	var err error
+	if len(d.Heads()) > 0 {
+		if state, err = accessState(cm.Doc, d); err != nil {
+			return err
+		}
+	}
+	cm.Auth, err = tx.anchors(cm.Doc, state, cm.Deltas)
+	return err
 }
 
 // parents chooses what a new commit names: all heads, or the highest ones if
@@ -169,7 +196,17 @@ func parents(heads []crdt.Head) []crdt.Head {
 // A commit that is made here is new by itself: its document does not exist, or it is
 // the child of heads, which have none.
 func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.Document, error) {
-	next, err := d.Fold(change(cm), func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
+	rules := tx.set.rules[n]
+	var r ruling
+	ch := change(cm)
+	if rules != nil {
+		var err error
+		if r, err = tx.rule(rules, d, cm); err != nil {
+			return d, err
+		}
+		ch.Void, p.above = r.verdict == acp.Void, r.above
+	}
+	next, err := d.Fold(ch, func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
 	if tx.failed != nil {
 		return d, fmt.Errorf("apply %s: %w", cm.CID, tx.failed)
 	}
@@ -177,10 +214,8 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 		// The commit was checked: it is the document that it does not fit.
 		return d, fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
 	}
-	if xs := tx.set.indexes[n]; len(xs) > 0 && p.own { // a merge does it at its end
-		if err := tx.reindex(xs, cm.Doc, d, next, true); err != nil {
-			return d, err
-		}
+	if rules != nil {
+		next = withAccess(next, r.state)
 	}
 	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
 	st := tx.staged[cm.Doc]
@@ -198,6 +233,22 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 	tx.pending, tx.byCID[cm.CID] = append(tx.pending, p), p
 	tx.kv.Set(documentKey(n, cm.Doc), next.Bytes())
 	tx.tally(n, d, next)
+	if rules != nil {
+		if err := tx.named(n, cm.Doc, d, next); err != nil {
+			return d, err
+		}
+	}
+	if st.unsettled = st.unsettled || r.unsettles; st.unsettled && p.own {
+		if err := tx.settle(n, cm.Doc); err != nil {
+			return d, err
+		}
+		next = st.doc
+	}
+	if xs := tx.set.indexes[n]; len(xs) > 0 && p.own { // a merge does it at its end
+		if err := tx.reindex(xs, cm.Doc, d, next, true); err != nil {
+			return d, err
+		}
+	}
 	return next, nil
 }
 

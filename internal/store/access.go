@@ -1,0 +1,270 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// A document of a collection with a policy carries its access state, which package
+// acp makes of its commits: who owns it, who has which relation, and what these
+// follow from. The index of commits says of each what those stand on that stand on
+// it. Each commit is judged by both before it is applied. One that arrives late can
+// change what earlier ones count for: then the document is folded again.
+
+// Access is who may do what with a document.
+type Access struct {
+	acp.State
+	Rules *acp.Rules
+}
+
+// Access returns who may do what with a document, or NotFound. It is Invalid for
+// one of a collection without a policy.
+func (tx *Tx) Access(c *schema.Collection, id dag.DocID) (Access, error) {
+	d, err := tx.Get(c, id)
+	if err != nil {
+		return Access{}, err
+	}
+	return AccessOf(d)
+}
+
+// AccessOf is Tx.Access of a document at hand.
+func AccessOf(d Doc) (Access, error) {
+	rules := d.Collection.Access()
+	if rules == nil {
+		return Access{}, errNoPolicy(d.Collection)
+	}
+	s, err := accessState(d.ID, d.State)
+	return Access{s, rules}, err
+}
+
+func errNoPolicy(c *schema.Collection) error {
+	return fault.Invalid.Errorf("collection %s has no policy: everybody who has it may read and write its documents; a policy is chosen when a collection is made, by @policy", c.Name)
+}
+
+// accessState returns the access state that a document carries.
+func accessState(id dag.DocID, d crdt.Document) (acp.State, error) {
+	s, err := acp.Open(d.Attached(crdt.FieldAccess, crdt.KindAccess))
+	if err != nil {
+		return s, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
+	}
+	return s, nil
+}
+
+func withAccess(d crdt.Document, s acp.State) crdt.Document {
+	return d.Attach(crdt.FieldAccess, crdt.KindAccess, s.Bytes())
+}
+
+// ruling is what became of a commit under a policy.
+type ruling struct {
+	state     acp.State    // of the document with it
+	verdict   acp.Verdict  // on it
+	above     acp.Frontier // what those stand on that stand on it
+	unsettles bool         // it can change what commits before it count for
+}
+
+// rule judges a commit by the document so far. A commit that may not be is Invalid.
+func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit) (r ruling, err error) {
+	c, err := judgeable(cm)
+	if err != nil {
+		return r, err
+	}
+	heads := d.Heads()
+	state := acp.Begin(cm.Author.Key)
+	if len(heads) > 0 {
+		if state, err = accessState(cm.Doc, d); err != nil {
+			return r, err
+		}
+	}
+	below := make([]acp.Frontier, 0, len(cm.Parents))
+	for _, p := range cm.Parents {
+		f, err := tx.aboveOf(p)
+		if err != nil {
+			return r, err
+		}
+		below = append(below, f)
+	}
+	if c.Before, err = state.Join(below...); err != nil {
+		return r, err
+	}
+	m := tx.members()
+	if r.verdict, err = state.Judge(rules, c, m); err != nil {
+		return r, err
+	}
+	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
+	r.above = acp.Above(c)
+	r.state, err = state.Add(rules, c, r.verdict, m)
+	return r, err
+}
+
+// judgeable returns what package acp has to know of a commit, but for what it stands
+// on. A commit that has no place in a collection with a policy is Invalid.
+func judgeable(cm *dag.Commit) (c acp.Commit, err error) {
+	if cm.Root != nil && cm.Root.Mode != dag.ModeOwned && cm.Root.Mode != dag.ModeUnique {
+		return c, fault.Invalid.Errorf("documents of a collection with a policy are owned by who begins them: this one begins in mode %d", cm.Root.Mode)
+	}
+	sealed := cm.Kind != dag.Write || slices.ContainsFunc(cm.Segs, func(s dag.Segment) bool { return s.Group != 0 })
+	c = acp.Commit{ID: acp.ID(cm.CID), Height: cm.Height, Author: cm.Author.Key}
+	for _, link := range cm.Auth {
+		c.Auth = append(c.Auth, acp.ID(link))
+	}
+	c.Need, err = acp.NeedOf(cm.Deltas, sealed)
+	return c, err
+}
+
+// aboveOf returns what those stand on that stand on an applied commit.
+func (tx *Tx) aboveOf(cid dag.CID) (acp.Frontier, error) {
+	if p, ok := tx.byCID[cid]; ok {
+		return p.above, nil
+	}
+	v, ok, err := tx.kv.Get(indexKey(cid))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fault.Corrupt.Errorf("commit %s is not in the index: run pando fsck --rebuild", cid)
+	}
+	return parseAbove(cid, v)
+}
+
+// settle folds a document again after commits that changed what others count for.
+func (tx *Tx) settle(n short, id dag.DocID) error {
+	st := tx.staged[id]
+	old := st.doc
+	next, _, err := tx.refold(context.Background(), n, id, all)
+	if err != nil {
+		return err
+	}
+	if keys := old.Attached(crdt.FieldKeys, crdt.KindKeys); keys != nil {
+		next = next.Attach(crdt.FieldKeys, crdt.KindKeys, keys)
+	}
+	st.doc, st.unsettled = next, false
+	tx.kv.Set(documentKey(n, id), next.Bytes())
+	tx.tally(n, old, next)
+	return tx.named(n, id, old, next)
+}
+
+// refold makes a document of some of its commits, with what they count for among
+// each other. keep must choose with every commit its ancestors too. It costs two
+// passes over the history in a collection with a policy, and one in others.
+func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Applied) bool) (crdt.Document, *acp.Judged, error) {
+	kept := func(yield func(*dag.Commit, error) bool) {
+		for a, err := range tx.historyOf(n, id) {
+			if err == nil {
+				err = context.Cause(ctx)
+			}
+			if err == nil && !keep(&a) {
+				continue
+			}
+			if !yield(a.Commit, err) || err != nil {
+				return
+			}
+		}
+	}
+	var j *acp.Judged
+	if rules := tx.set.rules[n]; rules != nil {
+		var err error
+		if j, err = judgeAll(rules, kept, tx.members()); err != nil {
+			return crdt.Document{}, nil, err
+		}
+	}
+	d, err := foldAll(kept, j)
+	if err != nil && context.Cause(ctx) == nil {
+		err = fault.Corrupt.Errorf("history of document %s: %w: run pando fsck", id, err)
+	}
+	return d, j, err
+}
+
+func all(*Applied) bool { return true }
+
+// Pending returns the commits of a document that are void: what people wrote while
+// their right to was being taken away. The owner can accept them. They come in the
+// order in which they apply.
+func (tx *Tx) Pending(ctx context.Context, c *schema.Collection, id dag.DocID) ([]Applied, error) {
+	a, err := tx.Access(c, id)
+	if err != nil || a.Voided() == 0 {
+		return nil, err
+	}
+	n, err := tx.short(c)
+	if err != nil {
+		return nil, err
+	}
+	_, j, err := tx.refold(ctx, n, id, all)
+	if err != nil {
+		return nil, err
+	}
+	var void []Applied
+	i := 0
+	for a, err := range tx.historyOf(n, id) {
+		if err != nil {
+			return nil, err
+		}
+		if j.Verdicts[i] == acp.Void {
+			void = append(void, a)
+		}
+		i++
+	}
+	return void, nil
+}
+
+// WriteAccess writes access operations: one commit on top of all heads of the
+// document. Who may not gets Denied. Taking somebody out of a group also anchors the
+// group in documents here that name it, as far as the caller may write them, so that
+// it takes effect in these at once.
+func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Doc, error) {
+	if err := tx.writable(); err != nil {
+		return Doc{}, err
+	}
+	if c.Access() == nil {
+		return Doc{}, errNoPolicy(c)
+	}
+	deltas := make([]crdt.Delta, 0, len(ops))
+	revokes := false
+	for _, o := range ops {
+		deltas = append(deltas, o.Delta())
+		revokes = revokes || o.Kind == acp.Revoke
+	}
+	if _, err := acp.Ops(deltas); err != nil {
+		return Doc{}, err
+	}
+	d, err := tx.Write(c, id, deltas)
+	if err == nil && revokes {
+		err = tx.anchorWhereNamed(id)
+	}
+	return d, err
+}
+
+// refused says in the words of a caller why a commit of its own may not be.
+func refused(err error, cm *dag.Commit, c *schema.Collection) error {
+	switch {
+	case err == nil || !errors.Is(err, fault.Invalid):
+		return err
+	case errors.Is(err, acp.ErrRefused):
+		return fault.Denied.Errorf("%s may not %s document %s of collection %s: its owner can grant it", cm.Author.Key, doing(cm), cm.Doc, c.Name)
+	}
+	return err
+}
+
+// doing names what a commit does.
+func doing(cm *dag.Commit) string {
+	need, err := acp.NeedOf(cm.Deltas, false)
+	switch {
+	case err != nil:
+		return "write"
+	case len(need.Ops) > 0 && need.Ops[0].Relation != "":
+		return need.Ops[0].Kind.String() + " relation " + need.Ops[0].Relation + " of"
+	case len(need.Ops) > 0:
+		return need.Ops[0].Kind.String()
+	case need.Keys:
+		return "give the keys of"
+	case need.Delete:
+		return "delete"
+	}
+	return "update"
+}

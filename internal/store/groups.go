@@ -1,0 +1,389 @@
+package store
+
+import (
+	"encoding/binary"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// A group is a document, and who belongs to it is told by commits of it that others
+// name. What these say never changes, so it is remembered for the whole store.
+
+// library is where commits are: a transaction with its own, or a snapshot.
+type library interface {
+	where(cid dag.CID) (place, bool, error)
+	historyOf(n short, id dag.DocID) iter.Seq2[Applied, error]
+	rulesOf(n short) *acp.Rules
+}
+
+// memberships answers who belonged to groups, from a library. It is acp.Members.
+type memberships struct {
+	library
+	*memory
+}
+
+func (tx *Tx) members() acp.Members { return memberships{tx, tx.s.memory} }
+
+func (tx *Tx) rulesOf(n short) *acp.Rules { return tx.set.rules[n] }
+
+// Member is acp.Members.Member.
+func (m memberships) Member(known []acp.ID, group acp.ID, relation string, key ident.PublicKey) (bool, error) {
+	asked := map[acp.Subject]bool{}
+	var failed error
+	var member func(group acp.ID, relation string) bool
+	member = func(group acp.ID, relation string) bool {
+		seat := acp.OfGroup(group, relation)
+		if failed != nil || asked[seat] {
+			return false // going round adds nobody
+		}
+		asked[seat] = true
+		s, rules, err := m.asOf(known, group)
+		if err != nil || rules == nil {
+			failed = err
+			return false
+		}
+		p, ok := rules.Holding(relation)
+		return ok && s.Allows(rules, acp.Actor{Keys: []ident.PublicKey{key}, Groups: member}, p)
+	}
+	ok := member(group, relation)
+	return ok && failed == nil, failed
+}
+
+// asOf returns the state of a group document that those of its commits make which
+// are among the known ones, with their ancestors; no rules if none is.
+func (m memberships) asOf(known []acp.ID, group acp.ID) (acp.State, *acp.Rules, error) {
+	var n short
+	var links []dag.CID
+	for _, id := range known {
+		at, err := m.placeOf(dag.CID(id))
+		if err != nil {
+			return acp.State{}, nil, err
+		}
+		if at.doc == dag.DocID(group) {
+			n = at.coll
+			links = append(links, at.cid)
+		}
+	}
+	rules := m.rulesOf(n)
+	if len(links) == 0 || rules == nil {
+		return acp.State{}, nil, nil
+	}
+	key := string(group[:])
+	for _, l := range links {
+		key += string(l[:])
+	}
+	if s, ok := m.state(key); ok {
+		return s, rules, nil
+	}
+	commits, err := m.upTo(n, dag.DocID(group), links)
+	if err != nil {
+		return acp.State{}, nil, err
+	}
+	j, err := judgeAll(rules, commits, m)
+	if err != nil {
+		return acp.State{}, nil, err
+	}
+	m.keep(key, j.State)
+	return j.State, rules, nil
+}
+
+// placeOf says where a commit is that others name.
+func (m memberships) placeOf(cid dag.CID) (place, error) {
+	at, ok, err := m.where(cid)
+	if err == nil && !ok {
+		err = fault.Corrupt.Errorf("commit %s of a group is missing: run pando fsck --rebuild, then sync with a peer", cid)
+	}
+	return at, err
+}
+
+// upTo yields those commits of a document and all their ancestors, in order.
+func (m memberships) upTo(n short, id dag.DocID, links []dag.CID) (iter.Seq2[*dag.Commit, error], error) {
+	var all []*dag.Commit
+	for a, err := range m.historyOf(n, id) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a.Commit)
+	}
+	in := make(map[dag.CID]bool, len(links))
+	for _, l := range links {
+		in[l] = true
+	}
+	for _, cm := range slices.Backward(all) {
+		if in[cm.CID] {
+			for _, p := range cm.Parents {
+				in[p] = true
+			}
+		}
+	}
+	return func(yield func(*dag.Commit, error) bool) {
+		for _, cm := range all {
+			if in[cm.CID] && !yield(cm, nil) {
+				return
+			}
+		}
+	}, nil
+}
+
+// memory holds what was found out about groups. It forgets what was not asked for
+// while much else was.
+type memory struct {
+	mu     sync.Mutex
+	states [2]map[string]acp.State // new, old
+	bytes  int                     // of the new ones
+}
+
+// memoryBytes is how much is remembered at most, twice.
+const memoryBytes = 8 << 20
+
+func newMemory() *memory { return &memory{states: [2]map[string]acp.State{{}, {}}} }
+
+func (m *memory) state(key string) (acp.State, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.states[0][key]
+	if !ok {
+		if s, ok = m.states[1][key]; ok {
+			m.put(key, s)
+		}
+	}
+	return s, ok
+}
+
+func (m *memory) keep(key string, s acp.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.put(key, s)
+}
+
+func (m *memory) put(key string, s acp.State) {
+	if m.bytes += len(key) + len(s.Bytes()); m.bytes > memoryBytes {
+		m.states, m.bytes = [2]map[string]acp.State{{}, m.states[0]}, 0
+	}
+	m.states[0][key] = s
+}
+
+// The documents that name a group, so that they can be told of who left it.
+//
+//	a group collection doc
+func namedKey(group dag.DocID, n short, id dag.DocID) []byte {
+	b := append([]byte{tableNamed}, group[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(n))
+	return append(b, id[:]...)
+}
+
+func parseNamedKey(k []byte) (group dag.DocID, n short, id dag.DocID, err error) {
+	if len(k) != 1+32+4+32 {
+		return group, 0, id, fault.Corrupt.Errorf("entry of who names a group: %d bytes, want 69: run pando fsck --rebuild", len(k))
+	}
+	copy(group[:], k[1:])
+	copy(id[:], k[37:])
+	return group, short(binary.BigEndian.Uint32(k[33:])), id, nil
+}
+
+// named brings the entries of a document up to what it has become.
+func (tx *Tx) named(n short, id dag.DocID, old, next crdt.Document) error {
+	was, err := groupsOf(id, old)
+	if err != nil {
+		return err
+	}
+	is, err := groupsOf(id, next)
+	if err != nil {
+		return err
+	}
+	for _, g := range was {
+		if !slices.Contains(is, g) {
+			tx.kv.Delete(namedKey(dag.DocID(g), n, id))
+		}
+	}
+	for _, g := range is {
+		if !slices.Contains(was, g) {
+			tx.kv.Set(namedKey(dag.DocID(g), n, id), nil)
+		}
+	}
+	return nil
+}
+
+// groupsOf returns the groups that a document names.
+func groupsOf(id dag.DocID, d crdt.Document) ([]acp.ID, error) {
+	if len(d.Bytes()) == 0 {
+		return nil, nil
+	}
+	s, err := accessState(id, d)
+	if err != nil {
+		return nil, err
+	}
+	return s.Groups(), nil
+}
+
+// group finds a group document, whatever collection it is of.
+func (tx *Tx) group(id dag.DocID) (n short, d crdt.Document, ok bool, err error) {
+	for n := range tx.set.rules {
+		if d, ok, err := tx.document(n, id); ok || err != nil {
+			return n, d, ok, err
+		}
+	}
+	return 0, d, false, nil
+}
+
+// anchors returns what a new commit has to name of the groups of its document, so
+// that who stands on it knows as much of them as is known here.
+func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag.CID, error) {
+	groups := state.Groups()
+	ops, err := acp.Ops(deltas)
+	if err != nil {
+		return nil, err
+	}
+	groups = append(groups, granted(ops)...)
+	if len(groups) == 0 || state.Events() >= acp.MaxEvents {
+		return nil, nil
+	}
+	known, err := state.Anchored()
+	if err != nil {
+		return nil, err
+	}
+	var links []dag.CID
+	for i := 0; i < len(groups) && i < maxGroups; i++ {
+		if dag.DocID(groups[i]) == id {
+			continue // what stands on its own history knows it
+		}
+		n, d, ok, err := tx.group(dag.DocID(groups[i]))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		s, err := accessState(dag.DocID(groups[i]), d)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range s.Groups() { // groups within groups
+			if !slices.Contains(groups, g) {
+				groups = append(groups, g)
+			}
+		}
+		latest := s.Frontier()
+		if len(latest) == 0 {
+			if latest, err = tx.beginning(n, dag.DocID(groups[i])); err != nil {
+				return nil, err
+			}
+		}
+		for _, e := range latest {
+			if _, ok := slices.BinarySearchFunc(known, e, acp.ID.Compare); !ok && len(links) < dag.MaxAuth {
+				links = append(links, dag.CID(e))
+			}
+		}
+	}
+	return links, nil
+}
+
+// granted returns the groups that operations grant to.
+func granted(ops []acp.Op) (groups []acp.ID) {
+	for _, o := range ops {
+		if o.Kind == acp.Grant && o.Subject.Relation != "" {
+			groups = append(groups, o.Subject.Group)
+		}
+	}
+	return groups
+}
+
+// maxGroups bounds the groups, and groups within these, that a write looks after.
+const maxGroups = 256
+
+// beginning returns the first commit of a document.
+func (tx *Tx) beginning(n short, id dag.DocID) (acp.Frontier, error) {
+	for a, err := range tx.historyOf(n, id) {
+		if err != nil {
+			return nil, err
+		}
+		return acp.Frontier{acp.ID(a.CID)}, nil
+	}
+	return nil, nil
+}
+
+// maxAnchored bounds the documents that are told at once of who left a group. Others
+// are by the next write to them.
+const maxAnchored = 1000
+
+// anchorWhereNamed writes what is known of a group now to the documents that name it,
+// also through other groups, where the caller may.
+func (tx *Tx) anchorWhereNamed(group dag.DocID) error {
+	asked := map[dag.DocID]bool{group: true}
+	written := 0
+	for next := []dag.DocID{group}; len(next) > 0; next = next[1:] {
+		docs, err := tx.naming(next[0])
+		if err != nil {
+			return err
+		}
+		for _, at := range docs {
+			if asked[at.doc] {
+				continue
+			}
+			asked[at.doc] = true
+			next = append(next, at.doc)
+			if written == maxAnchored {
+				return nil
+			}
+			ok, err := tx.anchor(at)
+			if err != nil {
+				return err
+			}
+			if ok {
+				written++
+			}
+		}
+	}
+	return nil
+}
+
+// naming returns the documents that name a group.
+func (tx *Tx) naming(group dag.DocID) (docs []place, err error) {
+	prefix := append([]byte{tableNamed}, group[:]...)
+	for e, err := range tx.kv.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return nil, err
+		}
+		_, n, id, err := parseNamedKey(e.Key)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, place{coll: n, doc: id})
+	}
+	return docs, nil
+}
+
+// anchor writes a commit without operations that names what is known of groups, if
+// the caller may and there is something to tell.
+func (tx *Tx) anchor(at place) (bool, error) {
+	c := tx.collection(at.coll)
+	rules := tx.set.rules[at.coll]
+	if c == nil || rules == nil {
+		return false, nil
+	}
+	d, ok, err := tx.document(at.coll, at.doc)
+	if err != nil || !ok || d.Deleted() {
+		return false, err
+	}
+	s, err := accessState(at.doc, d)
+	if err != nil {
+		return false, err
+	}
+	who := acp.Actor{Keys: []ident.PublicKey{tx.who.Public()}}
+	if !s.Allows(rules, who, rules.Update) {
+		return false, nil
+	}
+	links, err := tx.anchors(at.doc, s, nil)
+	if err != nil || len(links) == 0 {
+		return false, err
+	}
+	_, err = tx.write(c, at.coll, d, &dag.Commit{Doc: at.doc})
+	return err == nil, err
+}
