@@ -48,6 +48,7 @@ type command struct {
 	url       string
 	logLevel  string
 	logFormat string
+	keyring   keyringFlags
 }
 
 func (c *command) root() *cobra.Command {
@@ -81,6 +82,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	f.StringVar(&c.logLevel, "log-level", "info", "what to log: debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "form of the log: text or json")
 	settings(f, "rootdir", "url", "log-level", "log-format")
+	c.keyring.add(f)
 	root.AddCommand(
 		c.startCommand(), c.shareCommand(), c.joinCommand(),
 		c.schemaCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),

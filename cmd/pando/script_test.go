@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PANDO_KEYRING_BACKEND", "file") // that of whoever runs the tests is none of theirs
 			nodes := &cluster{t: t, dir: env.WorkDir, nodes: map[string]*scriptNode{}}
 			env.Values[clusterKey{}] = nodes
 			env.Defer(nodes.killAll)

@@ -65,13 +65,35 @@ func LoadKey(path string) (Key, error) {
 	if err != nil {
 		return Key{}, fileError(path, err)
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != pemType {
+	if block, _ := pem.Decode(raw); block == nil || block.Type != pemType {
 		return Key{}, fault.Corrupt.Errorf("key file %s holds no %q block: restore it, or move it away to get a new identity", path, pemType)
+	}
+	k, err := ParseKeyText(raw)
+	if err != nil {
+		return Key{}, fault.Corrupt.Errorf("key file %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// Text returns the private key as a key file holds it: a PEM block, with the DID as a
+// header. It is the secret itself.
+func (k Key) Text() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Headers: map[string]string{"DID": string(k.DID())}, Bytes: k.Marshal()})
+}
+
+// ParseKeyText is the inverse of Key.Text. What stands around the block is ignored; a
+// header that names another DID is not. Its errors tell nothing of what it read.
+func ParseKeyText(text []byte) (Key, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != pemType {
+		return Key{}, fault.Invalid.Errorf("there is no %q block", pemType)
 	}
 	k, err := ParseKey(block.Bytes)
 	if err != nil {
-		return Key{}, fault.Corrupt.Errorf("key file %s: %w", path, err)
+		return Key{}, err
+	}
+	if did := block.Headers["DID"]; did != "" && did != string(k.DID()) {
+		return Key{}, fault.Invalid.Errorf("the key is that of %s, and its header names %.80q: one of them is damaged", k.DID(), did)
 	}
 	return k, nil
 }
@@ -91,8 +113,7 @@ func SaveKey(path string, k Key) error {
 		return fileError(path, err)
 	}
 	defer os.Remove(tmp.Name())
-	err = pem.Encode(tmp, &pem.Block{Type: pemType, Headers: map[string]string{"DID": string(k.DID())}, Bytes: k.Marshal()})
-	if err == nil {
+	if _, err = tmp.Write(k.Text()); err == nil {
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {

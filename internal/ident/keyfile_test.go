@@ -1,6 +1,7 @@
 package ident
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -69,6 +70,22 @@ func TestKeyFileKeepsEveryAlgorithm(t *testing.T) {
 	}
 }
 
+// A key travels as text: what is around it, as in a mail, does no harm.
+func TestAKeyAsText(t *testing.T) {
+	t.Parallel()
+	for _, alg := range algorithms {
+		k := testKey(t, alg, 4)
+		for _, text := range [][]byte{k.Text(), append([]byte("Ada's key:\n"), k.Text()...), bytes.ReplaceAll(k.Text(), []byte("\n"), []byte("\r\n"))} {
+			if got, err := ParseKeyText(text); err != nil || got.Public() != k.Public() {
+				t.Errorf("%s: %s, %v, want %s", alg, got.DID(), err, k.DID())
+			}
+		}
+		if _, err := ParseKeyText(k.Text()[:60]); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: cut short: %v", alg, err)
+		}
+	}
+}
+
 func TestBadKeyFiles(t *testing.T) {
 	t.Parallel()
 	good := filepath.Join(t.TempDir(), "key.pem")
@@ -92,6 +109,7 @@ func TestBadKeyFiles(t *testing.T) {
 		"other key":             {[]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0o600, fault.Corrupt},
 		"wrong length":          {[]byte("-----BEGIN PANDO PRIVATE KEY-----\nAAAA\n-----END PANDO PRIVATE KEY-----\n"), 0o600, fault.Corrupt},
 		"a large file":          {make([]byte, 1<<20), 0o600, fault.Corrupt},
+		"another's name":        {bytes.Replace(pem, []byte(testKey(t, EdDSA, 1).DID()), []byte(testKey(t, EdDSA, 2).DID()), 1), 0o600, fault.Corrupt},
 	}
 	for name, c := range cases {
 		if c.want == fault.Denied && runtime.GOOS == "windows" {
