@@ -432,7 +432,13 @@ func newCompany(t *rapid.T) *company {
 		w.nodes = append(w.nodes, newNode(t, name).policed())
 	}
 	w.papers = append(w.papers, w.nodes[0].create("Paper", "title", "first"))
-	w.teams = append(w.teams, w.nodes[rapid.IntRange(0, 1).Draw(t, "head")].create("Team", "name", "first"))
+	ann := w.nodes[0]
+	w.teams = append(w.teams, ann.create("Team", "name", "first"))
+	ann.mustDo("Team", w.teams[0], grantTo("member", person("cy")))
+	ann.mustDo("Paper", w.papers[0], grantTo("writer", person("bob")), grantTo("writer", memberOf(w.teams[0])), grantTo("admin", person("cy")))
+	for _, n := range w.nodes[1:] {
+		n.learns(ann)
+	}
 	return w
 }
 
