@@ -102,9 +102,10 @@ func (db *DB) refresh(ctx context.Context, name string) (did Refreshed, err erro
 }
 
 // refreshOnce runs in an explicit transaction: what it reads may change meanwhile,
-// the next refresh will see it.
+// the next refresh will see it. It reads as nobody, whoever asks for it: everybody
+// sees the rows.
 func (db *DB) refreshOnce(ctx context.Context, name string) (Refreshed, error) {
-	tx, err := db.store.Begin(db.who, false)
+	tx, err := db.store.Begin(Caller{}, false)
 	if err != nil {
 		return Refreshed{}, err
 	}

@@ -36,6 +36,9 @@ type (
 	}
 )
 
+// Permissions returns the names of the permissions, sorted.
+func (r *Rules) Permissions() []string { return slices.Sorted(maps.Keys(r.others)) }
+
 // MarshalJSON returns the policy as a file that ParsePolicy reads.
 func (p *Policy) MarshalJSON() ([]byte, error) {
 	t := policyText{Name: p.Name, Description: p.Description, Actor: nameText{p.Actor}, Resources: []resourceText{}}

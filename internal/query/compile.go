@@ -453,6 +453,9 @@ func (c *compiler) fieldColumn(lv *level, f *field, s *selected) (column, *relat
 		return column{read: c.reader(g, f)}, nil, nil
 	case roleConflicts:
 		return conflicts(registers(g.Collection)), nil, nil
+	case roleAccess:
+		col, err := c.rights(g, f, s)
+		return col, nil, err
 	case roleVersion:
 		return c.versions(g, s)
 	case roleOne:

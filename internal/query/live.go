@@ -209,7 +209,7 @@ func (f *field) own() bool {
 func (g *collection) selectsOwn(fields []*selected) bool {
 	for _, s := range fields {
 		f := g.byName[canonical(s.Definition)]
-		if s.Name != "__typename" && !f.own() && (f == nil || f.role != roleDeleted && f.role != roleConflicts) {
+		if s.Name != "__typename" && !f.own() && (f == nil || f.role != roleDeleted && f.role != roleConflicts && f.role != roleAccess) {
 			return false
 		}
 	}

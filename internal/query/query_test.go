@@ -59,7 +59,11 @@ func openStore(t testing.TB) *dbase {
 
 func (d *dbase) addSchema(sdl string) error {
 	return d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error {
-		cs, err := schema.Parse(sdl, tx.Set().All())
+		policies, err := tx.Policies()
+		if err != nil {
+			return err
+		}
+		cs, err := schema.Parse(sdl, tx.Set().All(), policies...)
 		if err != nil {
 			return err
 		}

@@ -64,6 +64,9 @@ func NewSchema(cs []*schema.Collection, prev *Schema, limits Limits) *Schema {
 		g := generated(c, among, prev)
 		s.collections[c.Name] = g
 		s.define(g.types...)
+		if c.Access() != nil {
+			s.defineAccess()
+		}
 		query.Fields = append(query.Fields, g.read)
 		gs = append(gs, g)
 		mutation.Fields = append(mutation.Fields, g.mutations...)

@@ -52,7 +52,7 @@ func (g *collection) selectors() []*ast.Definition {
 		case roleAggregate:
 			addEnum(numbers, f.name, later[f.name])
 			continue
-		case roleSimilarity, roleConflicts, roleObject, roleObjects:
+		case roleSimilarity, roleConflicts, roleAccess, roleObject, roleObjects:
 			continue
 		case roleGroup:
 			addEnum(groups, f.name, later[f.name])

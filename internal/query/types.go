@@ -22,6 +22,7 @@ const (
 	roleDeleted                // _deleted
 	roleVersion                // _version
 	roleConflicts              // _conflicts
+	roleAccess                 // _acl
 	roleGroup                  // _group
 	roleAggregate              // _count, _sum, _avg, _min, _max
 	roleSimilarity             // _similarity
@@ -52,7 +53,7 @@ type collection struct {
 	count     *ast.ArgumentDefinition // of Query._count
 	numeric   *ast.ArgumentDefinition // of Query._sum and the like
 	hidden    []string                // relations whose other side is not in the set
-	// embeddedTypes are the types of embedded objects, of a view.
+	// embeddedTypes are the types of embedded objects: of a view, or of _acl.
 	embeddedTypes map[string]*collection
 }
 
@@ -72,6 +73,9 @@ func newCollection(c *schema.Collection, hidden []string) *collection {
 	}
 	if len(registers(c)) > 0 {
 		g.add(&field{name: "_conflicts", role: roleConflicts})
+	}
+	if c.Access() != nil {
+		g.addAccess()
 	}
 	g.add(&field{name: "_group", role: roleGroup})
 	for _, fn := range functions {
@@ -194,6 +198,8 @@ func (g *collection) object() *ast.Definition {
 			d.Fields = append(d.Fields, defined(f.name, listOf("Commit"), "The commits of the document, newest first."))
 		case roleConflicts:
 			d.Fields = append(d.Fields, defined(f.name, named("JSON"), "By field, the values of multi-value registers that were written apart from the one shown."))
+		case roleAccess:
+			d.Fields = append(d.Fields, accessField())
 		case roleOneID:
 			d.Fields = append(d.Fields, defined(f.name, named("ID"), "The docID of "+f.Name+"."))
 			d.Fields = append(d.Fields, g.laterID(d.Fields[len(d.Fields)-1], f)...)

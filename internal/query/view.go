@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -190,6 +191,11 @@ func CheckView(s *Schema, v *schema.Collection) error {
 	if err := standsOn(p.from.from); err != nil {
 		return fmt.Errorf("view %s: %w", v.Name, err)
 	}
+	if v.View.Materialized && !onStored(p.from.from) {
+		if err := c.checkOpen(v.Name); err != nil {
+			return err
+		}
+	}
 	if v.View.Transform != nil {
 		return nil // what comes out of it is seen with the first row
 	}
@@ -208,6 +214,31 @@ func standsOn(o operator) error {
 				return v.err
 			}
 			return standsOn(v.plan.from.from)
+		}
+	}
+	return nil
+}
+
+// onStored reports whether an operator stands on the stored rows of a view: whoever
+// made them has been checked.
+func onStored(o operator) bool {
+	for ; o != nil; o = o.input() {
+		switch v := o.(type) {
+		case *storedScan:
+			return true
+		case *viewScan:
+			return onStored(v.plan.from.from)
+		}
+	}
+	return false
+}
+
+// checkOpen refuses a view whose stored rows, which everybody reads, would be made of
+// documents that not everybody may read.
+func (c *compiler) checkOpen(view string) error {
+	for _, name := range slices.Sorted(maps.Keys(c.reads)) {
+		if c.schema.collections[name].Access() != nil {
+			return fault.Invalid.Errorf("materialized views do not support ACP. Collection: %s: it reads %s, which has a policy, and its stored rows would be the same for everybody: add @materialized(if: false), then each reader gets rows of what he may read", view, name)
 		}
 	}
 	return nil
