@@ -28,6 +28,7 @@ var layers = map[string]int{
 	"internal/acp":    4,
 	"internal/dag":    4,
 	"internal/schema": 5,
+	"internal/veil":   5,
 	"internal/store":  6,
 	"internal/query":  7,
 	"":                8, // package pando: embedders stop here

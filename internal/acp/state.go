@@ -322,6 +322,9 @@ func (s State) maximal() iter.Seq2[ID, int] {
 	}
 }
 
+// StandsOnAll reports whether there is no event but those that f stands for.
+func (s State) StandsOnAll(f Frontier) bool { return s.onAll(f) }
+
 // onAll reports whether f is all that there is.
 func (s State) onAll(f Frontier) bool {
 	i := 0

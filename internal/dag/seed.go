@@ -73,6 +73,18 @@ func UniqueSeed(author ident.PublicKey, r io.Reader) ([]byte, error) {
 	return seed, nil
 }
 
+// SealedSeed returns the seed of a document in ModeOwned of which something is
+// encrypted, with random bytes from r in place of the hash of its initial operations:
+// that would tell who guesses them that he is right.
+func SealedSeed(author ident.PublicKey, r io.Reader) ([]byte, error) {
+	seed := make([]byte, len(author)+sha256.Size)
+	copy(seed, author)
+	if _, err := io.ReadFull(r, seed[len(author):]); err != nil {
+		return nil, fmt.Errorf("random bytes for a docID: %w", err)
+	}
+	return seed, nil
+}
+
 // KeyedSeed returns the seed of a document in ModeKeyed: the hash of what is
 // written to the key fields, given in the order of the schema. Instants that are
 // equal are the same key, whatever the UTC offset they were written with.
