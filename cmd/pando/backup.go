@@ -57,7 +57,7 @@ written is encrypted, whether the node that saved it was or not. Start the node 
 --rootdir DIR then: it gets a key of its own.`,
 		Args: exactly("FILE", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := store.key()
+			key, err := store.key(cmd.Context(), c)
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ is gathered. A check writes nothing; a rebuild needs as much free space as the n
 data.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key, err := store.key()
+			key, err := store.key(cmd.Context(), c)
 			if err != nil {
 				return err
 			}

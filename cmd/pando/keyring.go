@@ -31,11 +31,12 @@ type keyringFlags struct {
 	dir, backend string
 	passphrase   string // a file
 	next         string // a file with the passphrase that is to be chosen, if another
+	changing     bool   // the passphrase: what opens the keyring is not what is chosen
 }
 
 func (k *keyringFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&k.dir, "keyring-dir", "", "directory of your keyring; default: pando/keyring where your settings are")
-	f.StringVar(&k.backend, "keyring-backend", string(keyring.Auto), "what protects a new keyring: system, file (a passphrase), plain (nothing), or auto: the first that works of the first two")
+	f.StringVar(&k.dir, "keyring-dir", "", "directory of your keyring; default: pando/keyring among your settings")
+	f.StringVar(&k.backend, "keyring-backend", string(keyring.Auto), "what protects a new keyring: system, file (a passphrase), plain (nothing), or auto: the first two in turn")
 	f.StringVar(&k.passphrase, "keyring-passphrase-file", "", "file with the passphrase of your keyring; default: ask for it")
 	settings(f, "keyring-dir", "keyring-backend", "keyring-passphrase-file")
 }
@@ -57,7 +58,7 @@ func (c *command) keyringOptions(ctx context.Context) (keyring.Options, error) {
 	return keyring.Options{
 		Dir: c.keyring.dir, Backend: backend,
 		Passphrase: func(a keyring.Ask) (string, error) { return c.passphrase(ctx, a) },
-		Notice:     func(text string) { fmt.Fprintln(c.err, "pando: note:", text) },
+		Notice:     func(text string) { fmt.Fprintln(c.err, "note:", text) },
 	}, nil
 }
 
@@ -107,12 +108,13 @@ func (i *identityFlag) key(ctx context.Context, c *command) (ident.Key, error) {
 // passphrase returns that of the keyring: from a file, from the environment, or from
 // whoever sits at the terminal.
 func (c *command) passphrase(ctx context.Context, a keyring.Ask) (string, error) {
-	file, flag := c.keyring.passphrase, "--keyring-passphrase-file"
-	if a.New && c.keyring.next != "" {
-		file, flag = c.keyring.next, "--new-passphrase-file"
-	}
-	if file != "" {
-		return readPassphrase(file, flag)
+	switch {
+	case a.New && c.keyring.next != "":
+		return readPassphrase(c.keyring.next, "--new-passphrase-file")
+	case a.New && c.keyring.changing:
+		return c.askPassphrase(ctx, a)
+	case c.keyring.passphrase != "":
+		return readPassphrase(c.keyring.passphrase, "--keyring-passphrase-file")
 	}
 	if pass := os.Getenv(passphraseEnv); pass != "" {
 		return pass, nil
@@ -169,11 +171,14 @@ func readLimited(r io.Reader, name string) ([]byte, error) {
 // askPassphrase asks at the terminal, twice for a new one.
 func (c *command) askPassphrase(ctx context.Context, a keyring.Ask) (string, error) {
 	if !terminal(c.err) || !terminalIn(c.in) {
-		what := "the keyring " + a.Path + " needs its passphrase"
+		what, flag := "its passphrase", "--keyring-passphrase-file"
 		if a.New {
-			what = "the keyring " + a.Path + " needs a passphrase that protects it"
+			what = "a passphrase that protects it"
 		}
-		return "", fault.Denied.Errorf("%s, and there is no terminal to ask for it: put it into a file and name that with --keyring-passphrase-file", what)
+		if c.keyring.changing {
+			what, flag = "a new passphrase", "--new-passphrase-file"
+		}
+		return "", fault.Denied.Errorf("the keyring %s needs %s, and there is no terminal to ask for it: put it into a file and name that with %s", a.Path, what, flag)
 	}
 	if !a.New {
 		pass, err := c.typed(ctx, "Passphrase of "+a.Path+": ")

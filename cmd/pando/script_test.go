@@ -319,6 +319,9 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.CommandContext(ctx, pandoPath(ts), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(quietEnv(), "HOME="+ts.Getenv("HOME"), "PANDO_URL="+ts.Getenv("PANDO_URL"), "PANDO_NO_P2P="+ts.Getenv("PANDO_NO_P2P"))
+	for _, name := range []string{"BACKEND", "DIR", "PASSPHRASE", "PASSPHRASE_FILE"} {
+		cmd.Env = append(cmd.Env, "PANDO_KEYRING_"+name+"="+ts.Getenv("PANDO_KEYRING_"+name))
+	}
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -88,7 +88,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err := network.Check(); err != nil {
 		return err
 	}
-	key, err := s.crypt.key()
+	key, err := s.crypt.key(ctx, c)
 	if err != nil {
 		return err
 	}
