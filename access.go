@@ -2,8 +2,13 @@ package pando
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
 )
 
@@ -39,4 +44,202 @@ func (db *DB) Policy(ctx context.Context, id PolicyID) (p *Policy, err error) {
 		return err
 	})
 	return p, err
+}
+
+// Subject is who has a relation to a document: a DID, docID#relation for everybody
+// who has that relation to another document, or * for everyone.
+type Subject = acp.Subject
+
+// ParseSubject reads a DID, docID#relation, or *.
+func ParseSubject(text string) (Subject, error) { return acp.ParseSubject(strings.TrimSpace(text)) }
+
+// Tuple is a relation that somebody has to a document.
+type Tuple struct {
+	Relation string
+	Subject  string // as ParseSubject reads it
+}
+
+// Access is who may do what with a document, as somebody sees it.
+type Access struct {
+	Owner       DID      // "" if two transfers contradict each other: nobody owns it
+	Permissions []string // what the policy permits to whoever asks, sorted
+	Tuples      []Tuple  // who has which relation, besides the owner
+	// Pending are commits that do not count: what people wrote while their right to
+	// was taken away. The owner can accept them.
+	Pending []PendingCommit
+}
+
+// PendingCommit is a commit that does not count unless the owner accepts it.
+type PendingCommit struct {
+	CID    CID
+	Author DID
+	Time   time.Time // as the author's clock had it
+}
+
+// Access returns who may do what with a document.
+func (d *Documents) Access(ctx context.Context, id DocID) (Access, error) {
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	doc, err := d.tx.tx.Get(d.c, id)
+	if err != nil {
+		return Access{}, err
+	}
+	r, ok, err := d.tx.tx.Rights(doc)
+	if err != nil || !ok {
+		if err == nil {
+			_, err = store.AccessOf(doc)
+		}
+		return Access{}, err
+	}
+	a := Access{Permissions: r.Permissions, Tuples: []Tuple{}, Pending: []PendingCommit{}}
+	if r.Owner != "" {
+		a.Owner = r.Owner.DID()
+	}
+	for _, t := range r.Tuples {
+		a.Tuples = append(a.Tuples, Tuple{t.Relation, t.Subject.String()})
+	}
+	if r.Voided == 0 {
+		return a, nil
+	}
+	void, err := d.tx.tx.Pending(ctx, d.c, id)
+	for _, cm := range void {
+		a.Pending = append(a.Pending, PendingCommit{cm.CID, cm.Author.Key.DID(), dag.HLCTime(cm.HLC)})
+	}
+	return a, err
+}
+
+// Grant gives a relation to a subject, and reports whether it had none before: if it
+// had, nothing is written. The owner may, and who has a relation that manages this one.
+func (d *Documents) Grant(id DocID, relation string, who Subject) (granted bool, err error) {
+	return d.change(id, acp.Op{Kind: acp.Grant, Relation: relation, Subject: who}, false)
+}
+
+// Revoke takes a relation away from a subject, and reports whether it had it. What
+// the subject writes without knowing does not count unless the owner accepts it.
+func (d *Documents) Revoke(id DocID, relation string, who Subject) (revoked bool, err error) {
+	return d.change(id, acp.Op{Kind: acp.Revoke, Relation: relation, Subject: who}, true)
+}
+
+// change writes an operation on a tuple, unless that is there or missing already.
+func (d *Documents) change(id DocID, op acp.Op, held bool) (bool, error) {
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	a, err := d.tx.tx.Access(d.c, id)
+	if err != nil {
+		return false, err
+	}
+	if err := d.knows(a.Rules, op.Relation); err != nil {
+		return false, err
+	}
+	if slices.Contains(a.Tuples(a.Rules), acp.Tuple{Relation: op.Relation, Subject: op.Subject}) != held {
+		return false, nil
+	}
+	_, err = d.tx.tx.WriteAccess(d.c, id, op)
+	return err == nil, err
+}
+
+func (d *Documents) knows(rules *acp.Rules, relation string) error {
+	if relation == "owner" {
+		return fault.Invalid.Errorf("ownership is neither granted nor revoked: transfer it")
+	}
+	if known := rules.Relations(); !slices.Contains(known, relation) {
+		return fault.Invalid.Errorf("the policy of %s has no relation %.140q for resource %s: it has %s",
+			d.c.Name, relation, d.c.Policy.Resource, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// Transfer makes somebody else the owner. Only the owner may. Transfers to two people,
+// made apart, leave the document without an owner for ever.
+func (d *Documents) Transfer(id DocID, to DID) error {
+	k, err := to.PublicKey()
+	if err != nil {
+		return err
+	}
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	_, err = d.tx.tx.WriteAccess(d.c, id, acp.Op{Kind: acp.Transfer, Subject: acp.OfKey(k)})
+	return err
+}
+
+// Accept lets commits count that do not, all that are pending if none is named, and
+// returns how many. Only the owner may.
+func (d *Documents) Accept(ctx context.Context, id DocID, commits ...CID) (int, error) {
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	void, err := d.tx.tx.Pending(ctx, d.c, id)
+	if err != nil {
+		return 0, err
+	}
+	var ids []acp.ID
+	for _, cm := range void {
+		if len(commits) == 0 || slices.Contains(commits, cm.CID) {
+			ids = append(ids, acp.ID(cm.CID))
+		}
+	}
+	for _, c := range commits {
+		if !slices.Contains(ids, acp.ID(c)) {
+			return 0, fault.NotFound.Errorf("commit %s is none of document %s that waits for being accepted", c, id)
+		}
+	}
+	for part := range slices.Chunk(ids, acp.MaxAccepted) {
+		if _, err := d.tx.tx.WriteAccess(d.c, id, acp.Op{Kind: acp.Accept, Commits: part}); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+// Grant is Documents.Grant in a transaction of its own.
+func (db *DB) Grant(ctx context.Context, collection string, id DocID, relation string, who Subject) (granted bool, err error) {
+	err = db.documents(ctx, collection, func(d *Documents) error {
+		granted, err = d.Grant(id, relation, who)
+		return err
+	})
+	return granted, err
+}
+
+// Revoke is Documents.Revoke in a transaction of its own.
+func (db *DB) Revoke(ctx context.Context, collection string, id DocID, relation string, who Subject) (revoked bool, err error) {
+	err = db.documents(ctx, collection, func(d *Documents) error {
+		revoked, err = d.Revoke(id, relation, who)
+		return err
+	})
+	return revoked, err
+}
+
+// Transfer is Documents.Transfer in a transaction of its own.
+func (db *DB) Transfer(ctx context.Context, collection string, id DocID, to DID) error {
+	return db.documents(ctx, collection, func(d *Documents) error { return d.Transfer(id, to) })
+}
+
+// Accept is Documents.Accept in a transaction of its own.
+func (db *DB) Accept(ctx context.Context, collection string, id DocID, commits ...CID) (n int, err error) {
+	err = db.documents(ctx, collection, func(d *Documents) error {
+		n, err = d.Accept(ctx, id, commits...)
+		return err
+	})
+	return n, err
+}
+
+func (db *DB) documents(ctx context.Context, collection string, fn func(*Documents) error) error {
+	return db.Update(ctx, func(tx *Tx) error {
+		d, err := tx.Collection(collection)
+		if err != nil {
+			return err
+		}
+		return fn(d)
+	})
+}
+
+// Access is Documents.Access on a snapshot of its own.
+func (db *DB) Access(ctx context.Context, collection string, id DocID) (a Access, err error) {
+	err = db.View(ctx, func(tx *Tx) error {
+		d, err := tx.Collection(collection)
+		if err == nil {
+			a, err = d.Access(ctx, id)
+		}
+		return err
+	})
+	return a, err
 }

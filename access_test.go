@@ -146,3 +146,287 @@ func TestPoliciesAreKept(t *testing.T) {
 		db.Close()
 	}
 }
+
+// person is somebody who works with notes: a database of their own, as one identity.
+type person struct {
+	*pando.DB
+	t  testing.TB
+	id pando.Identity
+}
+
+func noteTaker(t testing.TB) person {
+	t.Helper()
+	id, err := pando.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := pando.Open(t.Context(), "", &pando.Options{Identity: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.AddSchema(t.Context(), "type Note "+addPolicy(t, db, notePolicy, "note")+" { text: String }"); err != nil {
+		t.Fatal(err)
+	}
+	return person{db, t, id}
+}
+
+// beside is somebody else at the same database.
+func (p person) beside() person {
+	p.t.Helper()
+	id, err := pando.NewIdentity()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return person{p.As(id), p.t, id}
+}
+
+func (p person) subject() pando.Subject {
+	p.t.Helper()
+	s, err := pando.ParseSubject(p.id.DID().String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return s
+}
+
+func (p person) note(text string) (id pando.DocID) {
+	p.t.Helper()
+	err := p.Update(p.t.Context(), func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err != nil {
+			return err
+		}
+		d, err := notes.Create(map[string]any{"text": text})
+		id = d.ID
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return id
+}
+
+func (p person) write(id pando.DocID, text string) error {
+	return p.Update(p.t.Context(), func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err == nil {
+			_, err = notes.Update(id, map[string]any{"text": text})
+		}
+		return err
+	})
+}
+
+func (p person) text(id pando.DocID) (text string) {
+	p.t.Helper()
+	err := p.View(p.t.Context(), func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err != nil {
+			return err
+		}
+		d, err := notes.Get(id)
+		text, _ = d.Get("text").(string)
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return text
+}
+
+func (p person) access(id pando.DocID) pando.Access {
+	p.t.Helper()
+	a, err := p.Access(p.t.Context(), "Note", id)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+// grant grants and wants that to be news, or not.
+func (p person) grant(id pando.DocID, relation string, who pando.Subject, news bool) {
+	p.t.Helper()
+	if granted, err := p.Grant(p.t.Context(), "Note", id, relation, who); err != nil || granted != news {
+		p.t.Fatalf("grant %s to %s: %v, %v, want %v", relation, who, granted, err, news)
+	}
+}
+
+func (p person) revoke(id pando.DocID, relation string, who pando.Subject, news bool) {
+	p.t.Helper()
+	if revoked, err := p.Revoke(p.t.Context(), "Note", id, relation, who); err != nil || revoked != news {
+		p.t.Fatalf("revoke %s from %s: %v, %v, want %v", relation, who, revoked, err, news)
+	}
+}
+
+func TestTheOwnerSharesANote(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob := ann.beside()
+	id := ann.note("draft")
+	a := ann.access(id)
+	if a.Owner != ann.id.DID() || len(a.Tuples) != 0 || len(a.Pending) != 0 || fmt.Sprint(a.Permissions) != "[delete read update]" {
+		t.Errorf("a new note has %+v", a)
+	}
+	ann.grant(id, "reader", bob.subject(), true)
+	ann.grant(id, "reader", bob.subject(), false)
+	if err := bob.write(id, "bob was here"); !errors.Is(err, pando.ErrDenied) {
+		t.Errorf("a reader writes: %v", err)
+	}
+	ann.grant(id, "writer", bob.subject(), true)
+	if err := bob.write(id, "bob was here"); err != nil {
+		t.Errorf("a writer writes: %v", err)
+	}
+	a = bob.access(id)
+	if fmt.Sprint(a.Permissions) != "[read update]" || len(a.Tuples) != 2 || a.Tuples[0] != (pando.Tuple{Relation: "reader", Subject: bob.id.DID().String()}) {
+		t.Errorf("the writer sees %+v", a)
+	}
+	if _, err := bob.Grant(t.Context(), "Note", id, "reader", acpEveryone(t)); !errors.Is(err, pando.ErrDenied) {
+		t.Errorf("a writer shares: %v", err)
+	}
+	ann.revoke(id, "writer", bob.subject(), true)
+	ann.revoke(id, "writer", bob.subject(), false)
+	if err := bob.write(id, "again"); !errors.Is(err, pando.ErrDenied) {
+		t.Errorf("who was a writer writes: %v", err)
+	}
+	if got := ann.text(id); got != "bob was here" {
+		t.Errorf("the note says %q", got)
+	}
+}
+
+func acpEveryone(t testing.TB) pando.Subject {
+	t.Helper()
+	s, err := pando.ParseSubject("*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestAnAdminSharesAndTheNewOwnerStays(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob, cy := ann.beside(), ann.beside()
+	id := ann.note("ours")
+	ann.grant(id, "admin", bob.subject(), true)
+	ann.grant(id, "reader", bob.subject(), true) // admins manage, and see what is shown to them
+	bob.grant(id, "writer", cy.subject(), true)
+	if err := cy.write(id, "by cy"); err != nil {
+		t.Error(err)
+	}
+	if err := bob.Transfer(t.Context(), "Note", id, bob.id.DID()); !errors.Is(err, pando.ErrDenied) {
+		t.Errorf("an admin takes the note: %v", err)
+	}
+	if err := ann.Transfer(t.Context(), "Note", id, cy.id.DID()); err != nil {
+		t.Fatal(err)
+	}
+	if a := cy.access(id); a.Owner != cy.id.DID() || fmt.Sprint(a.Permissions) != "[delete read update]" {
+		t.Errorf("the new owner sees %+v", a)
+	}
+	if err := ann.write(id, "mine again"); err == nil {
+		t.Error("who gave the note away writes it")
+	}
+}
+
+// What somebody wrote beside the revocation waits for the owner.
+func TestTheOwnerAcceptsWhatWaits(t *testing.T) {
+	t.Parallel()
+	ann, bob := noteTaker(t), noteTaker(t)
+	notes := collection(t, ann.DB, "Note").ID
+	id := ann.note("draft")
+	ann.grant(id, "writer", bob.subject(), true)
+	bob.gets(ann, notes)
+	if err := bob.write(id, "on the train"); err != nil {
+		t.Fatal(err)
+	}
+	ann.revoke(id, "writer", bob.subject(), true)
+	ann.gets(bob, notes)
+	if got := ann.text(id); got != "draft" {
+		t.Errorf("the note says %q while bob's change waits", got)
+	}
+	a := ann.access(id)
+	if len(a.Pending) != 1 || a.Pending[0].Author != bob.id.DID() || a.Pending[0].Time.IsZero() {
+		t.Fatalf("pending are %+v", a.Pending)
+	}
+	if _, err := ann.Accept(t.Context(), "Note", id, pando.CID{1}); !errors.Is(err, pando.ErrNotFound) {
+		t.Errorf("a commit that is not there is accepted: %v", err)
+	}
+	if n, err := ann.Accept(t.Context(), "Note", id, a.Pending[0].CID); err != nil || n != 1 {
+		t.Fatalf("accepted %d, %v", n, err)
+	}
+	if got := ann.text(id); got != "on the train" {
+		t.Errorf("the note says %q after bob's change was accepted", got)
+	}
+	if n, err := ann.Accept(t.Context(), "Note", id); err != nil || n != 0 {
+		t.Errorf("once more, %d are accepted, %v", n, err)
+	}
+}
+
+// gets takes over all that another has of a collection.
+func (p person) gets(from person, coll pando.CollectionID) {
+	p.t.Helper()
+	pull(p.t.(*testing.T), p.DB, from.DB, coll)
+}
+
+func TestMistakesInSharing(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	if _, err := ann.AddSchema(t.Context(), "type Open { text: String }"); err != nil {
+		t.Fatal(err)
+	}
+	bob := ann.beside()
+	id := ann.note("draft")
+	grant := func(coll string, id pando.DocID, relation string) error {
+		_, err := ann.Grant(t.Context(), coll, id, relation, bob.subject())
+		return err
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want error
+		text string
+	}{
+		"an unknown collection":   {grant("Nothing", id, "reader"), pando.ErrNotFound, ""},
+		"another collection":      {grant("Open", id, "reader"), pando.ErrNotFound, ""},
+		"an unknown document":     {grant("Note", pando.DocID{1}, "reader"), pando.ErrNotFound, ""},
+		"an unknown relation":     {grant("Note", id, "friend"), pando.ErrInvalid, "it has admin, owner, reader, writer"},
+		"ownership as a relation": {grant("Note", id, "owner"), pando.ErrInvalid, "transfer it"},
+		"a transfer to nobody":    {ann.Transfer(t.Context(), "Note", id, "did:key:nobody"), pando.ErrInvalid, ""},
+	} {
+		if !errors.Is(c.err, c.want) || !strings.Contains(fmt.Sprint(c.err), c.text) {
+			t.Errorf("%s: %v, want %v with %q", name, c.err, c.want, c.text)
+		}
+	}
+	for _, text := range []string{"", "bob", "did:key:z", "bafk#", "#member", "bafkreie42erkusjqrlo5aj54ihaep2oumfqdgdm7dv26zxknvimtkyradu#", "**"} {
+		if _, err := pando.ParseSubject(text); !errors.Is(err, pando.ErrInvalid) {
+			t.Errorf("subject %q: %v", text, err)
+		}
+	}
+	open := must(t, ann.DB, `mutation { create_Open(input: {text: "x"}) { _docID } }`)
+	var docID pando.DocID
+	if err := docID.UnmarshalText([]byte(strings.Split(open, `"`)[5])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ann.Access(t.Context(), "Open", docID); !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "no policy") {
+		t.Errorf("without a policy: %v", err)
+	}
+}
+
+func TestACLIsAnswered(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob := ann.beside()
+	id := ann.note("draft")
+	ann.grant(id, "writer", bob.subject(), true)
+	ann.grant(id, "reader", acpEveryone(t), true)
+	const request = `{ Note { text _acl { owner permissions pending tuples { relation subject } } } }`
+	want := func(permissions string) string {
+		return fmt.Sprintf(`{"Note":[{"text":"draft","_acl":{"owner":%q,"permissions":[%s],"pending":0,"tuples":[{"relation":"reader","subject":"*"},{"relation":"writer","subject":%q}]}}]}`,
+			ann.id.DID(), permissions, bob.id.DID())
+	}
+	expect(t, ann.DB, request, want(`"delete","read","update"`))
+	expect(t, bob.DB, request, want(`"read","update"`))
+	expect(t, ann.beside().DB, request, want(`"read"`))
+	expect(t, ann.DB, `{ Note { a: _acl { __typename x: owner tuples { __typename } } } }`,
+		fmt.Sprintf(`{"Note":[{"a":{"__typename":"_Access","x":%q,"tuples":[{"__typename":"_AccessTuple"},{"__typename":"_AccessTuple"}]}}]}`, ann.id.DID()))
+	expect(t, ann.DB, `mutation { create_Note(input: {text: "new"}) { _acl { owner tuples { subject } } } }`,
+		fmt.Sprintf(`{"create_Note":[{"_acl":{"owner":%q,"tuples":[]}}]}`, ann.id.DID()))
+}
