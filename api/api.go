@@ -70,6 +70,11 @@ const (
 	initTimeout = 10 * time.Second
 	// closeTimeout is how long the other end of a WebSocket may take to say goodbye.
 	closeTimeout = 5 * time.Second
+	// maxStreamsHTTP2 is how many requests one connection of HTTP/2 may have under way, and
+	// streamBuffer how much each may bring that nobody has read yet. All of them may do so at
+	// once: else requests that wait for their turn would hold up those whose turn it is.
+	maxStreamsHTTP2 = 250
+	streamBuffer    = 256 << 10
 	// headerTimeout bounds how long a client may take to send its request header.
 	headerTimeout = 10 * time.Second
 	// idleTimeout closes keep-alive connections that nobody uses.

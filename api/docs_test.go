@@ -55,6 +55,9 @@ func TestLimitsAreDocumented(t *testing.T) {
 		{"operations on one WebSocket, and on all", fmt.Sprintf("%d, %d", maxFollowed, maxFollowedByAll), "the operation ends with an error"},
 		{"a message that a WebSocket brings", fmt.Sprint(maxMessage>>20, " MiB"), "the connection is closed"},
 		{"beginning a WebSocket", initTimeout, "the connection is closed"},
+		{"a message that opens a stream over gRPC", fmt.Sprint(maxMessage>>20, " MiB"), "resource_exhausted"},
+		{"an answer that is one message over gRPC", fmt.Sprint(maxAnswer>>20, " MiB"), "resource_exhausted; `Follow` sends any size"},
+		{"requests under way on a connection of HTTP/2", maxStreamsHTTP2, "the client waits, or opens another connection"},
 		{"open explicit transactions", maxTransactions, "429"},
 		{"an explicit transaction that is not used", txIdle, "it is discarded"},
 		{"an explicit transaction in use", txLifetime, "it is discarded"},
@@ -71,14 +74,14 @@ func TestLimitsAreDocumented(t *testing.T) {
 
 func TestOutcomesAreDocumented(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("| code | means | HTTP status | exit code |\n|---|---|---|---|\n| | done | 200 | 0 |\n")
-	fmt.Fprintf(&b, "| `%s` | unforeseen: a defect, the log says more | %d | %d |\n", codeInternal, unforeseen.status, unforeseen.exit)
+	b.WriteString("| code | means | HTTP status | gRPC status | exit code |\n|---|---|---|---|---|\n| | done | 200 | ok | 0 |\n")
+	fmt.Fprintf(&b, "| `%s` | unforeseen: a defect, the log says more | %d | %v | %d |\n", codeInternal, unforeseen.status, unforeseen.rpc, unforeseen.exit)
 	for _, o := range outcomes {
 		status := fmt.Sprint(o.status)
 		if o.status == http.StatusServiceUnavailable && StatusCode(busy("")) == http.StatusTooManyRequests && o.exit == ExitCode(busy("")) {
 			status += ", or 429 if too much is going on"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %d |\n", o.kind.Name(), o.kind.Error(), status, o.exit)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %v | %d |\n", o.kind.Name(), o.kind.Error(), status, o.rpc, o.exit)
 	}
 	wantTable(t, "outcomes", b.String())
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 
+	"connectrpc.com/connect"
+
 	"github.com/pandodb/pando/internal/fault"
 )
 
@@ -13,23 +15,24 @@ type outcome struct {
 	kind   *fault.Kind
 	status int // of the HTTP answer
 	exit   int // of the command
+	rpc    connect.Code
 }
 
 // The one table of failures. The code in an answer's body is the name of the kind.
 var outcomes = []outcome{
-	{fault.Invalid, http.StatusBadRequest, 2},
-	{fault.NotFound, http.StatusNotFound, 3},
-	{fault.Exists, http.StatusConflict, 4},
-	{fault.Conflict, http.StatusConflict, 5},
-	{fault.Denied, http.StatusForbidden, 6},
-	{fault.TooLarge, http.StatusRequestEntityTooLarge, 7},
-	{fault.Corrupt, http.StatusInternalServerError, 8},
-	{fault.Unavailable, http.StatusServiceUnavailable, 9},
-	{fault.Closed, http.StatusServiceUnavailable, 10},
+	{fault.Invalid, http.StatusBadRequest, 2, connect.CodeInvalidArgument},
+	{fault.NotFound, http.StatusNotFound, 3, connect.CodeNotFound},
+	{fault.Exists, http.StatusConflict, 4, connect.CodeAlreadyExists},
+	{fault.Conflict, http.StatusConflict, 5, connect.CodeAborted},
+	{fault.Denied, http.StatusForbidden, 6, connect.CodePermissionDenied},
+	{fault.TooLarge, http.StatusRequestEntityTooLarge, 7, connect.CodeResourceExhausted},
+	{fault.Corrupt, http.StatusInternalServerError, 8, connect.CodeDataLoss},
+	{fault.Unavailable, http.StatusServiceUnavailable, 9, connect.CodeUnavailable},
+	{fault.Closed, http.StatusServiceUnavailable, 10, connect.CodeUnavailable},
 }
 
 // unforeseen is the outcome of an error without a kind.
-var unforeseen = outcome{nil, http.StatusInternalServerError, 1}
+var unforeseen = outcome{nil, http.StatusInternalServerError, 1, connect.CodeInternal}
 
 // codeInternal names an unforeseen failure in an answer's body.
 const codeInternal = "INTERNAL"

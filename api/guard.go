@@ -45,7 +45,7 @@ func (s *Server) admit(slots chan struct{}, next http.HandlerFunc) http.HandlerF
 			s.fail(w, r, busy("%d requests of this sort are running: retry in a moment", cap(slots)))
 			return
 		}
-		if slots == s.requestSlots && (r.ContentLength > largeBody || r.ContentLength < 0) {
+		if slots == s.requestSlots && (r.ContentLength > largeBody || r.ContentLength < 0) && !holdsLarge(r.Context()) {
 			select { // in turn, for who sends much can wait
 			case s.largeSlots <- struct{}{}:
 				defer func() { <-s.largeSlots }()

@@ -49,6 +49,7 @@ type Server struct {
 	eventSlots   chan struct{} // one per connection that follows events
 	followed     atomic.Int64  // subscriptions and live queries over WebSockets
 	sockets      sockets
+	rpc          *rpc
 	closing      atomic.Bool
 	// requests ends when the grace of a shutdown is over, streams when it begins:
 	// a client follows a stream for as long as it likes, so nobody waits for one.
@@ -71,12 +72,16 @@ func NewServer(c Config) *Server {
 	s.txs = newTransactions(s.log)
 	s.http = &http.Server{
 		Handler:           s.Handler(),
+		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreamsHTTP2, MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: maxStreamsHTTP2 * streamBuffer},
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return s.requests },
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true) // which gRPC needs
 	return s
 }
 
@@ -100,6 +105,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /ready", s.ready)
 	mux.HandleFunc("GET /metrics", s.handleMetrics())
 	mux.HandleFunc("/", s.unknown(mux))
+	s.rpc = newRPC(s, mux)
+	mux.HandleFunc("POST "+rpcPath, s.rpc.serve)
 	return s.guard(mux)
 }
 
@@ -190,6 +197,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := StatusCode(err)
 	if status == http.StatusInternalServerError {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	if isRPC(r) && s.rpc.errors.IsSupported(r) {
+		_ = s.rpc.errors.Write(w, r, rpcError(err, "")) // the client has gone; there is nobody to tell
+		return
 	}
 	s.answer(w, status, problemOf(err))
 }
