@@ -87,4 +87,3 @@ func BenchmarkUpdatePoliced(b *testing.B) {
 		})
 	}
 }
-
