@@ -35,7 +35,9 @@ const (
 	// MaxAccepted bounds the commits that one commit accepts, which the state of
 	// the document keeps.
 	MaxAccepted = 256
-	// MaxEvents bounds the events below an event: what a state costs to decode.
+	// MaxEvents bounds the events below an event: what a state costs to decode. Its
+	// owner may add as many again: nobody can fill a document up so that he could not
+	// be sent away any more.
 	MaxEvents = 4096
 	// MaxTuples bounds the tuples that are held with a commit that grants.
 	MaxTuples = 4096

@@ -23,7 +23,7 @@ func (s State) Judge(r *Rules, c Commit, m Members) (Verdict, error) {
 		}
 		return v.Judge(c)
 	}
-	if err := c.check(r, s.Events(), func() int { return int(s.tuples) }); err != nil {
+	if err := c.check(r, s.Owner(), s.Events(), func() int { return int(s.tuples) }); err != nil {
 		return 0, err
 	}
 	ok, err := s.permits(r, &c, m)
@@ -96,9 +96,9 @@ func (n *Need) wanted(r *Rules) (mask uint64) {
 	return mask
 }
 
-// check returns what is wrong with the operations, whoever made them. events and
-// tuples are those that its ancestors make.
-func (c *Commit) check(r *Rules, events int, tuples func() int) error {
+// check returns what is wrong with the operations, whatever their author may do.
+// owner, events and tuples are those that its ancestors make.
+func (c *Commit) check(r *Rules, owner ident.PublicKey, events int, tuples func() int) error {
 	grants := 0
 	for _, o := range c.Need.Ops {
 		if o.Kind != Grant && o.Kind != Revoke {
@@ -111,8 +111,12 @@ func (c *Commit) check(r *Rules, events int, tuples func() int) error {
 			grants++
 		}
 	}
-	if c.Event() && events >= MaxEvents {
-		return fault.Invalid.Errorf("the document has %d commits with access operations, keys or anchors, want at most %d: begin another one", events, MaxEvents)
+	most := MaxEvents
+	if c.Author == owner {
+		most *= 2
+	}
+	if c.Event() && events >= most {
+		return fault.Invalid.Errorf("the document has %d commits with access operations, keys or anchors, want at most %d, and twice as many by its owner: begin another one", events, MaxEvents)
 	}
 	if grants > 0 && tuples()+grants > MaxTuples {
 		return fault.Invalid.Errorf("the document is shared with %d subjects, want at most %d: share it with groups", tuples()+grants, MaxTuples)

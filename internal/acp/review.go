@@ -147,7 +147,7 @@ func (v *Review) valid(c *Commit, below set) (*party, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.check(v.rules, below.len(), func() int { return len(v.held(s)) }); err != nil {
+	if err := c.check(v.rules, v.owner(below), below.len(), func() int { return len(v.held(s)) }); err != nil {
 		return nil, err
 	}
 	p := &party{Commit: c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}

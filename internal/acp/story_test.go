@@ -363,3 +363,37 @@ func (o *oracle) put(t *testing.T, name string, parents []acp.ID, need acp.Need)
 	}
 	return id(name)
 }
+
+// A writer who fills a document up with anchors cannot keep its owner from sending him
+// away.
+func TestNobodyFillsADocumentUpAgainstItsOwner(t *testing.T) {
+	t.Parallel()
+	l := &line{t: t, r: rules(t), state: acp.Begin(person("ann"))}
+	l.ok("ann", does(grant("writer", acp.OfKey(person("bob")))))
+	anchor := func() error {
+		l.height++
+		c := acp.Commit{ID: id(strings.Repeat("x", int(l.height))), Height: l.height, Author: person("bob"), Before: l.before, Need: writes, Auth: []acp.ID{team}}
+		v, err := l.state.Judge(l.r, c, nobody{})
+		if err == nil {
+			l.state, err = l.state.Add(l.r, c, v, nobody{})
+			l.before = acp.Above(c)
+		}
+		return err
+	}
+	var err error
+	for err == nil {
+		err = anchor()
+	}
+	if !errors.Is(err, fault.Invalid) || l.state.Events() != acp.MaxEvents {
+		t.Fatalf("after %d events: %v", l.state.Events(), err)
+	}
+	l.ok("ann", does(revoke("writer", acp.OfKey(person("bob")))))
+	if l.state.Events() != acp.MaxEvents+1 {
+		t.Errorf("there are %d events", l.state.Events())
+	}
+}
+
+// nobody knows of no members.
+type nobody struct{}
+
+func (nobody) Member([]acp.ID, acp.ID, string, ident.PublicKey) (bool, error) { return false, nil }
