@@ -108,8 +108,8 @@ func newIdentity(r io.Reader) (Identity, error) {
 
 // Options configure a database. The zero value is right for most.
 type Options struct {
-	// Identity signs the commits that are made here. If it is zero, the key in
-	// the database's directory does; it is made when there is none.
+	// Identity signs the commits that are made here. If it is zero, the key of the node
+	// does, which is in the database's directory, and made when there is none.
 	Identity Identity
 	// CacheBytes is how much of the database to keep in memory; 0 is 64 MiB. The
 	// memory is taken as it is used.
@@ -149,6 +149,7 @@ type DB struct {
 // shared is what a database is, whoever uses it.
 type shared struct {
 	store   *store.Store
+	node    Identity
 	schemas query.Schemas // generated from the collections, with the plans
 	builder builder       // makes the entries that indexes lack
 
@@ -182,30 +183,19 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	so.CacheBytes, so.Now, so.Rand, so.Logger, so.ReadOnly, so.Lenses = o.CacheBytes, o.Now, o.Rand, o.Logger, o.ReadOnly, o.Lenses
+	node, err := nodeIdentity(dir, o)
+	if err != nil {
+		return nil, err
+	}
 	self := o.Identity
-	if dir == "" {
-		if self.IsZero() {
-			var err error
-			if self, err = newIdentity(o.Rand); err != nil {
-				return nil, fmt.Errorf("new identity: %w", err)
-			}
-		}
-	} else {
-		if err := makeDirectory(dir, o.ReadOnly); err != nil {
-			return nil, fmt.Errorf("open database: %w", err)
-		}
-		if self.IsZero() {
-			var err error
-			if self, err = nodeIdentity(dir, o); err != nil {
-				return nil, fmt.Errorf("identity of the node: %w", err)
-			}
-		}
+	if self.IsZero() {
+		self = node
 	}
 	s, err := store.Open(data, so)
 	if err != nil {
 		return nil, err
 	}
-	sh := &shared{store: s, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
+	sh := &shared{store: s, node: node, schemas: query.Schemas{Limits: o.Limits, Lenses: o.Lenses}, open: map[*Tx]struct{}{}}
 	sh.hub.store, sh.hub.turns = s, make(chan struct{}, maxTurns)
 	if err := sh.loadCoverage(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -233,23 +223,40 @@ func makeDirectory(dir string, readOnly bool) error {
 	return nil
 }
 
-// nodeIdentity returns the key in a database's directory, made if there is none. One
-// made beside data is told of: to peers the node is another than before.
-func nodeIdentity(dir string, o *Options) (Identity, error) {
+// nodeIdentity returns the key of the node itself: that in the directory, made if there
+// is none; of a database in memory the identity that was given, or a new one.
+func nodeIdentity(dir string, o *Options) (node Identity, err error) {
+	if dir != "" {
+		if err := makeDirectory(dir, o.ReadOnly); err != nil {
+			return Identity{}, fmt.Errorf("open database: %w", err)
+		}
+		node, err = keyIn(dir, o)
+	} else if node = o.Identity; node.IsZero() {
+		node, err = newIdentity(o.Rand)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("identity of the node: %w", err)
+	}
+	return node, nil
+}
+
+// keyIn returns the key in a database's directory, made if there is none. One made
+// beside data is told of: to peers the node is another than before.
+func keyIn(dir string, o *Options) (Identity, error) {
 	path := filepath.Join(dir, keyFile)
-	self, err := ident.LoadKey(path)
+	node, err := ident.LoadKey(path)
 	if !errors.Is(err, fault.NotFound) {
-		return self, err
+		return node, err
 	}
 	if o.ReadOnly {
 		return Identity{}, nil // nothing will be signed
 	}
 	_, noData := os.Stat(filepath.Join(dir, dataDir))
-	if self, err = ident.LoadOrCreateKey(path); err == nil && noData == nil && o.Logger != nil {
+	if node, err = ident.LoadOrCreateKey(path); err == nil && noData == nil && o.Logger != nil {
 		o.Logger.Warn("the key file was missing, so the node has a new identity, which peers do not know: restore the file if there is a copy",
-			"file", path, "did", self.DID())
+			"file", path, "did", node.DID())
 	}
-	return self, err
+	return node, err
 }
 
 // Close ends explicit transactions, waits for the others, and closes the
@@ -282,8 +289,13 @@ func (db *DB) AsCaller(who Caller) *DB { return &DB{db.shared, who} }
 func (db *DB) Caller() Caller { return db.who }
 
 // Identity returns whom the database is used as; for a database as Open returned
-// it, the node itself.
+// it, Options.Identity, or the node itself.
 func (db *DB) Identity() Identity { return db.who.Key }
+
+// NodeIdentity returns the key of the node itself, that peers know it by. It is that of
+// the directory, and so another on each machine of a user who is Options.Identity on
+// all of them. A database in memory has no other than Options.Identity, if that is given.
+func (db *DB) NodeIdentity() Identity { return db.node }
 
 // AddSchema adds the collections that GraphQL types describe, all or none, and
 // returns them. Types may refer to collections that exist.

@@ -27,8 +27,9 @@ import (
 // Config is how a node takes part in the network. The zero value is a
 // node on the loopback interface.
 type Config struct {
-	// Key is the identity of the peer, an ed25519 key; zero is the key of the
-	// database itself. Keep it: other nodes know this one by it.
+	// Key is the identity of the peer, an ed25519 key; zero is the database's
+	// NodeIdentity. Keep it: other nodes know this one by it, and it signs what
+	// applications send each other.
 	Key ident.Key
 	// Listen are the multiaddrs to listen on; nil is DefaultListen. A TCP port
 	// takes WebSocket connections too.
@@ -128,6 +129,7 @@ type counters struct {
 // Node is a database in the network.
 type Node struct {
 	db        *pando.DB
+	key       ident.Key // of the node itself
 	replica   *pando.Replica
 	host      host.Host
 	ownsHost  bool
@@ -211,6 +213,9 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
+	if n.key = c.Key; n.key.IsZero() {
+		n.key = db.NodeIdentity()
+	}
 	n.rooms = newRooms(n)
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -232,10 +237,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		if listen == nil {
 			listen = DefaultListen
 		}
-		if c.Key.IsZero() {
-			c.Key = db.Identity()
-		}
-		if own, err = newHost(hostOptions{key: c.Key, listen: listen, gater: n.gate, hub: c.Relay, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
+		if own, err = newHost(hostOptions{key: n.key, listen: listen, gater: n.gate, hub: c.Relay, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
 			return nil, err
 		}
 		n.host, n.ownsHost = own, true

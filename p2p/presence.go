@@ -152,7 +152,7 @@ func (rs *rooms) beat(ctx context.Context, r *room) time.Time {
 
 // Member is somebody who is in a topic.
 type Member struct {
-	DID   ident.DID
+	DID   ident.DID // of its node
 	Self  bool      // this node
 	Since time.Time // when this node first heard of it
 	State []byte    // what it shows of itself
@@ -162,7 +162,7 @@ type Member struct {
 func (rs *rooms) members(r *room) []Member {
 	all := []Member{}
 	if r.presence.on {
-		all = append(all, Member{DID: rs.n.db.Identity().DID(), Self: true, Since: time.UnixMilli(int64(r.run)), State: r.presence.state})
+		all = append(all, Member{DID: rs.n.key.DID(), Self: true, Since: time.UnixMilli(int64(r.run)), State: r.presence.state})
 	}
 	for key, s := range r.authors {
 		if !s.until.IsZero() {

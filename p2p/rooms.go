@@ -399,7 +399,7 @@ func (rs *rooms) hear(c *line, from peer.ID, data []byte, now time.Time) pubsub.
 		return pubsub.ValidationReject
 	}
 	off := now.Sub(time.UnixMilli(int64(min(p.sent, maxNumber))))
-	if off > topicWindow || off < -topicWindow || p.from == rs.n.db.Identity().Public() {
+	if off > topicWindow || off < -topicWindow || p.from == rs.n.key.Public() {
 		rs.n.count.TopicDropped.Add(1)
 		return pubsub.ValidationIgnore
 	}
@@ -507,7 +507,7 @@ func (a *author) witness(c *line, p *post) (fresh, before bool) {
 
 // send posts something in a room, and returns how many connected peers it was sent to.
 func (rs *rooms) send(ctx context.Context, r *room, kind uint64, body []byte) (*post, int, error) {
-	key := rs.n.db.Identity()
+	key := rs.n.key
 	rs.mu.Lock()
 	r.seq++
 	p := &post{room: r.name, kind: kind, from: key.Public(), run: r.run, seq: r.seq, sent: uint64(time.Now().UnixMilli()), body: body}

@@ -32,7 +32,7 @@ var ErrTooFast = errors.New("this node publishes faster")
 type Message struct {
 	Topic string
 	Kind  Kind
-	From  ident.DID // whose signature was checked
+	From  ident.DID // the node that sent it; its signature was checked
 	Time  time.Time // by the clock of the sender
 	Seq   uint64    // grows with each message of a sender; messages may come out of order
 	Data  []byte    // of Here, the state of the member. It is shared: do not write to it
@@ -195,7 +195,7 @@ func (rs *rooms) show(r *room, state []byte) {
 
 func (rs *rooms) showSelf(r *room, state []byte) {
 	r.presence.state = slices.Clone(state)
-	rs.deliver(r, Message{Kind: Here, From: rs.n.db.Identity().DID(), Time: time.Now(), Data: r.presence.state})
+	rs.deliver(r, Message{Kind: Here, From: rs.n.key.DID(), Time: time.Now(), Data: r.presence.state})
 }
 
 // SetState changes what this node shows of itself in the topic.
