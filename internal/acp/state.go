@@ -155,6 +155,10 @@ func opened(raw []byte) State {
 	return s
 }
 
+// Held returns the bytes that Allows goes by: the owner and the tuples. States whose
+// bytes begin with these allow the same.
+func (s State) Held() []byte { return s.raw[:min(int(s.frontierAt), len(s.raw))] }
+
 // Events returns how many commits have access operations, keys or auth links.
 func (s State) Events() int { return int(s.events) }
 
