@@ -78,7 +78,7 @@ func (a *access) source(x *run, won finder) operator {
 func (a *access) scanCost(x *run) (int, error) {
 	cost := firstSteps
 	for _, g := range append([]*collection{a.coll}, a.beside...) {
-		n, err := x.tx.Count(g.Collection)
+		n, err := x.tx.Size(g.Collection)
 		if err != nil {
 			return 0, err
 		}

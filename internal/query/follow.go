@@ -205,7 +205,7 @@ func (x *run) lookUp(to *relation, ids []dag.DocID) bool {
 func (x *run) passCost(to *relation, g *grouping) int {
 	const hold = 3 * costRow
 	const size = 300 // bytes of a row, as long as none is known
-	n, err := x.tx.Count(to.target.Collection)
+	n, err := x.tx.Size(to.target.Collection)
 	if err != nil {
 		x.err = err
 		return 0
@@ -305,7 +305,7 @@ func (x *run) sourcesOf(to *relation, ids map[dag.DocID]struct{}) iter.Seq2[*row
 // referringToAny notes the documents that refer to one of ids, as long as getting them
 // is shorter than a pass over all.
 func (x *run) referringToAny(to *relation, ids map[dag.DocID]struct{}, n *notes) (shorter bool, err error) {
-	all, err := x.tx.Count(to.target.Collection)
+	all, err := x.tx.Size(to.target.Collection)
 	if err != nil {
 		return false, err
 	}
@@ -333,7 +333,7 @@ func (x *run) lookUpAny(to *relation, id dag.DocID) (has, ok bool) {
 		g = &grouping{}
 		x.keep(to, g)
 	}
-	all, err := x.tx.Count(to.target.Collection)
+	all, err := x.tx.Size(to.target.Collection)
 	if err != nil {
 		x.err = err
 		return false, true
@@ -449,7 +449,7 @@ func (x *run) remember(n *near, id dag.DocID, r *row) error {
 
 // wholeCost is what it costs to take in the whole collection, if there is room.
 func (x *run) wholeCost(g *collection, n *near) int {
-	count, err := x.tx.Count(g.Collection)
+	count, err := x.tx.Size(g.Collection)
 	if err != nil {
 		x.err = err
 	}

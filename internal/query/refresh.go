@@ -126,7 +126,7 @@ func (f *refresh) changes(r *reach, st store.ViewState, sources string) (docs do
 	if r == nil || st.Refreshed.IsZero() || st.Sources != sources || !f.tx.Follows(st) {
 		return nil, false, nil
 	}
-	size, err := f.tx.Count(r.at.Collection)
+	size, err := f.tx.Size(r.at.Collection)
 	if err != nil {
 		return nil, false, err
 	}

@@ -62,7 +62,7 @@ func (x *run) parts(s *scan) (int, error) {
 	if s == nil || !x.tx.ReadOnly() || s.deleted || s.coll.View != nil {
 		return 1, nil
 	}
-	n, err := x.tx.Count(s.coll.Collection)
+	n, err := x.tx.Size(s.coll.Collection)
 	if err != nil || n < spreadFrom {
 		return 1, err
 	}

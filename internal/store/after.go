@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"iter"
 
@@ -15,20 +16,45 @@ import (
 func (tx *Tx) Seq() uint64 { return tx.seq }
 
 // Changed yields the entries of the feed after a number that the transaction's
-// snapshot holds.
-func (tx *Tx) Changed(after uint64) iter.Seq2[Change, error] {
+// snapshot holds, of documents that the caller may read now. So it does not tell
+// whoever may not read a document any more that this is so.
+func (tx *Tx) Changed(after uint64) iter.Seq2[Change, error] { return tx.changed(after, tx.seq) }
+
+// changed yields the feed in (after, end], of documents that the caller may read.
+func (tx *Tx) changed(after, end uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		ids := tx.set.ids()
-		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
+		f := follower{tx: tx}
+		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(end+1)) {
 			var c Change
+			var may bool
 			if err == nil {
-				c, err = tx.s.entry(e.Key, e.Value, ids)
+				c, may, err = tx.entry(e.Key, e.Value, ids, &f)
+			}
+			if err == nil && !may {
+				continue
 			}
 			if !yield(c, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// entry reads an entry of the feed, if the caller may read its document.
+func (tx *Tx) entry(key, v []byte, ids map[short]dag.CollectionID, f *follower) (c Change, may bool, err error) {
+	if len(key) != 9 {
+		return c, false, fault.Corrupt.Errorf("feed key of %d bytes, want 9: run pando fsck --rebuild", len(key))
+	}
+	seq := binary.BigEndian.Uint64(key[1:])
+	at, origin, err := parseFeedValue(seq, v)
+	if err != nil {
+		return c, false, err
+	}
+	if may, err = f.passes(at); err != nil || !may {
+		return c, false, err
+	}
+	return Change{seq, ids[at.coll], at.doc, at.cid, at.height, tx.s.peer(origin)}, true, nil
 }
 
 // AfterSeq returns the document as it was on this node after the change of that

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"iter"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -23,7 +22,8 @@ type Change struct {
 // snapshot while it looks at them, however long that takes.
 const feedPage = 1024
 
-// Log yields the durable feed after a number, up to now.
+// Log yields the durable feed after a number, up to now: of documents that the caller
+// may read now, whoever could when they changed.
 func (s *Store) Log(ctx context.Context, who Caller, after uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		end, _, _ := s.durable.state()
@@ -31,7 +31,7 @@ func (s *Store) Log(ctx context.Context, who Caller, after uint64) iter.Seq2[Cha
 	}
 }
 
-// Changes yields the durable feed after a number, then waits for more. It ends
+// Changes yields the feed as Log does, then waits for more. It ends
 // with the context's error, or with Closed when the database closes. A slow reader
 // slows nobody, and closing the database does not wait for it.
 func (s *Store) Changes(ctx context.Context, who Caller, after uint64) iter.Seq2[Change, error] {
@@ -80,21 +80,16 @@ func (s *Store) entries(ctx context.Context, who Caller, after, end uint64, yiel
 
 // read returns the feed in (after, end]; after an error, what came before it.
 func (s *Store) read(ctx context.Context, who Caller, after, end uint64) ([]Change, error) {
-	if err := s.gate.enter(); err != nil {
+	tx, err := s.begin(who)
+	if err != nil {
 		return nil, err
 	}
-	defer s.gate.leave()
-	snap := s.kv.Snapshot()
-	defer snap.Close()
-	ids := s.set.Load().ids()
+	defer tx.release()
+	tx.readOnly = true
 	list := make([]Change, 0, end-after)
-	for e, err := range snap.Scan(feedKey(after+1), feedKey(end+1)) {
+	for c, err := range tx.changed(after, end) {
 		if err == nil {
 			err = context.Cause(ctx)
-		}
-		var c Change
-		if err == nil {
-			c, err = s.entry(e.Key, e.Value, ids)
 		}
 		if err != nil {
 			return list, err
@@ -102,16 +97,4 @@ func (s *Store) read(ctx context.Context, who Caller, after, end uint64) ([]Chan
 		list = append(list, c)
 	}
 	return list, nil
-}
-
-func (s *Store) entry(key, v []byte, ids map[short]dag.CollectionID) (Change, error) {
-	if len(key) != 9 {
-		return Change{}, fault.Corrupt.Errorf("feed key of %d bytes, want 9: run pando fsck --rebuild", len(key))
-	}
-	seq := binary.BigEndian.Uint64(key[1:])
-	at, origin, err := parseFeedValue(seq, v)
-	if err != nil {
-		return Change{}, err
-	}
-	return Change{seq, ids[at.coll], at.doc, at.cid, at.height, s.peer(origin)}, nil
 }

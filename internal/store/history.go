@@ -46,17 +46,32 @@ func openStored(at place, v []byte) (*dag.Commit, stored, error) {
 	return cm, st, nil
 }
 
-// FindCommit returns an applied commit, or NotFound.
+// FindCommit returns an applied commit, or NotFound if it is not here, or is one of a
+// document that the caller may not read.
 func (tx *Tx) FindCommit(cid dag.CID) (Applied, error) {
-	if p, ok := tx.byCID[cid]; ok {
-		return tx.ownCommit(p), nil
-	}
-	at, ok, err := tx.where(cid)
+	at, err := tx.find(cid)
 	if err != nil {
 		return Applied{}, err
 	}
-	if !ok {
-		return Applied{}, fault.NotFound.Errorf("commit %s is not here", cid)
+	return tx.commitOf(at)
+}
+
+// find returns where a commit is, or NotFound as FindCommit does.
+func (tx *Tx) find(cid dag.CID) (place, error) {
+	at, ok, err := tx.where(cid)
+	if err == nil && ok {
+		ok, err = tx.mayRead(at.coll, at.doc)
+	}
+	if err == nil && !ok {
+		err = fault.NotFound.Errorf("commit %s is not here", cid)
+	}
+	return at, err
+}
+
+// commitOf returns the commit that is at a place.
+func (tx *Tx) commitOf(at place) (Applied, error) {
+	if p, ok := tx.byCID[at.cid]; ok {
+		return tx.ownCommit(p), nil
 	}
 	cm, st, err := tx.load(at)
 	if err != nil {
@@ -93,7 +108,7 @@ func (s *Store) peer(n uint64) string {
 }
 
 // History yields the commits of a document in topological order: by height, then
-// CID. It is empty for a document that does not exist.
+// CID. It is empty for a document that does not exist, or that the caller may not read.
 func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, error] {
 	return func(yield func(Applied, error) bool) {
 		n, err := tx.short(c)
@@ -109,6 +124,12 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 func (tx *Tx) historyOf(n short, id dag.DocID) iter.Seq2[Applied, error] {
 	return func(yield func(Applied, error) bool) {
 		tx.read(id)
+		if may, err := tx.mayRead(n, id); err != nil || !may {
+			if err != nil {
+				yield(Applied{}, err)
+			}
+			return
+		}
 		lo, hi := documentRange(n, id)
 		var own []*pending
 		if st := tx.staged[id]; st != nil && st.coll == n {
@@ -119,8 +140,9 @@ func (tx *Tx) historyOf(n short, id dag.DocID) iter.Seq2[Applied, error] {
 	}
 }
 
-// Commits yields every commit of a collection, document by document in docID
-// order, each in topological order, also those of the open transaction.
+// Commits yields every commit of the documents of a collection that the caller may
+// read, document by document in docID order, each in topological order, also those of
+// the open transaction.
 func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 	return func(yield func(Applied, error) bool) {
 		n, err := tx.short(c)
@@ -148,8 +170,13 @@ func (p place) compare(q place) int {
 }
 
 // merged yields the stored commits of a range and the transaction's own, in the
-// order of their keys.
+// order of their keys: those of documents that the caller may read.
 func (tx *Tx) merged(lo, hi []byte, own []*pending, yield func(Applied, error) bool) {
+	f := follower{tx: tx}
+	yieldOwn := func(p *pending) bool {
+		may, err := f.passes(p.place)
+		return err == nil && !may || yield(tx.ownCommit(p), err) && err == nil
+	}
 	for e, err := range tx.kv.Scan(lo, hi) {
 		var at place
 		if err == nil {
@@ -160,19 +187,34 @@ func (tx *Tx) merged(lo, hi []byte, own []*pending, yield func(Applied, error) b
 			return
 		}
 		for len(own) > 0 && own[0].place.compare(at) < 0 {
-			if !yield(tx.ownCommit(own[0]), nil) {
+			if !yieldOwn(own[0]) {
 				return
 			}
 			own = own[1:]
 		}
-		cm, st, err := openStored(at, slices.Clone(e.Value))
-		if !yield(tx.describe(at, cm, st), err) || err != nil {
+		var a Applied
+		may, err := f.passes(at)
+		if err == nil && !may {
+			continue
+		}
+		if err == nil {
+			a, err = tx.openApplied(at, slices.Clone(e.Value))
+		}
+		if !yield(a, err) || err != nil {
 			return
 		}
 	}
 	for _, p := range own {
-		if !yield(tx.ownCommit(p), nil) {
+		if !yieldOwn(p) {
 			return
 		}
 	}
+}
+
+func (tx *Tx) openApplied(at place, v []byte) (Applied, error) {
+	cm, st, err := openStored(at, v)
+	if err != nil {
+		return Applied{}, err
+	}
+	return tx.describe(at, cm, st), nil
 }

@@ -55,7 +55,8 @@ type Lacking struct {
 	rest  bool
 }
 
-// Lacking finds what an asker lacks of a document. Where it wants all there is, what
+// Lacking finds what an asker lacks of a document: nothing, if the caller may not read
+// it. Where it wants all there is, what
 // lies higher than all that it is known to have is not looked at one by one, but for
 // parents that are not: of a history without branches nothing else is.
 func (tx *Tx) Lacking(coll dag.CollectionID, w Want) (Lacking, error) {
@@ -68,8 +69,8 @@ func (tx *Tx) lacking(coll dag.CollectionID, w Want, most int) (Lacking, error) 
 		return Lacking{}, fault.NotFound.Errorf("pack: collection %s is unknown", coll)
 	}
 	l := Lacking{coll: n, doc: w.Doc, below: w.Below}
-	d, _, err := tx.document(n, w.Doc)
-	if err != nil {
+	d, ok, err := tx.visible(n, w.Doc)
+	if err != nil || !ok {
 		return l, err
 	}
 	var heads []dag.CID
@@ -283,6 +284,12 @@ func errIndexed(c dag.CID) error {
 // PackOf yields what was found to be lacking, after a point.
 func (tx *Tx) PackOf(l Lacking, after Point) iter.Seq2[Block, error] {
 	return func(yield func(Block, error) bool) {
+		if may, err := tx.mayRead(l.coll, l.doc); err != nil || !may {
+			if err != nil {
+				yield(Block{}, err)
+			}
+			return
+		}
 		at, found := slices.BinarySearchFunc(l.list, after, Point.Compare)
 		if found {
 			at++

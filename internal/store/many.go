@@ -23,8 +23,8 @@ const (
 	manyBytes = 4 << 20
 )
 
-// GetMany yields the documents of those docIDs that exist, deleted ones too, in the
-// order of the docIDs. It reads them in ascending passes, at a fraction of the cost
+// GetMany yields the documents of those docIDs that exist and that the caller may read,
+// deleted ones too, in the order of the docIDs. It reads them in ascending passes, at a fraction of the cost
 // of as many Gets; docIDs that are sorted need no copy. What it yields is valid
 // until the next step.
 func (tx *Tx) GetMany(c *schema.Collection, ids []dag.DocID) iter.Seq2[Doc, error] {
@@ -41,7 +41,7 @@ func (tx *Tx) GetMany(c *schema.Collection, ids []dag.DocID) iter.Seq2[Doc, erro
 		prefix := collectionPrefix(tableDocument, n)
 		it := tx.kv.NewIter(prefix, after(prefix))
 		defer it.Close()
-		m := many{tx: tx, c: c, it: it, key: slices.Grow(prefix, len(dag.DocID{}))}
+		m := many{tx: tx, c: c, it: it, guard: tx.guard(n), key: slices.Grow(prefix, len(dag.DocID{}))}
 		if slices.IsSortedFunc(ids, compareIDs) {
 			m.sorted(ids, yield)
 			return
@@ -58,10 +58,11 @@ func compareIDs(a, b dag.DocID) int { return bytes.Compare(a[:], b[:]) }
 
 // many is a GetMany under way.
 type many struct {
-	tx  *Tx
-	c   *schema.Collection
-	it  *kv.Iter
-	key []byte // room for the key of a document, its prefix is set
+	tx    *Tx
+	c     *schema.Collection
+	it    *kv.Iter
+	guard guard
+	key   []byte // room for the key of a document, its prefix is set
 
 	// Room for a chunk.
 	order []manyPlace
@@ -87,7 +88,7 @@ func (m *many) sorted(ids []dag.DocID, yield func(Doc, error) bool) {
 			yield(Doc{}, err)
 			return
 		}
-		if d, err := m.open(id, raw); !yield(d, err) || err != nil {
+		if d, may, err := m.open(id, raw); (may || err != nil) && !yield(d, err) || err != nil {
 			return
 		}
 	}
@@ -102,27 +103,34 @@ func (m *many) seek(id dag.DocID) (raw []byte, ok bool, err error) {
 	return nil, false, m.it.Err()
 }
 
-func (m *many) open(id dag.DocID, raw []byte) (Doc, error) {
+// open returns a document, and whether the caller may read it.
+func (m *many) open(id dag.DocID, raw []byte) (Doc, bool, error) {
 	st, err := crdt.Open(raw)
 	if err != nil {
-		return Doc{}, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
+		return Doc{}, false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
 	}
-	return Doc{id, m.c, st}, nil
+	may, err := m.guard.passes(id, st)
+	return Doc{id, m.c, st}, may, err
 }
 
-// chunk reads documents in ascending order and yields them in that of ids. What does
-// not fit into memory is read again when its turn comes.
-func (m *many) chunk(ids []dag.DocID, yield func(Doc, error) bool) bool {
-	m.order, m.held = m.order[:0], m.held[:0]
+// appendPlaces appends the docIDs in ascending order.
+func appendPlaces(order []manyPlace, ids []dag.DocID) []manyPlace {
 	for i := range ids {
-		m.order = append(m.order, manyPlace{binary.BigEndian.Uint64(ids[i][:]), i})
+		order = append(order, manyPlace{binary.BigEndian.Uint64(ids[i][:]), i})
 	}
-	slices.SortFunc(m.order, func(a, b manyPlace) int {
+	slices.SortFunc(order, func(a, b manyPlace) int {
 		if a.first != b.first {
 			return cmp.Compare(a.first, b.first)
 		}
 		return compareIDs(ids[a.at], ids[b.at])
 	})
+	return order
+}
+
+// chunk reads documents in ascending order and yields them in that of ids. What does
+// not fit into memory is read again when its turn comes.
+func (m *many) chunk(ids []dag.DocID, yield func(Doc, error) bool) bool {
+	m.order, m.held = appendPlaces(m.order[:0], ids), m.held[:0]
 	m.spans = slices.Grow(m.spans[:0], len(ids))[:len(ids)]
 	clear(m.spans)
 	spans := m.spans
@@ -153,7 +161,7 @@ func (m *many) chunk(ids []dag.DocID, yield func(Doc, error) bool) bool {
 				return yield(Doc{}, err) && false
 			}
 		}
-		if d, err := m.open(ids[i], raw); !yield(d, err) || err != nil {
+		if d, may, err := m.open(ids[i], raw); (may || err != nil) && !yield(d, err) || err != nil {
 			return false
 		}
 	}

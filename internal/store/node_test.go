@@ -180,6 +180,12 @@ func val(x any) value.Value {
 		return value.OfInt(int64(x))
 	case string:
 		return value.OfString(x)
+	case []string:
+		var list []value.Value
+		for _, e := range x {
+			list = append(list, value.OfString(e))
+		}
+		return value.OfList(list)
 	}
 	return value.Value{}
 }

@@ -53,8 +53,9 @@ func (tx *Tx) Pack(coll dag.CollectionID, w Want) iter.Seq2[Block, error] {
 	}
 }
 
-// Full yields every commit of a collection, documents in the order of their IDs
-// after the given one, parents first: one sequential read.
+// Full yields every commit of the documents of a collection that the caller may read,
+// documents in the order of their IDs after the given one, parents first: one
+// sequential read.
 func (tx *Tx) Full(coll dag.CollectionID, after_ dag.DocID) iter.Seq2[Block, error] {
 	return func(yield func(Block, error) bool) {
 		n, ok := tx.set.short(coll)
@@ -71,12 +72,21 @@ func (tx *Tx) Full(coll dag.CollectionID, after_ dag.DocID) iter.Seq2[Block, err
 	}
 }
 
+// blocks yields the commits between two keys, of documents that the caller may read.
 func (tx *Tx) blocks(lo, hi []byte, yield func(Block, error) bool) {
+	f := follower{tx: tx}
 	for e, err := range tx.kv.Scan(lo, hi) {
 		var at place
 		var st stored
+		var may bool
 		if err == nil {
 			at, err = parseCommitKey(e.Key)
+		}
+		if err == nil {
+			may, err = f.passes(at)
+		}
+		if err == nil && !may {
+			continue
 		}
 		if err == nil {
 			st, err = parseStored(at.cid, e.Value)
@@ -117,7 +127,7 @@ func (tx *Tx) Locator(coll dag.CollectionID, doc dag.DocID) ([]uint64, error) {
 	if !ok {
 		return nil, fault.NotFound.Errorf("locator: collection %s is unknown", coll)
 	}
-	d, _, err := tx.document(n, doc)
+	d, _, err := tx.visible(n, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -144,13 +154,14 @@ func (tx *Tx) Locator(coll dag.CollectionID, doc dag.DocID) ([]uint64, error) {
 	return ids, nil
 }
 
-// Heads returns the heads of a document, sorted; none if it is unknown.
+// Heads returns the heads of a document, sorted; none if it is unknown, or the caller
+// may not read it.
 func (tx *Tx) Heads(coll dag.CollectionID, doc dag.DocID) ([]dag.CID, error) {
 	n, ok := tx.set.short(coll)
 	if !ok {
 		return nil, nil
 	}
-	d, _, err := tx.document(n, doc)
+	d, _, err := tx.visible(n, doc)
 	if err != nil {
 		return nil, err
 	}

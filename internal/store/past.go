@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 )
 
 // foldOf returns the document that some of its commits make, or NotFound if there
-// are none. keep must choose with every commit its ancestors too: commits come in
+// are none or the caller may not read it now. keep must choose with every commit its ancestors too: commits come in
 // topological order. It costs a pass over the history of the document.
 func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
 	if tx.done {
@@ -20,7 +21,11 @@ func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, ke
 	if err != nil {
 		return Doc{}, err
 	}
-	state, _, err := tx.refold(ctx, n, id, keep)
+	var state crdt.Document
+	may, err := tx.mayRead(n, id)
+	if err == nil && may {
+		state, _, err = tx.refold(ctx, n, id, keep)
+	}
 	if errors.Is(err, errNoCommits) || err == nil && len(state.Bytes()) == 0 {
 		return Doc{}, fault.NotFound.Errorf("document %s of collection %s did not exist then", id, c.Name)
 	}
@@ -47,7 +52,7 @@ func (tx *Tx) PastOf(ctx context.Context, d Doc, hlc uint64) (Doc, error) {
 }
 
 // At returns the document as its commit cid and the ancestors of cid make it. It is
-// NotFound if the commit is not here, Invalid if it is one of another collection.
+// NotFound as FindCommit is, Invalid if the commit is one of another collection.
 // Its cost follows the length of the history up to there.
 func (tx *Tx) At(ctx context.Context, c *schema.Collection, cid dag.CID) (Doc, error) {
 	if tx.done {
@@ -57,12 +62,10 @@ func (tx *Tx) At(ctx context.Context, c *schema.Collection, cid dag.CID) (Doc, e
 	if err != nil {
 		return Doc{}, err
 	}
-	at, ok, err := tx.where(cid)
+	at, err := tx.find(cid)
 	switch {
 	case err != nil:
 		return Doc{}, err
-	case !ok:
-		return Doc{}, fault.NotFound.Errorf("commit %s is not here", cid)
 	case at.coll != n:
 		other := "another collection"
 		if o := tx.collection(at.coll); o != nil {

@@ -2,12 +2,14 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 	"slices"
 
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -25,11 +27,11 @@ type IndexEntry struct {
 // transaction sees. One that was dropped since, or is another now, is not ready.
 func (tx *Tx) IndexReady(c *schema.Collection, ix *schema.Index) bool {
 	x := tx.secondary(c, ix)
-	return x != nil && tx.readable(x) == nil
+	return x != nil && tx.complete(x) == nil
 }
 
-// readable gives Unavailable unless the index has entries of every document.
-func (tx *Tx) readable(x *secondary) error {
+// complete gives Unavailable unless the index has entries of every document.
+func (tx *Tx) complete(x *secondary) error {
 	if !x.ready {
 		return fault.Unavailable.Errorf("index %s is not built", x.Name)
 	}
@@ -42,6 +44,9 @@ func (tx *Tx) readable(x *secondary) error {
 			return err
 		}
 		_, doc := x.parts(e.Key)
+		if may, err := tx.mayRead(x.coll, doc); err != nil || !may {
+			return cmp.Or(err, fault.Unavailable.Errorf("index %s is not used: a document would have too many entries in it", x.Name))
+		}
 		return fault.Unavailable.Errorf("index %s is not used: document %s would have too many entries in it", x.Name, doc)
 	}
 	return nil
@@ -70,6 +75,10 @@ func (tx *Tx) secondary(c *schema.Collection, ix *schema.Index) *secondary {
 // Index yields entries of an index in the order of their keys, those of equal keys
 // in the order of docIDs; reverse turns both around. It sees the transaction's own
 // writes. An index that is not ready gives Unavailable.
+//
+// An entry says what is in its document, so those are left out whose documents the
+// caller may not read. In a collection with a policy that makes an entry as dear as a
+// document by its docID, unless System asks.
 func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, reverse bool) iter.Seq2[IndexEntry, error] {
 	return func(yield func(IndexEntry, error) bool) {
 		x := tx.secondary(c, ix)
@@ -81,7 +90,7 @@ func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, revers
 			yield(IndexEntry{}, fault.Unavailable.Errorf("index %s of collection %s is not there any more", ix.Name, c.Name))
 			return
 		}
-		if err := tx.readable(x); err != nil {
+		if err := tx.complete(x); err != nil {
 			yield(IndexEntry{}, err)
 			return
 		}
@@ -96,19 +105,35 @@ func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, revers
 		if reverse {
 			scan = tx.kv.ScanReverse
 		}
-		for e, err := range scan(lo, hi) {
-			if err == nil && len(e.Key) <= secondaryPrefix+len(dag.DocID{}) {
-				err = fault.Corrupt.Errorf("index %s of collection %s: key of %d bytes: run pando fsck --rebuild", x.Name, c.Name, len(e.Key))
-			}
-			if err != nil {
-				yield(IndexEntry{}, err)
-				return
-			}
-			columns, doc := x.parts(e.Key)
+		tx.sifted(x, scan(lo, hi), yield)
+	}
+}
+
+// sifted yields the entries of an index among others whose documents the caller may
+// read.
+func (tx *Tx) sifted(x *secondary, entries iter.Seq2[kv.Entry, error], yield func(IndexEntry, error) bool) {
+	s := tx.sift(x.coll)
+	for e, err := range entries {
+		if err == nil && len(e.Key) <= secondaryPrefix+len(dag.DocID{}) {
+			err = fault.Corrupt.Errorf("index %s: key of %d bytes: run pando fsck --rebuild", x.Name, len(e.Key))
+		}
+		if err != nil {
+			yield(IndexEntry{}, err)
+			return
+		}
+		columns, doc := x.parts(e.Key)
+		if s == nil {
 			if !yield(IndexEntry{columns, doc}, nil) {
 				return
 			}
+			continue
 		}
+		if s.add(IndexEntry{columns, doc}) && !s.yield(yield) {
+			return
+		}
+	}
+	if s != nil {
+		s.yield(yield)
 	}
 }
 

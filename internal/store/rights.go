@@ -28,12 +28,15 @@ func (tx *Tx) Rights(d Doc) (Rights, bool, error) {
 		return Rights{}, false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", d.ID, err)
 	}
 	r := Rights{Owner: s.Owner(), Tuples: s.Tuples(rules), Voided: s.Voided()}
-	actor := acp.Actor{Keys: tx.who.Keys()}
+	actor := tx.reading().actor
 	for _, name := range rules.Permissions() {
 		p, _ := rules.Permission(name)
 		if tx.who.system || s.Allows(rules, actor, p) {
 			r.Permissions = append(r.Permissions, name)
 		}
+	}
+	if err := tx.reading().failed.Load(); err != nil {
+		return Rights{}, false, *err
 	}
 	return r, true, nil
 }

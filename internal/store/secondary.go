@@ -39,6 +39,7 @@ const secondaryPrefix = 1 + 4 + 4
 // secondary is an index of a collection, ready to make entries. It is immutable.
 type secondary struct {
 	schema.Index
+	coll    short
 	prefix  []byte
 	columns []column
 	several int  // the column that may have several entries, or -1
@@ -58,7 +59,7 @@ type column struct {
 // newSecondary prepares an index of a collection. It returns nil for one whose
 // fields are not there.
 func newSecondary(c *schema.Collection, n short, ix schema.Index) *secondary {
-	x := &secondary{Index: ix, several: -1, prefix: binary.BigEndian.AppendUint32(collectionPrefix(tableSecondary, n), ix.ID)}
+	x := &secondary{Index: ix, coll: n, several: -1, prefix: binary.BigEndian.AppendUint32(collectionPrefix(tableSecondary, n), ix.ID)}
 	for i, f := range ix.Fields {
 		col := column{name: f.Name, descending: f.Descending}
 		if f.Name != schema.DocIDField {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
@@ -44,6 +45,9 @@ type Tx struct {
 	failed  error                // of a read that could not return it
 	views   bool                 // it changes views or their rows
 	policy  bool                 // it adds a policy
+
+	asked  sync.Once
+	caller *Reading // what it may read, once it was asked
 }
 
 // staged is a document that the transaction changed.
@@ -150,8 +154,8 @@ func (tx *Tx) writable() error {
 
 var errEnded = fault.Invalid.Errorf("the transaction has ended: start a new one")
 
-// Get returns a document, or NotFound. A deleted document is returned too; ask
-// Doc.Deleted.
+// Get returns a document, or NotFound if it does not exist or the caller may not read
+// it. A deleted document is returned too; ask Doc.Deleted.
 func (tx *Tx) Get(c *schema.Collection, id dag.DocID) (Doc, error) {
 	if tx.done {
 		return Doc{}, errEnded
@@ -160,7 +164,7 @@ func (tx *Tx) Get(c *schema.Collection, id dag.DocID) (Doc, error) {
 	if err != nil {
 		return Doc{}, err
 	}
-	st, ok, err := tx.document(n, id)
+	st, ok, err := tx.visible(n, id)
 	if err != nil {
 		return Doc{}, err
 	}
@@ -170,7 +174,8 @@ func (tx *Tx) Get(c *schema.Collection, id dag.DocID) (Doc, error) {
 	return Doc{id, c, st}, nil
 }
 
-// document returns the merged state of a document, and whether it exists.
+// document returns the merged state of a document, and whether it exists: also to who
+// may not read it.
 func (tx *Tx) document(coll short, id dag.DocID) (crdt.Document, bool, error) {
 	if st, ok := tx.staged[id]; ok {
 		return st.doc, st.coll == coll, nil
@@ -212,7 +217,7 @@ type Range struct {
 // read by several goroutines at once, as long as none ends it.
 func (tx *Tx) ReadOnly() bool { return tx.readOnly }
 
-// Scan yields the documents of a collection in docID order.
+// Scan yields the documents of a collection that the caller may read, in docID order.
 func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
 	return func(yield func(Doc, error) bool) {
 		if tx.done {
@@ -225,6 +230,7 @@ func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
 			return
 		}
 		tx.scanned(n)
+		guard := tx.guard(n)
 		lo := collectionPrefix(tableDocument, n)
 		hi := after(lo)
 		if r.After != (dag.DocID{}) {
@@ -245,6 +251,10 @@ func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {
 			if err != nil {
 				err = fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", d.ID, err)
 			} else if !r.Deleted && d.State.Deleted() {
+				continue
+			} else if may, failed := guard.passes(d.ID, d.State); failed != nil {
+				err = failed
+			} else if !may {
 				continue
 			}
 			if !yield(d, err) || err != nil {
@@ -281,9 +291,32 @@ type getter interface {
 	Get(key []byte) ([]byte, bool, error)
 }
 
-// Count returns how many documents of a collection are not deleted. It reads one
-// key, whatever the size of the collection. Of a materialized view it counts the rows.
+// Count returns how many documents of a collection are not deleted, of those that the
+// caller may read. It reads one key, whatever the size of the collection, but for a
+// collection with a policy: there it is a scan, unless System asks. Of a materialized
+// view it counts the rows.
 func (tx *Tx) Count(c *schema.Collection) (uint64, error) {
+	n, err := tx.short(c)
+	if err != nil {
+		return 0, err
+	}
+	if g := tx.guard(n); g.open() {
+		return tx.Size(c)
+	}
+	var count uint64
+	for _, err := range tx.Scan(c, Range{}) {
+		if err != nil {
+			return 0, err
+		}
+		count++
+	}
+	return count, nil
+}
+
+// Size returns how many documents of a collection are not deleted, whoever may read
+// them, at the cost of one key. It is for who chooses how to read the collection, and
+// not to be told to callers.
+func (tx *Tx) Size(c *schema.Collection) (uint64, error) {
 	n, err := tx.short(c)
 	if err != nil {
 		return 0, err

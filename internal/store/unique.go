@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
@@ -14,6 +15,10 @@ import (
 // A unique index is a promise of this node about its own writes. Commits of others
 // are merged whatever they contain, or nodes would not agree; then two documents
 // have the same values, and both have their entry.
+//
+// Documents that the writer may not read do not count: or a write that is refused would
+// tell him what is in them. So an index is unique among what each writer reads, and an
+// error names only what he may see (docs/design/0009-access.md).
 
 // claim is an entry that its document must be the only one to have.
 type claim struct {
@@ -59,7 +64,8 @@ func (x *secondary) values(columns []byte) ([]value.Value, error) {
 	return vs, nil
 }
 
-// checkUnique gives Exists if another document has the entry too, as r sees it.
+// checkUnique gives Exists if another document that the writer may read has the entry
+// too, as r sees it.
 func (tx *Tx) checkUnique(c claim, r reader) error {
 	columns, doc := c.parts(c.key)
 	prefix := c.key[:len(c.prefix)+len(columns)]
@@ -67,11 +73,34 @@ func (tx *Tx) checkUnique(c claim, r reader) error {
 		if err != nil {
 			return err
 		}
-		if _, other := c.parts(e.Key); other != doc && !tx.released(e.Key, other) {
+		_, other := c.parts(e.Key)
+		if other == doc || tx.released(e.Key, other) {
+			continue
+		}
+		if may, err := tx.mayReadIn(r, c.coll, other); err != nil {
+			return err
+		} else if may {
 			return c.taken(columns, doc, other)
 		}
 	}
 	return nil
+}
+
+// mayReadIn reports whether the writer may read a document as r has it.
+func (tx *Tx) mayReadIn(r reader, n short, id dag.DocID) (bool, error) {
+	g := tx.guard(n)
+	if g.open() {
+		return true, nil
+	}
+	raw, ok, err := r.Get(documentKey(n, id))
+	if err != nil || !ok {
+		return false, err
+	}
+	d, err := crdt.Open(raw)
+	if err != nil {
+		return false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
+	}
+	return g.passes(id, d)
 }
 
 // released reports whether the transaction itself takes the entry from a document.
@@ -138,8 +167,8 @@ func text(v value.Value) string {
 	return v.String()
 }
 
-// CheckUnique gives Exists if two documents have the same values in a unique index
-// that is ready: they were written apart, or before the index.
+// CheckUnique gives Exists if two documents that the caller may read have the same
+// values in a unique index that is ready: they were written apart, or before the index.
 func (tx *Tx) CheckUnique(c *schema.Collection, ix *schema.Index) error {
 	x := tx.secondary(c, ix)
 	var last IndexEntry

@@ -237,18 +237,24 @@ func (tx *Tx) SetRow(v *schema.Collection, key, row []byte) error {
 }
 
 // Touched yields, for each change of the feed after a number and up to the snapshot,
-// the document that it is of.
+// the document that it is of, if the caller may read it now.
 func (tx *Tx) Touched(after uint64) iter.Seq2[Touched, error] {
 	return func(yield func(Touched, error) bool) {
 		ids := tx.set.ids()
+		f := follower{tx: tx}
 		for e, err := range tx.kv.Scan(feedKey(after+1), feedKey(tx.seq+1)) {
-			var t Touched
+			var at place
+			var may bool
 			if err == nil {
-				var at place
 				at, _, err = parseFeedValue(after, e.Value)
-				t = Touched{ids[at.coll], at.doc}
 			}
-			if !yield(t, err) || err != nil {
+			if err == nil {
+				may, err = f.passes(at)
+			}
+			if err == nil && !may {
+				continue
+			}
+			if !yield(Touched{ids[at.coll], at.doc}, err) || err != nil {
 				return
 			}
 		}

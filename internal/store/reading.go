@@ -1,0 +1,438 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/schema"
+)
+
+// What a caller may not read does not exist for him: it is not found, not listed and
+// not counted, and neither indexes, the feed nor errors tell of it. Whatever hands out
+// documents, or says something of them, asks here, and nowhere else is it decided.
+//
+// What counts is what the transaction knows now: the access state in the row of the
+// document, and those of the groups that it names. A document without such a state, in
+// a collection with a policy, is read by the database itself only.
+
+// Reading is what somebody may read, as a transaction sees it. It may be asked by
+// several goroutines at once where the transaction may.
+type Reading struct {
+	tx    *Tx
+	all   bool // everything
+	actor acp.Actor
+
+	failed atomic.Pointer[error] // why it cannot be told who is in a group
+
+	mu     sync.RWMutex // guards the rest
+	groups map[membership]bool
+	as     *pending // the newest commit of the transaction when they were asked for
+}
+
+// membership is a relation that somebody may have in a group.
+type membership struct {
+	group    dag.DocID
+	relation string
+}
+
+// maxAsked bounds the groups within groups that are looked at for one question. Who is
+// in one through more than these is not found in it.
+const maxAsked = 1024
+
+// Reading returns what those may read who are all of these identities: to be asked
+// by who serves others, on a transaction of System.
+func (tx *Tx) Reading(keys ...ident.PublicKey) *Reading {
+	r := &Reading{tx: tx}
+	r.actor = acp.Actor{Keys: keys, Groups: r.member}
+	return r
+}
+
+// Readable reports whether those identities may read a document as it is now. One that
+// does not exist nobody reads.
+func (tx *Tx) Readable(c *schema.Collection, id dag.DocID, keys ...ident.PublicKey) (bool, error) {
+	return tx.Reading(keys...).Readable(c, id)
+}
+
+// Readable is Tx.Readable of several documents in turn: what it learns of groups it
+// remembers.
+func (r *Reading) Readable(c *schema.Collection, id dag.DocID) (bool, error) {
+	n, err := r.tx.short(c)
+	if err != nil {
+		return false, err
+	}
+	d, ok, err := r.tx.document(n, id)
+	if err != nil || !ok {
+		return false, err
+	}
+	g := r.guard(n)
+	return g.passes(id, d)
+}
+
+// ReadableDoc is Readable of a document at hand. It must be as it is now: a past one says
+// who could read it then.
+func (r *Reading) ReadableDoc(d Doc) (bool, error) {
+	n, err := r.tx.short(d.Collection)
+	if err != nil {
+		return false, err
+	}
+	g := r.guard(n)
+	return g.passes(d.ID, d.State)
+}
+
+// reading returns what the caller may read.
+func (tx *Tx) reading() *Reading {
+	tx.asked.Do(func() {
+		tx.caller = tx.Reading(tx.who.Keys()...)
+		tx.caller.all = tx.who.system
+	})
+	return tx.caller
+}
+
+// guard returns who lets pass what the caller may read of a collection.
+func (tx *Tx) guard(n short) guard {
+	if tx.who.system || tx.set.readers(n) == nil {
+		return guard{}
+	}
+	return tx.reading().guard(n)
+}
+
+func (r *Reading) guard(n short) guard {
+	if r.all {
+		return guard{}
+	}
+	return guard{r: r, rules: r.tx.set.readers(n)}
+}
+
+// visible returns a document if the caller may read it.
+func (tx *Tx) visible(n short, id dag.DocID) (crdt.Document, bool, error) {
+	d, ok, err := tx.document(n, id)
+	if err != nil || !ok {
+		return crdt.Document{}, false, err
+	}
+	g := tx.guard(n)
+	if ok, err = g.passes(id, d); err != nil || !ok {
+		return crdt.Document{}, false, err
+	}
+	return d, true, nil
+}
+
+// mayRead reports whether the caller may read a document. It looks at the document
+// only where a policy asks for it.
+func (tx *Tx) mayRead(n short, id dag.DocID) (bool, error) {
+	if g := tx.guard(n); g.open() {
+		return true, nil
+	}
+	_, ok, err := tx.visible(n, id)
+	return ok, err
+}
+
+// guard lets pass the documents of one collection that may be read. It is for one pass
+// over them, in one goroutine. The zero guard lets all pass.
+type guard struct {
+	r     *Reading
+	rules *acp.Rules // nil: everything passes
+	known *[knownStates]verdict
+}
+
+// verdict says whether a document may be read whose state begins with some bytes.
+type verdict struct {
+	held   []byte
+	passes bool
+}
+
+const (
+	// knownStates is how many states a guard remembers: most documents of a
+	// collection belong to few people, who share them in few ways.
+	knownStates = 16
+	// maxKnown bounds what it remembers of each.
+	maxKnown = 1 << 10
+	// keyByte is a byte of the first owner's key, by which they are told apart.
+	keyByte = 12
+)
+
+// open reports whether everything passes.
+func (g *guard) open() bool { return g.rules == nil }
+
+// passes reports whether a document may be read.
+func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
+	if g.rules == nil {
+		return true, nil
+	}
+	raw := d.Attached(crdt.FieldAccess, crdt.KindAccess)
+	if len(raw) <= keyByte {
+		return false, nil // whose is it?
+	}
+	if g.known == nil {
+		g.known = new([knownStates]verdict)
+	}
+	v := &g.known[raw[keyByte]%knownStates]
+	if len(v.held) > 0 && bytes.HasPrefix(raw, v.held) {
+		return v.passes, nil
+	}
+	st, err := acp.Open(raw)
+	if err != nil {
+		return false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
+	}
+	may := st.Allows(g.rules, g.r.actor, g.rules.Read)
+	if err := g.r.failed.Load(); err != nil && !may {
+		return false, *err
+	}
+	if held := st.Held(); len(held) <= maxKnown {
+		v.held, v.passes = append(v.held[:0], held...), may
+	}
+	return may, nil
+}
+
+// newest returns the newest commit of the transaction, nil if it has none.
+func (tx *Tx) newest() *pending {
+	if len(tx.pending) == 0 {
+		return nil
+	}
+	return tx.pending[len(tx.pending)-1]
+}
+
+// member reports whether the identities have the relation in a group, directly or
+// through groups within it.
+func (r *Reading) member(group acp.ID, relation string) bool {
+	if is, ok := r.known(membership{dag.DocID(group), relation}); ok {
+		return is
+	}
+	q := question{r: r, met: map[membership]bool{}}
+	return q.settle(q.member(group, relation))
+}
+
+// known returns what was found before, unless the transaction has written since.
+func (r *Reading) known(m membership) (is, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.as == r.tx.newest() {
+		is, ok = r.groups[m]
+	}
+	return is, ok
+}
+
+// question is one question after a membership, under way: groups may be within each
+// other.
+type question struct {
+	r   *Reading
+	met map[membership]bool // whether it was found
+	cut bool                // by maxAsked
+}
+
+func (q *question) member(group acp.ID, relation string) bool {
+	m := membership{dag.DocID(group), relation}
+	if is, ok := q.r.known(m); ok {
+		return is
+	}
+	if _, met := q.met[m]; met {
+		return false // asked for already, further up or beside
+	}
+	if len(q.met) == maxAsked {
+		q.cut = true
+		return false
+	}
+	m.relation = strings.Clone(relation) // it lies in the row of a document
+	q.met[m] = false
+	is, err := q.holds(m)
+	if err != nil {
+		q.r.failed.CompareAndSwap(nil, &err)
+	}
+	q.met[m] = is
+	return is
+}
+
+// holds looks at the document that is the group.
+func (q *question) holds(m membership) (bool, error) {
+	n, d, ok, err := q.r.tx.group(m.group)
+	if err != nil || !ok {
+		return false, err
+	}
+	rules := q.r.tx.set.rules[n]
+	holding, ok := rules.Holding(m.relation)
+	if !ok {
+		return false, nil
+	}
+	st, err := accessState(m.group, d)
+	return err == nil && st.Allows(rules, acp.Actor{Keys: q.r.actor.Keys, Groups: q.member}, holding), err
+}
+
+// settle remembers the answers. A no below a yes may have been said too early, in a
+// circle; below a no it was not.
+func (q *question) settle(is bool) bool {
+	r, as := q.r, q.r.tx.newest()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.groups == nil || r.as != as {
+		r.groups, r.as = map[membership]bool{}, as
+	}
+	for m, found := range q.met {
+		if found || !is && !q.cut {
+			r.groups[m] = found
+		}
+	}
+	return is
+}
+
+// withheld are the rules of a collection whose schema is lost, and with it who may
+// read it: nobody.
+var withheld = new(acp.Rules)
+
+// readers returns by which rules the documents of a collection are read, nil if it has
+// no policy.
+func (s *Set) readers(n short) *acp.Rules {
+	if rules := s.rules[n]; rules != nil || len(s.lost) == 0 {
+		return rules
+	}
+	for id, lost := range s.lost {
+		if _, known := s.byID[id]; lost == n && !known {
+			return withheld
+		}
+	}
+	return nil
+}
+
+// follower tells of the commits of many documents, as they come in the feed, whether
+// the document may be read.
+type follower struct {
+	tx     *Tx
+	guards map[short]*guard
+	known  map[dag.DocID]bool
+	last   dag.DocID
+	may    bool // of last
+}
+
+// maxFollowed bounds the documents that a follower remembers.
+const maxFollowed = 1 << 12
+
+// passes reports whether the document of a commit may be read.
+func (f *follower) passes(at place) (bool, error) {
+	if f.tx.who.system || f.tx.set.readers(at.coll) == nil {
+		return true, nil
+	}
+	if at.doc == f.last {
+		return f.may, nil
+	}
+	may, ok := f.known[at.doc]
+	if !ok {
+		var err error
+		if may, err = f.ask(at); err != nil {
+			return false, err
+		}
+	}
+	f.last, f.may = at.doc, may
+	return may, nil
+}
+
+func (f *follower) ask(at place) (bool, error) {
+	if len(f.known) == maxFollowed || f.known == nil {
+		f.known = map[dag.DocID]bool{}
+	}
+	if f.guards == nil {
+		f.guards = map[short]*guard{}
+	}
+	g := f.guards[at.coll]
+	if g == nil {
+		made := f.tx.guard(at.coll)
+		g = &made
+		f.guards[at.coll] = g
+	}
+	d, ok, err := f.tx.document(at.coll, at.doc)
+	if err == nil && ok {
+		ok, err = g.passes(at.doc, d)
+	}
+	if err != nil {
+		return false, err
+	}
+	f.known[at.doc] = ok
+	return ok, nil
+}
+
+// Index entries are checked in chunks, at first of few: whoever wants the first ones
+// does not pay for the rest.
+const (
+	entriesFirst = 8
+	entriesChunk = 512
+	// entriesBytes bounds the keys of a chunk: a path of JSON may be long.
+	entriesBytes = 1 << 20
+)
+
+// sifting lets pass the entries of an index whose documents may be read.
+type sifting struct {
+	tx    *Tx
+	coll  short
+	guard guard
+	keys  []byte // of the entries, one after the other
+	ends  []int
+	docs  []dag.DocID
+	order []manyPlace
+	may   []bool
+	size  int // of the next chunk
+}
+
+// sift returns nil if everything passes.
+func (tx *Tx) sift(n short) *sifting {
+	g := tx.guard(n)
+	if g.open() {
+		return nil
+	}
+	return &sifting{tx: tx, coll: n, guard: g, size: entriesFirst}
+}
+
+// add takes an entry; it reports whether the chunk is full.
+func (s *sifting) add(e IndexEntry) bool {
+	s.keys = append(s.keys, e.Key...)
+	s.ends, s.docs = append(s.ends, len(s.keys)), append(s.docs, e.Doc)
+	return len(s.docs) == s.size || len(s.keys) >= entriesBytes
+}
+
+// yield passes on what may be read of the chunk, in its order.
+func (s *sifting) yield(yield func(IndexEntry, error) bool) bool {
+	if err := s.check(); err != nil {
+		yield(IndexEntry{}, err)
+		return false
+	}
+	from := 0
+	for i, end := range s.ends {
+		if s.may[i] && !yield(IndexEntry{s.keys[from:end:end], s.docs[i]}, nil) {
+			return false
+		}
+		from = end
+	}
+	s.keys, s.ends, s.docs = s.keys[:0], s.ends[:0], s.docs[:0]
+	s.size = min(2*s.size, entriesChunk)
+	return true
+}
+
+// check reads the documents of the chunk in ascending order.
+func (s *sifting) check() error {
+	s.may = slices.Grow(s.may[:0], len(s.docs))[:len(s.docs)]
+	s.order = appendPlaces(s.order[:0], s.docs)
+	prefix := collectionPrefix(tableDocument, s.coll)
+	it := s.tx.kv.NewIter(prefix, after(prefix))
+	defer it.Close()
+	m := many{it: it, key: slices.Grow(prefix, len(dag.DocID{})), guard: s.guard}
+	for i, o := range s.order {
+		if i > 0 && s.docs[s.order[i-1].at] == s.docs[o.at] {
+			s.may[o.at] = s.may[s.order[i-1].at]
+			continue
+		}
+		raw, ok, err := m.seek(s.docs[o.at])
+		if err == nil && ok {
+			_, ok, err = m.open(s.docs[o.at], raw)
+		}
+		if err != nil {
+			return err
+		}
+		s.may[o.at] = ok
+	}
+	s.guard = m.guard // with what it has learned
+	return nil
+}

@@ -1,0 +1,1012 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
+)
+
+// Notes and groups belong to who creates them; the other collections of the tests to
+// everybody.
+const notesPolicy = `
+name: notes
+actor: {name: actor}
+resources:
+  note:
+    permissions:
+      read:   {expr: owner + reader + writer}
+      update: {expr: owner + writer + mute}
+      delete: {expr: owner}
+    relations:
+      owner:  {types: [actor]}
+      reader: {types: [actor]}
+      writer: {types: [actor]}
+      mute:   {types: [actor]}
+  group:
+    permissions:
+      read:   {expr: owner + member}
+      update: {expr: owner}
+      delete: {expr: owner}
+    relations:
+      owner:  {types: [actor]}
+      member: {types: [actor]}
+`
+
+const notesSDL = `
+type Memo @policy(id: "%[1]s", resource: "note") @docID(mode: UNIQUE) @index(name: "pair", includes: [{field: "text"}, {field: "mark"}]) {
+	text: String @index
+	tags: [String] @index
+	mark: Int @index(unique: true)
+	body: String
+}
+type Deal @policy(id: "%[1]s", resource: "note") { text: String }
+type Team @policy(id: "%[1]s", resource: "group") @docID(mode: UNIQUE) { name: String }
+`
+
+func addNotes(n *node) {
+	n.t.Helper()
+	p, err := acp.ParsePolicy([]byte(notesPolicy))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.update(func(tx *Tx) error {
+		cs, err := schema.Parse(fmt.Sprintf(notesSDL, dag.Digest(p.Sum())), tx.Collections(), p)
+		if err != nil {
+			return err
+		}
+		return tx.AddCollections(cs)
+	})
+}
+
+// someone is a caller with a key.
+func someone(name string) Caller { return As(keyOf(name)) }
+
+func keyText(name string) acp.Subject { return acp.OfKey(keyOf(name).Public()) }
+
+// owned makes a document of somebody.
+func (n *node) owned(who, coll string, nv ...any) (id dag.DocID) {
+	n.t.Helper()
+	err := n.Update(context.Background(), someone(who), func(tx *Tx) error {
+		d, err := createIn(tx, coll, nv...)
+		id = d.ID
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return id
+}
+
+// stateByHand changes the access state of a document by hand.
+func (n *node) stateByHand(coll string, id dag.DocID, change func(acp.State) acp.State) {
+	n.t.Helper()
+	c := n.coll(coll)
+	d := n.get(coll, id)
+	st, _ := acp.Open(d.State.Attached(crdt.FieldAccess, crdt.KindAccess))
+	st = change(st)
+	b := n.kv.NewBatch()
+	b.Set(documentKey(n.Schema().byID[c.ID].short, id), d.State.Attach(crdt.FieldAccess, crdt.KindAccess, st.Bytes()).Bytes())
+	if err := n.write(b); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// operate writes an access operation as the owner of a document.
+func (n *node) operate(coll string, id dag.DocID, op acp.Op) {
+	n.t.Helper()
+	acc, err := AccessOf(n.get(coll, id))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, who := range []string{"ann", "bo", "cy", "dan"} {
+		if keyOf(who).Public() != acc.Owner() {
+			continue
+		}
+		err := n.Update(context.Background(), someone(who), func(tx *Tx) error {
+			_, err := tx.WriteAccess(n.coll(coll), id, op)
+			return err
+		})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+func (n *node) grant(coll string, id dag.DocID, relation string, to acp.Subject) {
+	n.t.Helper()
+	n.operate(coll, id, acp.Op{Kind: acp.Grant, Relation: relation, Subject: to})
+}
+
+func (n *node) revoke(coll string, id dag.DocID, relation string, from acp.Subject) {
+	n.t.Helper()
+	n.operate(coll, id, acp.Op{Kind: acp.Revoke, Relation: relation, Subject: from})
+}
+
+func groupOf(id dag.DocID) acp.Subject { return acp.OfGroup(acp.ID(id), "member") }
+
+// as runs a transaction of somebody that is thrown away.
+func (n *node) as(who Caller, fn func(tx *Tx)) {
+	n.t.Helper()
+	tx, err := n.Begin(who, false)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer tx.Discard()
+	fn(tx)
+}
+
+// docSet is a set of documents.
+type docSet map[dag.DocID]bool
+
+func (s docSet) names(names map[dag.DocID]string) []string {
+	var all []string
+	for id := range s {
+		all = append(all, names[id])
+	}
+	slices.Sort(all)
+	return all
+}
+
+// visitor goes through a door: it returns the documents that it was shown, or told of.
+type visitor struct {
+	t    tester
+	n    *node
+	who  Caller
+	tx   *Tx
+	c    *schema.Collection
+	ids  []dag.DocID // of all documents, sorted
+	past uint64      // a time when all documents were there, and had not been changed
+	seq  uint64      // of the feed then
+	cids map[dag.CID]dag.DocID
+}
+
+// shown collects the documents of a sequence.
+func shown[T any](v *visitor, list func(func(T, error) bool), doc func(T) dag.DocID) docSet {
+	v.t.Helper()
+	s := docSet{}
+	for x, err := range list {
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if id := doc(x); v.isOne(id) {
+			s[id] = true
+		}
+	}
+	return s
+}
+
+func (v *visitor) isOne(id dag.DocID) bool {
+	_, ok := slices.BinarySearchFunc(v.ids, id, compareIDs)
+	return ok
+}
+
+// asked collects the documents that are there, one by one. Of the others must be said
+// what is said of one that never was.
+func (v *visitor) asked(ask func(dag.DocID) (bool, error)) docSet {
+	v.t.Helper()
+	never := dag.DocID{1}
+	_, none := ask(never)
+	s := docSet{}
+	for _, id := range v.ids {
+		ok, err := ask(id)
+		if err != nil && (!errors.Is(err, fault.NotFound) || none == nil || strings.ReplaceAll(err.Error(), id.String(), never.String()) != none.Error()) {
+			v.t.Fatalf("of a document is said %v, of none %v", err, none)
+		}
+		if err == nil && ok {
+			s[id] = true
+		}
+	}
+	return s
+}
+
+func docOf(d Doc) dag.DocID          { return d.ID }
+func entryOf(e IndexEntry) dag.DocID { return e.Doc }
+func commitOf(a Applied) dag.DocID   { return a.Doc }
+func blockOf(b Block) dag.DocID      { return b.Doc }
+func changeOf(c Change) dag.DocID    { return c.Doc }
+
+// ready returns an index of the collection.
+func (v *visitor) index(name string) *schema.Index {
+	for i, ix := range v.c.Indexes {
+		if strings.Contains(ix.Name, name) {
+			return &v.c.Indexes[i]
+		}
+	}
+	v.t.Fatalf("no index %s", name)
+	return nil
+}
+
+// doors are all ways to documents, by the methods that they go through.
+var doors = map[string]func(v *visitor) docSet{
+	"Tx.Get": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) { _, err := v.tx.Get(v.c, id); return true, err })
+	},
+	"Tx.GetMany": func(v *visitor) docSet { return shown(v, v.tx.GetMany(v.c, v.ids), docOf) },
+	"Tx.GetMany, in another order": func(v *visitor) docSet {
+		ids := slices.Clone(v.ids)
+		slices.Reverse(ids)
+		return shown(v, v.tx.GetMany(v.c, ids), docOf)
+	},
+	"Tx.Scan":         func(v *visitor) docSet { return shown(v, v.tx.Scan(v.c, Range{}), docOf) },
+	"Tx.Scan deleted": func(v *visitor) docSet { return shown(v, v.tx.Scan(v.c, Range{Deleted: true}), docOf) },
+	"Tx.Index": func(v *visitor) docSet {
+		return shown(v, v.tx.Index(v.c, v.index("text"), IndexRange{}, false), entryOf)
+	},
+	"Tx.Index backwards": func(v *visitor) docSet {
+		return shown(v, v.tx.Index(v.c, v.index("pair"), IndexRange{}, true), entryOf)
+	},
+	"Tx.Index of a list": func(v *visitor) docSet {
+		return shown(v, v.tx.Index(v.c, v.index("tags"), IndexRange{}, false), entryOf)
+	},
+	"Tx.Commits": func(v *visitor) docSet { return shown(v, v.tx.Commits(v.c), commitOf) },
+	"Tx.History": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			return len(shown(v, v.tx.History(v.c, id), commitOf)) > 0, nil
+		})
+	},
+	"Tx.FindCommit": func(v *visitor) docSet {
+		return v.found(func(cid dag.CID) error { _, err := v.tx.FindCommit(cid); return err })
+	},
+	"Tx.At": func(v *visitor) docSet {
+		return v.found(func(cid dag.CID) error { _, err := v.tx.At(context.Background(), v.c, cid); return err })
+	},
+	"Tx.At of another collection": func(v *visitor) docSet {
+		page := v.n.coll("Page")
+		return v.found(func(cid dag.CID) error {
+			_, err := v.tx.At(context.Background(), page, cid)
+			if errors.Is(err, fault.Invalid) {
+				return nil // it says whose commit it is
+			}
+			return err
+		})
+	},
+	"Tx.AsOf": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.AsOf(context.Background(), v.c, id, v.past)
+			return true, err
+		})
+	},
+	"Tx.PastOf": func(v *visitor) docSet { // of documents that somebody else read
+		s := docSet{}
+		for _, id := range v.ids {
+			if _, err := v.tx.PastOf(context.Background(), v.n.get(v.c.Name, id), v.past); err == nil {
+				s[id] = true
+			}
+		}
+		return s
+	},
+	"Tx.AfterSeq": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.AfterSeq(context.Background(), v.c, id, v.seq)
+			return true, err
+		})
+	},
+	"Tx.Replay": func(v *visitor) docSet {
+		s := docSet{}
+		v.n.view(func(tx *Tx) error {
+			for ch, err := range tx.Changed(0) {
+				if err != nil {
+					return err
+				}
+				for d, err := range v.tx.Replay(context.Background(), v.c, []Change{ch}) {
+					if err == nil && v.isOne(d.ID) {
+						s[d.ID] = true
+					}
+				}
+			}
+			return nil
+		})
+		return s
+	},
+	"Tx.Changed": func(v *visitor) docSet { return shown(v, v.tx.Changed(0), changeOf) },
+	"Tx.Touched": func(v *visitor) docSet { return shown(v, v.tx.Touched(0), func(t Touched) dag.DocID { return t.Doc }) },
+	"Store.Log":  func(v *visitor) docSet { return shown(v, v.n.Log(context.Background(), v.who, 0), changeOf) },
+	"Tx.Full":    func(v *visitor) docSet { return shown(v, v.tx.Full(v.c.ID, dag.DocID{}), blockOf) },
+	"Tx.Pack":    func(v *visitor) docSet { return v.packed(Want{}) },
+	"Tx.Pack, by name": func(v *visitor) docSet {
+		s := docSet{}
+		for cid, id := range v.cids {
+			for range shown(v, v.tx.Pack(v.c.ID, Want{Doc: id, Want: []dag.CID{cid}}), blockOf) {
+				s[id] = true
+			}
+		}
+		return s
+	},
+	"Tx.Lacking": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			l, err := v.tx.Lacking(v.c.ID, Want{Doc: id})
+			return l.Top > 0, err
+		})
+	},
+	"Tx.PackOf": func(v *visitor) docSet { // of what somebody else found
+		s := docSet{}
+		for _, id := range v.ids {
+			v.n.view(func(tx *Tx) error {
+				l, err := tx.Lacking(v.c.ID, Want{Doc: id})
+				for range shown(v, v.tx.PackOf(l, Point{}), blockOf) {
+					s[id] = true
+				}
+				return err
+			})
+		}
+		return s
+	},
+	"Tx.Heads": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			heads, err := v.tx.Heads(v.c.ID, id)
+			return len(heads) > 0, err
+		})
+	},
+	"Tx.Locator": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			ids, err := v.tx.Locator(v.c.ID, id)
+			return len(ids) > 0, err
+		})
+	},
+	"Tx.Readable": func(v *visitor) docSet {
+		s := docSet{}
+		v.n.view(func(tx *Tx) error {
+			for _, id := range v.ids {
+				may, err := tx.Readable(v.c, id, v.who.Keys()...)
+				if err != nil {
+					return err
+				}
+				if may {
+					s[id] = true
+				}
+			}
+			return nil
+		})
+		return s
+	},
+	"Tx.Reading": func(v *visitor) docSet {
+		s := docSet{}
+		v.n.view(func(tx *Tx) error {
+			r := tx.Reading(v.who.Keys()...)
+			for d, err := range tx.Scan(v.c, Range{Deleted: true}) {
+				if err != nil {
+					return err
+				}
+				if may, err := r.ReadableDoc(d); err != nil {
+					return err
+				} else if may {
+					s[d.ID] = true
+				}
+			}
+			return nil
+		})
+		return s
+	},
+	"Store.Changes": func(v *visitor) docSet {
+		enough := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		defer cancel(enough)
+		s := docSet{}
+		last := uint64(0)
+		v.n.view(func(tx *Tx) error {
+			for ch := range v.n.Log(ctx, v.who, 0) {
+				last = ch.Seq
+			}
+			return nil
+		})
+		if last == 0 {
+			return s
+		}
+		for ch, err := range v.n.Changes(ctx, v.who, 0) {
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			if v.isOne(ch.Doc) {
+				s[ch.Doc] = true
+			}
+			if ch.Seq == last {
+				break
+			}
+		}
+		return s
+	},
+	"Tx.Access": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) { _, err := v.tx.Access(v.c, id); return true, err })
+	},
+	"Tx.Pending": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.Pending(context.Background(), v.c, id)
+			return true, err
+		})
+	},
+	"Tx.Verify": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.Verify(context.Background(), v.c, id, nil)
+			return true, err
+		})
+	},
+	"Tx.Blame": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.Blame(context.Background(), v.c, id, nil)
+			return true, err
+		})
+	},
+	"Tx.Write": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) { _, err := v.tx.Write(v.c, id, nil); return true, err })
+	},
+}
+
+// found is asked for commits.
+func (v *visitor) found(ask func(dag.CID) error) docSet {
+	v.t.Helper()
+	never := dag.CID{1}
+	none := ask(never)
+	s := docSet{}
+	for cid, id := range v.cids {
+		err := ask(cid)
+		if err != nil && (!errors.Is(err, fault.NotFound) || strings.ReplaceAll(err.Error(), cid.String(), never.String()) != none.Error()) {
+			v.t.Fatalf("of a commit is said %v, of none %v", err, none)
+		}
+		if err == nil {
+			s[id] = true
+		}
+	}
+	return s
+}
+
+func (v *visitor) packed(w Want) docSet {
+	s := docSet{}
+	for _, id := range v.ids {
+		w.Doc = id
+		for range shown(v, v.tx.Pack(v.c.ID, w), blockOf) {
+			s[id] = true
+		}
+	}
+	return s
+}
+
+// harmless are the methods that mention documents or numbers, and tell of no document
+// that the caller may not read. Whoever adds a method either finds a door above, or
+// says here why it needs none.
+var harmless = map[string]string{
+	"Tx.Seq":             "how much has been written here is no secret",
+	"Tx.Size":            "for planning; its comment says so",
+	"Tx.Count":           "TestCallersCountWhatTheyRead",
+	"Tx.CheckUnique":     "TestUniqueAmongWhatOneReads",
+	"Tx.Create":          "TestCreatingTellsOfOnesOwnOnly",
+	"Tx.Delete":          "is Write",
+	"Tx.WriteAccess":     "is Write",
+	"Tx.Rights":          "of a document that was shown",
+	"Tx.DocIDOf":         "is computed of its arguments",
+	"Tx.Set":             "schema",
+	"Tx.Collection":      "schema",
+	"Tx.Collections":     "schema",
+	"Tx.CreateIndex":     "schema",
+	"Tx.Behind":          "how much has been written here is no secret",
+	"Tx.ViewState":       "of a view, made by who may read what it shows",
+	"Tx.Rows":            "of a view, made by who may read what it shows",
+	"Store.Archive":      "whole databases are for their operators",
+	"Store.Summary":      "trees are for the network, which asks for each peer",
+	"Store.Node":         "trees are for the network, which asks for each peer",
+	"Store.Elements":     "trees are for the network, which asks for each peer",
+	"Store.Merge":        "says what became of commits that were brought",
+	"Store.MergeCommits": "says what became of commits that were brought",
+	"Store.Schema":       "schema",
+	"Store.Seq":          "how much has been written here is no secret",
+	"Store.Epoch":        "identity of the feed",
+	"Store.Size":         "how large the directory is",
+	"Store.Metrics":      "of the storage engine",
+	"Store.Now":          "the clock",
+	"Store.Begin":        "begins",
+}
+
+// No method tells of documents unless somebody has thought about who may hear it.
+func TestEveryDoorIsGuarded(t *testing.T) {
+	t.Parallel()
+	thought := map[string]bool{}
+	for name := range doors {
+		name, _, _ = strings.Cut(name, ",")
+		thought[strings.Join(strings.Fields(name)[:1], "")] = true
+	}
+	for name := range harmless {
+		thought[name] = true
+	}
+	exists := map[string]bool{}
+	for _, of := range []reflect.Type{reflect.TypeFor[*Tx](), reflect.TypeFor[*Store]()} {
+		for i := range of.NumMethod() {
+			m := of.Method(i)
+			name := of.Elem().Name() + "." + m.Name
+			exists[name] = true
+			if tells(m.Type) && !thought[name] {
+				t.Errorf("%s tells of documents: ask what the caller may read and add it to the doors, or say why that is not needed", name)
+			}
+		}
+	}
+	for name := range thought {
+		if !exists[name] {
+			t.Errorf("%s is not there any more", name)
+		}
+	}
+}
+
+// tells reports whether a method returns or yields documents, what names them, or how
+// many there are.
+func tells(method reflect.Type) bool {
+	for i := range method.NumOut() {
+		if mentions(method.Out(i), map[reflect.Type]bool{}) {
+			return true
+		}
+	}
+	return false
+}
+
+func mentions(t reflect.Type, met map[reflect.Type]bool) bool {
+	if met[t] {
+		return false
+	}
+	met[t] = true
+	switch t {
+	case reflect.TypeFor[Doc](), reflect.TypeFor[crdt.Document](), reflect.TypeFor[dag.DocID](), reflect.TypeFor[dag.CID](), reflect.TypeFor[value.Value]():
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return true
+	case reflect.Func:
+		for i := range t.NumIn() {
+			if mentions(t.In(i), met) {
+				return true
+			}
+		}
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map, reflect.Chan:
+		return mentions(t.Elem(), met)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); f.IsExported() && mentions(f.Type, met) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// archive is a node with documents of several people.
+type archive struct {
+	*node
+	coll   string
+	names  map[dag.DocID]string
+	owners map[dag.DocID]Caller
+	cids   map[dag.CID]dag.DocID
+	past   uint64
+	seq    uint64
+}
+
+func newArchive(t tester) *archive {
+	l := &archive{node: newNode(t, "library"), coll: "Memo", names: map[dag.DocID]string{}, owners: map[dag.DocID]Caller{}, cids: map[dag.CID]dag.DocID{}}
+	addNotes(l.node)
+	l.create("Page", "title", "everybody's")
+	return l
+}
+
+// memo makes a document of somebody.
+func (l *archive) memo(owner, text string) dag.DocID {
+	l.t.Helper()
+	id := l.owned(owner, "Memo", "text", text, "tags", []string{"a", "b"}, "body", "first")
+	l.names[id], l.owners[id] = text, someone(owner)
+	return id
+}
+
+// settle ends the beginning: all documents are changed twice from here on.
+func (l *archive) settle() {
+	l.t.Helper()
+	l.seq, l.past = l.Seq(), dag.HLC(l.now.tick(), 0)
+	for id, who := range l.owners {
+		for i := range 2 {
+			err := l.Update(context.Background(), who, func(tx *Tx) error {
+				_, err := updateIn(tx, l.coll, id, "body", fmt.Sprint("changed ", i))
+				return err
+			})
+			if err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	}
+	l.view(func(tx *Tx) error {
+		for a, err := range tx.Commits(l.memos()) {
+			if err != nil {
+				return err
+			}
+			l.cids[a.CID] = a.Doc
+		}
+		return nil
+	})
+}
+
+func (l *archive) memos() *schema.Collection { return l.node.coll(l.coll) }
+
+// visits returns what somebody is shown at each door.
+func (l *archive) visits(who Caller) map[string]docSet {
+	l.t.Helper()
+	all := map[string]docSet{}
+	ids := slices.SortedFunc(maps.Keys(l.names), compareIDs)
+	for name, door := range doors {
+		l.as(who, func(tx *Tx) {
+			all[name] = door(&visitor{t: l.t, n: l.node, who: who, tx: tx, c: l.memos(), ids: ids, past: l.past, seq: l.seq, cids: l.cids})
+		})
+	}
+	return all
+}
+
+// wantShown checks that every door shows exactly those documents.
+func (l *archive) wantShown(who Caller, name string, want ...string) {
+	l.t.Helper()
+	slices.Sort(want)
+	for door, s := range l.visits(who) {
+		if got := s.names(l.names); !slices.Equal(got, want) {
+			l.t.Errorf("%s is shown %v by %s, want %v", name, got, door, want)
+		}
+	}
+	l.as(who, func(tx *Tx) {
+		if n, err := tx.Count(l.memos()); err != nil || n != uint64(len(want)) {
+			l.t.Errorf("%s counts %d, %v; want %d", name, n, err, len(want))
+		}
+	})
+}
+
+func TestWhatOneMayNotReadDoesNotExist(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	diary, letter, poster := l.memo("ann", "diary"), l.memo("ann", "letter"), l.memo("ann", "poster")
+	l.memo("bo", "draft")
+	l.settle()
+	l.grant("Memo", letter, "reader", keyText("bo"))
+	l.grant("Memo", poster, "reader", acp.Everyone)
+
+	l.wantShown(someone("ann"), "ann", "diary", "letter", "poster")
+	l.wantShown(someone("bo"), "bo", "letter", "poster", "draft")
+	l.wantShown(someone("cy"), "cy", "poster")
+	l.wantShown(Caller{}, "nobody", "poster")
+	l.wantShown(Reader(keyOf("bo").Public(), keyOf("ann").Public()), "a peer of both", "diary", "letter", "poster", "draft")
+
+	l.revoke("Memo", letter, "reader", keyText("bo"))
+	l.operate("Memo", diary, acp.Op{Kind: acp.Transfer, Subject: keyText("cy")})
+	l.wantShown(someone("ann"), "ann", "letter", "poster")
+	l.wantShown(someone("bo"), "bo", "poster", "draft")
+	l.wantShown(someone("cy"), "cy", "diary", "poster")
+}
+
+func TestSystemReadsEverything(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	l.memo("ann", "diary")
+	l.memo("bo", "draft")
+	l.settle()
+	for door, s := range l.visits(System) {
+		if door == "Tx.Readable" || door == "Tx.Reading" {
+			continue // ask for those identities that the caller has: none
+		}
+		if got, want := s.names(l.names), []string{"diary", "draft"}; !slices.Equal(got, want) {
+			t.Errorf("system is shown %v by %s, want %v", got, door, want)
+		}
+	}
+	l.view(func(tx *Tx) error {
+		if n, err := tx.Count(l.memos()); n != 2 || err != nil {
+			t.Errorf("system counts %d, %v; want 2", n, err)
+		}
+		return nil
+	})
+}
+
+// Who may update a document and not read it does not find it.
+func TestWritingNeedsReading(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	id := l.memo("ann", "box")
+	l.settle()
+	l.grant("Memo", id, "mute", keyText("bo"))
+	l.wantShown(someone("bo"), "bo")
+	l.as(someone("bo"), func(tx *Tx) {
+		_, err := tx.Delete(l.memos(), id)
+		wantKind(t, err, fault.NotFound, "deleting what one may not read")
+	})
+}
+
+func TestReadersOfAGroup(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	memo := l.memo("ann", "minutes")
+	l.settle()
+	team, board := l.owned("ann", "Team", "name", "team"), l.owned("ann", "Team", "name", "board")
+	l.grant("Memo", memo, "reader", groupOf(team))
+	l.grant("Team", team, "member", keyText("bo"))
+	l.grant("Team", team, "member", groupOf(board))
+	l.grant("Team", board, "member", keyText("cy"))
+	l.grant("Team", board, "member", groupOf(team)) // and round again
+
+	l.wantShown(someone("bo"), "bo, who is in the team", "minutes")
+	l.wantShown(someone("cy"), "cy, who is on the board", "minutes")
+	l.wantShown(someone("dan"), "dan")
+
+	l.revoke("Team", team, "member", groupOf(board))
+	l.wantShown(someone("bo"), "bo", "minutes")
+	l.wantShown(someone("cy"), "cy, whose board is out of the team")
+}
+
+// Two groups are each within the other, and somebody is in them through a third: what
+// was said on the way round, before it was found, is not remembered.
+func TestGroupsInACircle(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		l := newArchive(t)
+		first, second := l.memo("ann", "first"), l.memo("ann", "second")
+		l.settle()
+		var g []dag.DocID
+		for i := range order {
+			g = append(g, l.owned("ann", "Team", "name", fmt.Sprint("team ", i)))
+		}
+		a, b, c := g[order[0]], g[order[1]], g[order[2]]
+		l.grant("Team", a, "member", groupOf(b))
+		l.grant("Team", b, "member", groupOf(a))
+		l.grant("Team", a, "member", groupOf(c))
+		l.grant("Team", c, "member", keyText("bo"))
+		l.grant("Memo", first, "reader", groupOf(a))
+		l.grant("Memo", second, "reader", groupOf(b))
+		l.view(func(tx *Tx) error {
+			r := tx.Reading(keyOf("bo").Public())
+			for _, id := range []dag.DocID{first, second} {
+				if may, err := r.Readable(l.memos(), id); !may || err != nil {
+					t.Errorf("bo reads the %s memo: %v, %v; want true", l.names[id], may, err)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// A group that is not here has no members, and a document is none.
+func TestAGroupThatIsNotHere(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	memo := l.memo("ann", "minutes")
+	l.settle()
+	l.grant("Memo", memo, "reader", groupOf(dag.DocID{7}))
+	l.grant("Memo", memo, "reader", groupOf(memo)) // has no such relation
+	page := l.create("Page", "title", "no group")
+	l.grant("Memo", memo, "reader", groupOf(page))
+	l.wantShown(someone("bo"), "bo")
+}
+
+// A transaction sees who is in a group by its own writes too.
+func TestAGroupThatTheTransactionChanges(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	memo := l.memo("ann", "minutes")
+	team := l.owned("ann", "Team", "name", "team")
+	l.grant("Memo", memo, "reader", groupOf(team))
+	l.as(someone("ann"), func(tx *Tx) {
+		r := tx.Reading(keyOf("bo").Public())
+		sees := func() bool {
+			may, err := r.Readable(l.memos(), memo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return may
+		}
+		if sees() {
+			t.Fatal("bo reads the minutes before he is in the team")
+		}
+		takenBack := errors.New("taken back")
+		for _, undone := range []error{takenBack, nil} {
+			err := tx.Try(func() error {
+				_, err := tx.WriteAccess(l.node.coll("Team"), team, acp.Op{Kind: acp.Grant, Relation: "member", Subject: keyText("bo")})
+				if err != nil || !sees() {
+					t.Errorf("bo does not read the minutes after he has joined the team: %v", err)
+				}
+				return undone
+			})
+			if err != undone || sees() != (undone == nil) {
+				t.Errorf("bo reads the minutes: %v, after joining gave %v, want %v", sees(), err, undone)
+			}
+		}
+	})
+}
+
+func TestCallersCountWhatTheyRead(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	for i := range 5 {
+		id := l.memo("ann", fmt.Sprint("memo ", i))
+		if i < 2 {
+			l.grant("Memo", id, "reader", keyText("bo"))
+		}
+	}
+	for who, want := range map[string]uint64{"ann": 5, "bo": 2, "cy": 0} {
+		l.as(someone(who), func(tx *Tx) {
+			if n, err := tx.Count(l.memos()); n != want || err != nil {
+				t.Errorf("%s counts %d, %v; want %d", who, n, err, want)
+			}
+			if n, err := tx.Count(l.node.coll("Page")); n != 1 || err != nil {
+				t.Errorf("%s counts %d pages, %v; want 1", who, n, err)
+			}
+		})
+	}
+}
+
+// A refused write would tell what is in a document that its writer may not read.
+func TestUniqueAmongWhatOneReads(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	first := l.owned("ann", "Memo", "text", "of ann", "mark", 1)
+	l.owned("bo", "Memo", "text", "of bo", "mark", 1) // bo is not told
+
+	try := func(who string) error {
+		return l.Update(context.Background(), someone(who), func(tx *Tx) error {
+			_, err := createIn(tx, "Memo", "text", "again", "mark", 1)
+			return err
+		})
+	}
+	err := try("ann")
+	wantKind(t, err, fault.Exists, "a second one of ann's own")
+	if !strings.Contains(err.Error(), first.String()) {
+		t.Errorf("ann is told %v, which does not name her document", err)
+	}
+	check := func(who Caller) (err error) {
+		l.as(who, func(tx *Tx) {
+			c := l.memos()
+			for i, ix := range c.Indexes {
+				if ix.Unique {
+					err = tx.CheckUnique(c, &c.Indexes[i])
+				}
+			}
+		})
+		return err
+	}
+	for _, who := range []string{"ann", "bo", "cy"} {
+		if err := check(someone(who)); err != nil {
+			t.Errorf("%s is told %v of documents that nobody but the database can compare", who, err)
+		}
+	}
+	wantKind(t, check(System), fault.Exists, "a check by the system")
+
+	l.grant("Memo", first, "reader", keyText("bo"))
+	wantKind(t, check(someone("bo")), fault.Exists, "a check by bo, who reads both now")
+}
+
+// Two of them run side by side, and neither is told of the other's document.
+func TestUniqueAmongWhatOneReadsSideBySide(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	begin := func(who string) *Tx {
+		tx, err := l.Begin(someone(who), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := createIn(tx, "Memo", "text", who, "mark", 1); err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	a, b := begin("ann"), begin("bo")
+	for _, tx := range []*Tx{a, b} {
+		if err := tx.Commit(context.Background()); err != nil {
+			t.Errorf("commit gives %v", err)
+		}
+	}
+}
+
+// The docID of a document that is owned holds its owner: only one's own can be in the
+// way.
+func TestCreatingTellsOfOnesOwnOnly(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	l.owned("ann", "Deal", "text", "the same")
+	l.owned("bo", "Deal", "text", "the same")
+	err := l.Update(context.Background(), someone("ann"), func(tx *Tx) error {
+		_, err := createIn(tx, "Deal", "text", "the same")
+		return err
+	})
+	wantKind(t, err, fault.Exists, "a second one of ann's own")
+}
+
+// Nobody reads a document that does not say whose it is; damage is told.
+func TestADocumentWithoutAState(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	id := l.memo("ann", "lost")
+	l.settle()
+	l.stateByHand("Memo", id, func(acp.State) acp.State { return acp.State{} })
+	l.wantShown(someone("ann"), "ann")
+
+	c := l.memos()
+	bad := l.get("Memo", id).State.Attach(crdt.FieldAccess, crdt.KindAccess, []byte("no state of anything"))
+	b := l.kv.NewBatch()
+	b.Set(documentKey(l.Schema().byID[c.ID].short, id), bad.Bytes())
+	if err := l.write(b); err != nil {
+		t.Fatal(err)
+	}
+	l.as(someone("ann"), func(tx *Tx) {
+		_, err := tx.Get(c, id)
+		wantKind(t, err, fault.Corrupt, "a document with a damaged state")
+	})
+}
+
+// Random people, groups within groups and grants: every door shows to everybody what
+// the rules give him, which is told here once more, as simply as can be.
+func TestEveryDoorShowsWhatTheRulesGive(t *testing.T) {
+	t.Parallel()
+	people := []string{"ann", "bo", "cy", "dan"}
+	rapid.Check(t, func(r *rapid.T) {
+		l := newArchive(r)
+		person := rapid.SampledFrom(people)
+		type granted struct {
+			in   dag.DocID
+			what string
+			to   acp.Subject
+		}
+		var held []granted
+		var groups []dag.DocID
+		for i := range rapid.IntRange(0, 4).Draw(r, "groups") {
+			groups = append(groups, l.owned(person.Draw(r, "owner of the group"), "Team", "name", fmt.Sprint("group ", i)))
+		}
+		subject := func() acp.Subject {
+			switch n := rapid.IntRange(0, 7).Draw(r, "subject"); {
+			case n == 0:
+				return acp.Everyone
+			case n < 4 && len(groups) > 0:
+				return groupOf(rapid.SampledFrom(groups).Draw(r, "group"))
+			}
+			return keyText(person.Draw(r, "person"))
+		}
+		for i := range rapid.IntRange(1, 6).Draw(r, "documents") {
+			l.memo(person.Draw(r, "owner"), fmt.Sprint("memo ", i))
+		}
+		l.settle()
+		memos := slices.SortedFunc(maps.Keys(l.names), compareIDs)
+		for range rapid.IntRange(0, 12).Draw(r, "grants") {
+			g := granted{rapid.SampledFrom(memos).Draw(r, "memo"), rapid.SampledFrom([]string{"reader", "writer", "mute"}).Draw(r, "relation"), subject()}
+			coll := "Memo"
+			if len(groups) > 0 && rapid.Bool().Draw(r, "in a group") {
+				g.in, g.what, coll = rapid.SampledFrom(groups).Draw(r, "group"), "member", "Team"
+			}
+			if rapid.IntRange(0, 4).Draw(r, "revoke") == 0 {
+				l.revoke(coll, g.in, g.what, g.to)
+				held = slices.DeleteFunc(held, func(h granted) bool { return h == g })
+				continue
+			}
+			l.grant(coll, g.in, g.what, g.to)
+			held = append(held, g)
+		}
+		// Whom a relation reaches: again and again, until nothing is added.
+		reached := map[granted]bool{}
+		for more := true; more; {
+			more = false
+			for _, h := range held {
+				for _, p := range people {
+					now := granted{h.in, h.what, keyText(p)}
+					is := h.to == acp.Everyone || h.to == now.to || h.to.Relation != "" && reached[granted{dag.DocID(h.to.Group), h.to.Relation, now.to}]
+					if is && !reached[now] {
+						reached[now], more = true, true
+					}
+				}
+			}
+		}
+		for _, p := range people {
+			var want []string
+			for id, name := range l.names {
+				if l.owners[id].Public() == keyOf(p).Public() || reached[granted{id, "reader", keyText(p)}] || reached[granted{id, "writer", keyText(p)}] {
+					want = append(want, name)
+				}
+			}
+			l.wantShown(someone(p), p, want...)
+		}
+	})
+}
