@@ -25,6 +25,7 @@ var layers = map[string]int{
 	"internal/value":  2,
 	"lens":            9, // apart: who imports it links a WASM runtime
 	"internal/crdt":   3,
+	"internal/token":  3,
 	"internal/acp":    4,
 	"internal/dag":    4,
 	"internal/schema": 5,
@@ -58,6 +59,7 @@ var homes = []struct {
 	{"go.yaml.in/yaml/v4", []string{"internal/acp"}, "policies are the only files in YAML"},
 	{"filippo.io/age", []string{"internal/keyring"}, "only a keyring is encrypted with a passphrase"},
 	{"github.com/zalando/go-keyring", []string{"internal/keyring"}, "where secrets are kept is decided in one place"},
+	{"github.com/golang-jwt/jwt", []string{"internal/token"}, "which tokens are good is decided in one place"},
 	{"github.com/spf13/cobra", []string{"cmd/pando"}, "the command line is a wrapping"},
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},

@@ -138,6 +138,11 @@ func (db *DB) compile(set *store.Set, r Request) (*query.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !p.ReadOnly() {
+		if err := db.Signs(); err != nil {
+			return nil, query.Errors{{Message: err.Error(), Stage: query.Validate, Err: fault.Denied}}
+		}
+	}
 	if r.ReadOnly && !p.ReadOnly() {
 		return nil, query.Errors{{
 			Message: "the request may only read, and this is a mutation: send it with POST",

@@ -288,6 +288,17 @@ func (db *DB) AsCaller(who Caller) *DB { return &DB{db.shared, who} }
 // Caller returns on whose behalf the database is used.
 func (db *DB) Caller() Caller { return db.who }
 
+// Signs returns why nothing can be written as the database is used: Denied, or nil.
+func (db *DB) Signs() error {
+	switch reads := db.who.Keys(); {
+	case db.who.IsSystem() || !db.who.Key.IsZero():
+		return nil
+	case len(reads) > 0:
+		return fault.Denied.Errorf("nothing lets this node sign what %s writes: send a token with a delegation for the node, as pando -i does, or sign yourself, with a client library that holds the key", reads[0])
+	}
+	return fault.Denied.Errorf("nobody signs what is written here: say who you are, by a token with a delegation for the node, as pando -i does")
+}
+
 // Identity returns whom the database is used as; for a database as Open returned
 // it, Options.Identity, or the node itself.
 func (db *DB) Identity() Identity { return db.who.Key }

@@ -23,8 +23,8 @@ type accessChange struct {
 }
 
 var (
-	opAccess       = op[none, Access]{"GET /p2p/access", (*Server).access}
-	opChangeAccess = op[accessChange, Access]{"POST /p2p/access", (*Server).changeAccess}
+	opAccess       = op[none, Access]{"GET /p2p/access", observe, (*Server).access}
+	opChangeAccess = op[accessChange, Access]{"POST /p2p/access", admin, (*Server).changeAccess}
 )
 
 func (s *Server) access(context.Context, none) (Access, error) {

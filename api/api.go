@@ -61,6 +61,9 @@ const (
 	// that concern it.
 	maxFollowed      = 1_000
 	maxFollowedByAll = 20_000
+	// maxStrangers bounds WebSockets that have not said who they are, for which they have
+	// initTimeout: strangers leave room for those who are known.
+	maxStrangers = 64
 	// maxMessage bounds a message that a WebSocket brings. Bulk contents go by POST.
 	maxMessage = 1 << 20
 	// heartbeat is how often an idle stream shows that it lives: more often than

@@ -51,7 +51,7 @@ func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 	export := func(out io.Writer) error {
-		return s.db.Export(ctx, out, pando.ExportOptions{Collections: o.Collections, Pretty: o.Pretty})
+		return s.as(ctx).Export(ctx, out, pando.ExportOptions{Collections: o.Collections, Pretty: o.Pretty})
 	}
 	if o.FilePath == nil {
 		s.sendFile(w, r, "application/json", export)
@@ -207,7 +207,7 @@ func (s *Server) takeBackup(ctx context.Context, r *http.Request, body *bufio.Re
 		defer f.Close()
 		in = f
 	}
-	return s.db.Import(ctx, in, pando.ImportOptions{SkipExisting: skip})
+	return s.as(ctx).Import(ctx, in, pando.ImportOptions{SkipExisting: skip})
 }
 
 // openBackup opens a file below the directory for backups.

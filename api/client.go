@@ -21,6 +21,8 @@ type Client struct {
 	base string // http://host:port
 	http *http.Client
 	tx   uint64 // explicit transaction that requests run in, 0 for none
+	// tokens prove who the client is; nil: it says nothing of itself
+	tokens *tokens
 }
 
 // NewClient returns a client of the node at address, which is HOST:PORT or a URL.
@@ -84,6 +86,13 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	}
 	if c.tx != 0 {
 		req.Header.Set(headerTx, strconv.FormatUint(c.tx, 10))
+	}
+	proof, err := c.Token()
+	if err != nil {
+		return nil, err
+	}
+	if proof != "" {
+		req.Header.Set("Authorization", "Bearer "+proof)
 	}
 	return req, nil
 }

@@ -18,7 +18,12 @@ var rewrite = flag.Bool("rewrite", false, "replace the tables in the documentati
 // wantTable compares the table between the marks of a page with what the code says.
 func wantTable(t *testing.T, mark, table string) {
 	t.Helper()
-	name := filepath.Join("..", "docs", "operations.md")
+	wantTableIn(t, "operations.md", mark, table)
+}
+
+func wantTableIn(t *testing.T, page, mark, table string) {
+	t.Helper()
+	name := filepath.Join("..", "docs", page)
 	raw, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ type doctorRequest struct {
 	} `body:"json"`
 }
 
-var opDoctor = op[doctorRequest, []Finding]{"POST /p2p/doctor", (*Server).doctor}
+var opDoctor = op[doctorRequest, []Finding]{"POST /p2p/doctor", admin, (*Server).doctor}
 
 func (s *Server) doctor(ctx context.Context, in doctorRequest) ([]Finding, error) {
 	n, err := s.network()

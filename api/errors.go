@@ -67,6 +67,10 @@ func StatusCode(err error) int {
 	if errors.As(err, &busy) {
 		return http.StatusTooManyRequests
 	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused.status()
+	}
 	return outcomeOf(err).status
 }
 
@@ -104,16 +108,33 @@ func busy(format string, args ...any) error {
 
 // problem is the body of an answer that reports a failure.
 type problem struct {
-	Error string `json:"error"`
-	Code  string `json:"code"`
+	Error  string `json:"error"`
+	Code   string `json:"code"`
+	Reason reason `json:"reason,omitempty"` // of who is not let in
 }
 
-func problemOf(err error) problem { return problem{Error: err.Error(), Code: Code(err)} }
+func problemOf(err error) problem {
+	return problem{Error: err.Error(), Code: Code(err), Reason: reason(Reason(err))}
+}
 
 // err gives the failure back as the client sees it.
 func (p problem) err() error {
-	if kind := fault.Named(p.Code); kind != nil {
-		return kind.Errorf("%s", p.Error)
+	kind := fault.Named(p.Code)
+	switch {
+	case kind == nil:
+		return errors.New(p.Error)
+	case p.Reason != "":
+		return &refusal{p.Reason, kind.Errorf("%s", p.Error)}
 	}
-	return errors.New(p.Error)
+	return kind.Errorf("%s", p.Error)
+}
+
+// Reason returns for which kind of cause a node did not let somebody in, such as
+// "token-expired", or "" if err is about something else.
+func Reason(err error) string {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return string(refused.reason)
+	}
+	return ""
 }

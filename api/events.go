@@ -41,15 +41,19 @@ func resumed(r *http.Request) pando.Cursor {
 func (s *Server) sendEvents(w http.ResponseWriter, r *http.Request, in pando.Request) {
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
+	ctx, end := s.whileAllowed(ctx, requesterOf(ctx), data)
+	defer end()
 	control := http.NewResponseController(w)
 	begun := false
 	var b []byte
-	for e, err := range s.db.Subscribe(ctx, in, pando.SubscribeOptions{After: resumed(r), Heartbeat: heartbeat}) {
+	for e, err := range s.as(ctx).Subscribe(ctx, in, pando.SubscribeOptions{After: resumed(r), Heartbeat: heartbeat}) {
 		if err != nil && !begun {
 			s.answerGraphQL(w, pando.FailedResult(err))
 			return
 		}
-		if ctx.Err() != nil || errors.Is(err, fault.Closed) {
+		if why := context.Cause(ctx); Reason(why) != "" {
+			e, err = pando.Event{}, why
+		} else if why != nil || errors.Is(err, fault.Closed) {
 			return // the client has gone, or comes again
 		}
 		if !begun {
@@ -79,6 +83,9 @@ func appendEvent(b []byte, e pando.Event, err error) []byte {
 		b = append(append(append(b, "id: "...), e.Cursor...), '\n')
 	}
 	switch {
+	case Reason(err) != "":
+		raw, _ := json.Marshal(failedResponse(err).Errors) // it always can be
+		b = append(append(append(b, `data: {"errors":`...), raw...), `,"data":null}`...)
 	case err != nil:
 		b = pando.FailedResult(err).AppendJSON(append(b, "data: "...))
 	case e.IsHeartbeat():

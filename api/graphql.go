@@ -55,12 +55,15 @@ type GraphQLError struct {
 		Column int `json:"column"`
 	} `json:"locations,omitempty"`
 	Extensions struct {
-		Code string `json:"code"`
+		Code   string `json:"code"`
+		Reason reason `json:"reason,omitempty"` // of who is not let in
 	} `json:"extensions"`
 }
 
 // Err returns the error with its kind.
-func (e GraphQLError) Err() error { return problem{e.Message, e.Extensions.Code}.err() }
+func (e GraphQLError) Err() error {
+	return problem{e.Message, e.Extensions.Code, e.Extensions.Reason}.err()
+}
 
 // postGraphQL returns what is left to do when a request was read that is answered by
 // a stream of events.
@@ -133,7 +136,7 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 		return nil
 	}
 	var result *pando.Result
-	if err := s.txs.use(id, func(tx *pando.Tx) (bool, error) {
+	if err := s.txs.use(id, requesterOf(r.Context()).name(), func(tx *pando.Tx) (bool, error) {
 		result = tx.Exec(r.Context(), in)
 		return false, nil
 	}); err != nil {
@@ -164,7 +167,11 @@ func resultStatus(result *pando.Result) int {
 // refuseGraphQL reports a request that never was a GraphQL request, in the shape
 // that a GraphQL client reads.
 func (s *Server) refuseGraphQL(w http.ResponseWriter, r *http.Request, err error) {
+	s.answer(w, StatusCode(err), failedResponse(err))
+}
+
+func failedResponse(err error) Response {
 	var e GraphQLError
-	e.Message, e.Extensions.Code = err.Error(), Code(err)
-	s.answer(w, StatusCode(err), Response{Errors: []GraphQLError{e}})
+	e.Message, e.Extensions.Code, e.Extensions.Reason = err.Error(), Code(err), reason(Reason(err))
+	return Response{Errors: []GraphQLError{e}}
 }

@@ -23,7 +23,7 @@ func (s *Server) streamGraphQL(w http.ResponseWriter, r *http.Request, in pando.
 	defer cancel(nil)
 	out := &answerStream{w: w, control: http.NewResponseController(w), cancel: cancel}
 	defer out.close()
-	result := s.db.Stream(ctx, in, out)
+	result := s.as(ctx).Stream(ctx, in, out)
 	switch {
 	case !out.begun && len(result.Errors) > 0:
 		s.answerGraphQL(w, result)

@@ -89,7 +89,7 @@ func (s *Server) record(w *recorder, r *http.Request, begun time.Time) {
 		}
 		s.log.Error("request failed unexpectedly", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 		if !w.wrote {
-			s.answer(w, http.StatusInternalServerError, problem{"the node failed unexpectedly; its log says more", codeInternal})
+			s.answer(w, http.StatusInternalServerError, problem{Error: "the node failed unexpectedly; its log says more", Code: codeInternal})
 		}
 	}
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),

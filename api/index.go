@@ -46,10 +46,10 @@ type dropIndex struct {
 }
 
 var (
-	opCreateIndex = op[createIndex, Index]{"POST /collections/{name}/indexes", (*Server).createIndex}
-	opIndexes     = op[indexesOf, []Index]{"GET /collections/{name}/indexes", (*Server).indexes}
-	opAllIndexes  = op[none, map[string][]Index]{"GET /collections/indexes", (*Server).allIndexes}
-	opDropIndex   = op[dropIndex, none]{"DELETE /collections/{name}/indexes/{index}", (*Server).dropIndex}
+	opCreateIndex = op[createIndex, Index]{"POST /collections/{name}/indexes", admin, (*Server).createIndex}
+	opIndexes     = op[indexesOf, []Index]{"GET /collections/{name}/indexes", catalog, (*Server).indexes}
+	opAllIndexes  = op[none, map[string][]Index]{"GET /collections/indexes", catalog, (*Server).allIndexes}
+	opDropIndex   = op[dropIndex, none]{"DELETE /collections/{name}/indexes/{index}", admin, (*Server).dropIndex}
 )
 
 func (s *Server) createIndex(ctx context.Context, in createIndex) (Index, error) {

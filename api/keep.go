@@ -74,11 +74,11 @@ type docsRequest struct {
 }
 
 var (
-	opKept       = op[none, []Kept]{"GET /p2p/keep", (*Server).kept}
-	opKeep       = op[keepRequest, none]{"POST /p2p/keep", (*Server).keep}
-	opDocs       = op[none, []string]{"GET /p2p/documents", (*Server).docs}
-	opAddDocs    = op[docsRequest, none]{"POST /p2p/documents", (*Server).addDocs}
-	opRemoveDocs = op[docsRequest, none]{"DELETE /p2p/documents", (*Server).removeDocs}
+	opKept       = op[none, []Kept]{"GET /p2p/keep", observe, (*Server).kept}
+	opKeep       = op[keepRequest, none]{"POST /p2p/keep", admin, (*Server).keep}
+	opDocs       = op[none, []string]{"GET /p2p/documents", observe, (*Server).docs}
+	opAddDocs    = op[docsRequest, none]{"POST /p2p/documents", admin, (*Server).addDocs}
+	opRemoveDocs = op[docsRequest, none]{"DELETE /p2p/documents", admin, (*Server).removeDocs}
 )
 
 // kept needs no network: what the node keeps is worth knowing without one.

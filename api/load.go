@@ -38,8 +38,11 @@ func (s *Server) importRecords(w http.ResponseWriter, r *http.Request) {
 	_ = control.EnableFullDuplex()
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
-	l := &loader{db: s.db, ctx: ctx, collection: r.PathValue("collection")}
+	l := &loader{db: s.as(ctx), ctx: ctx, collection: r.PathValue("collection")}
 	err := refuseTx(r)
+	if err == nil {
+		err = l.db.Signs()
+	}
 	if err == nil {
 		l.skip, err = existingPolicy(r)
 	}
@@ -240,7 +243,7 @@ func (s *Server) export(ctx context.Context, collection string, out *bufio.Write
 // them; it is the same one if there are none.
 func (s *Server) exportPage(ctx context.Context, collection string, after pando.DocID) (page []byte, last pando.DocID, err error) {
 	last = after
-	err = s.db.View(ctx, func(tx *pando.Tx) error {
+	err = s.as(ctx).View(ctx, func(tx *pando.Tx) error {
 		docs, err := tx.Collection(collection)
 		if err != nil {
 			return err

@@ -28,6 +28,7 @@ import (
 //	body:"bytes"  likewise, of bytes that need not be text
 type op[In, Out any] struct {
 	route string // "POST /schema": method, and path below Base
+	class class
 	run   func(*Server, context.Context, In) (Out, error)
 }
 
@@ -36,12 +37,12 @@ type none struct{}
 
 // operation is an op of whatever types.
 type operation interface {
-	mount(s *Server, mux *http.ServeMux)
+	mount(s *Server, rt *router)
 }
 
-func (o op[In, Out]) mount(s *Server, mux *http.ServeMux) {
+func (o op[In, Out]) mount(s *Server, rt *router) {
 	method, path, _ := strings.Cut(o.route, " ")
-	mux.HandleFunc(method+" "+Base+path, s.admit(s.requestSlots, func(w http.ResponseWriter, r *http.Request) {
+	rt.handle(method+" "+Base+path, o.class, s.admit(s.requestSlots, func(w http.ResponseWriter, r *http.Request) {
 		if err := refuseTx(r); err != nil {
 			s.fail(w, r, err)
 			return

@@ -279,7 +279,7 @@ func held(t *testing.T) (txs *transactions, id uint64, db *pando.DB) {
 		t.Fatal(err)
 	}
 	txs = newTransactions(slog.New(slog.DiscardHandler))
-	if id, err = txs.add(tx); err != nil {
+	if id, err = txs.add(tx, ""); err != nil {
 		t.Fatal(err)
 	}
 	return txs, id, db
@@ -295,7 +295,7 @@ func TestTransactionInUseEndsToo(t *testing.T) {
 		defer txs.close()
 		begun := time.Now()
 		for time.Since(begun) < 2*txLifetime {
-			err := txs.use(id, func(*pando.Tx) (bool, error) { return false, nil })
+			err := txs.use(id, "", func(*pando.Tx) (bool, error) { return false, nil })
 			if errors.Is(err, fault.NotFound) && time.Since(begun) > txLifetime-txIdle {
 				return
 			}
@@ -315,7 +315,7 @@ func TestTransactionThatPanickedIsDiscardedWhenUnused(t *testing.T) {
 		defer txs.close()
 		func() {
 			defer func() { _ = recover() }()
-			_ = txs.use(id, func(*pando.Tx) (bool, error) { panic("a defect") })
+			_ = txs.use(id, "", func(*pando.Tx) (bool, error) { panic("a defect") })
 		}()
 		time.Sleep(txIdle + time.Second)
 		synctest.Wait()

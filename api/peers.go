@@ -179,18 +179,18 @@ type forgetRequest struct {
 }
 
 var (
-	opInfo             = op[none, PeerInfo]{"GET /p2p/info", (*Server).info}
-	opPeers            = op[none, []PeerInfo]{"GET /p2p/peers", (*Server).peers}
-	opForget           = op[forgetRequest, none]{"DELETE /p2p/peers", (*Server).forget}
-	opConnect          = op[connectRequest, none]{"POST /p2p/connect", (*Server).connect}
-	opReplicators      = op[none, []Replicator]{"GET /p2p/replicators", (*Server).replicators}
-	opAddReplicator    = op[replicatorChange, none]{"POST /p2p/replicators", (*Server).addReplicator}
-	opRemoveReplicator = op[replicatorChange, none]{"DELETE /p2p/replicators", (*Server).removeReplicator}
-	opTopics           = op[none, []string]{"GET /p2p/collections", (*Server).topics}
-	opAddTopics        = op[names, none]{"POST /p2p/collections", (*Server).addTopics}
-	opRemoveTopics     = op[names, none]{"DELETE /p2p/collections", (*Server).removeTopics}
-	opShare            = op[shareRequest, Shared]{"POST /p2p/share", (*Server).share}
-	opStatus           = op[statusRequest, Status]{"GET /p2p/status", (*Server).status}
+	opInfo             = op[none, PeerInfo]{"GET /p2p/info", observe, (*Server).info}
+	opPeers            = op[none, []PeerInfo]{"GET /p2p/peers", observe, (*Server).peers}
+	opForget           = op[forgetRequest, none]{"DELETE /p2p/peers", admin, (*Server).forget}
+	opConnect          = op[connectRequest, none]{"POST /p2p/connect", admin, (*Server).connect}
+	opReplicators      = op[none, []Replicator]{"GET /p2p/replicators", observe, (*Server).replicators}
+	opAddReplicator    = op[replicatorChange, none]{"POST /p2p/replicators", admin, (*Server).addReplicator}
+	opRemoveReplicator = op[replicatorChange, none]{"DELETE /p2p/replicators", admin, (*Server).removeReplicator}
+	opTopics           = op[none, []string]{"GET /p2p/collections", observe, (*Server).topics}
+	opAddTopics        = op[names, none]{"POST /p2p/collections", admin, (*Server).addTopics}
+	opRemoveTopics     = op[names, none]{"DELETE /p2p/collections", admin, (*Server).removeTopics}
+	opShare            = op[shareRequest, Shared]{"POST /p2p/share", admin, (*Server).share}
+	opStatus           = op[statusRequest, Status]{"GET /p2p/status", observe, (*Server).status}
 )
 
 // operations is the whole table, but for the operations that stream.
@@ -205,6 +205,7 @@ var operations = []operation{
 	opKept, opKeep, opDocs, opAddDocs, opRemoveDocs,
 	opAccess, opChangeAccess,
 	opDoctor, opReach,
+	opIdentity, opClaim, opGrants, opGrant, opRevoke, opNodeStatus, opNodeDisable, opNodeEnable,
 }
 
 // network returns the node on the network, or says that there is none.

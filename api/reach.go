@@ -71,7 +71,7 @@ func (p PeerStatus) Direct() bool {
 	return false
 }
 
-var opReach = op[none, Reach]{"GET /p2p/reach", (*Server).reach}
+var opReach = op[none, Reach]{"GET /p2p/reach", observe, (*Server).reach}
 
 func (s *Server) reach(context.Context, none) (Reach, error) {
 	n, err := s.network()

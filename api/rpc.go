@@ -60,7 +60,7 @@ func rpcCode(err error) connect.Code {
 func rpcError(err error, graphql string) *connect.Error {
 	e := connect.NewError(rpcCode(err), errors.New(err.Error()))
 	p := problemOf(err)
-	if d, err := connect.NewErrorDetail(&pandov1.Failure{Code: p.Code, Graphql: graphql}); err == nil {
+	if d, err := connect.NewErrorDetail(&pandov1.Failure{Code: p.Code, Reason: string(p.Reason), Graphql: graphql}); err == nil {
 		e.AddDetail(d)
 	}
 	return e
@@ -76,7 +76,7 @@ func RPCError(err error) error {
 	for _, d := range e.Details() {
 		v, err := d.Value()
 		if f, ok := v.(*pandov1.Failure); ok && err == nil {
-			return problem{Error: e.Message(), Code: f.GetCode()}.err()
+			return problem{Error: e.Message(), Code: f.GetCode(), Reason: reason(f.GetReason())}.err()
 		}
 	}
 	for _, o := range outcomes {

@@ -84,12 +84,12 @@ type findCollections struct {
 }
 
 var (
-	opAddSchema   = op[addSchema, json.RawMessage]{"POST /schema", (*Server).addSchema}
-	opSchemas     = op[findSchemas, []json.RawMessage]{"GET /schema", (*Server).schemas}
-	opPatchSchema = op[patchSchema, json.RawMessage]{"PATCH /schema", (*Server).patchSchema}
-	opActivate    = op[activateVersion, json.RawMessage]{"POST /schema/default", (*Server).activate}
-	opAddLens     = op[addLens, none]{"POST /lens", (*Server).addLens}
-	opCollections = op[findCollections, json.RawMessage]{"GET /collections", (*Server).collections}
+	opAddSchema   = op[addSchema, json.RawMessage]{"POST /schema", admin, (*Server).addSchema}
+	opSchemas     = op[findSchemas, []json.RawMessage]{"GET /schema", catalog, (*Server).schemas}
+	opPatchSchema = op[patchSchema, json.RawMessage]{"PATCH /schema", admin, (*Server).patchSchema}
+	opActivate    = op[activateVersion, json.RawMessage]{"POST /schema/default", admin, (*Server).activate}
+	opAddLens     = op[addLens, none]{"POST /lens", admin, (*Server).addLens}
+	opCollections = op[findCollections, json.RawMessage]{"GET /collections", catalog, (*Server).collections}
 )
 
 func (s *Server) addSchema(ctx context.Context, in addSchema) (json.RawMessage, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/token"
 	"github.com/pandodb/pando/p2p"
 )
 
@@ -30,27 +31,39 @@ type Config struct {
 	// BackupDir is where clients may have backup files written and read, below which
 	// they name them; "" is nowhere.
 	BackupDir string
+	// Access says whose the node is, and who may do what with it; nil: nobody owns it,
+	// which is kept in memory.
+	Access *NodeAccess
+	// AllowUnclaimed lets callers from other machines do everything while nobody owns the
+	// node.
+	AllowUnclaimed bool
 }
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
 // of net/http, one per connection, the timers of explicit transactions, and those of
 // WebSockets (see socket); Shutdown ends all.
 type Server struct {
-	db           *pando.DB
-	node         *p2p.Node
-	log          *slog.Logger
-	hosts        []string // lower case
-	backups      string   // directory
-	txs          *transactions
-	http         *http.Server
-	requestSlots chan struct{} // one token per running request
-	largeSlots   chan struct{} // one per running request with a large body
-	streamSlots  chan struct{} // one per stream
-	eventSlots   chan struct{} // one per connection that follows events
-	followed     atomic.Int64  // subscriptions and live queries over WebSockets
-	sockets      sockets
-	rpc          *rpc
-	closing      atomic.Bool
+	db      *pando.DB
+	node    *p2p.Node
+	log     *slog.Logger
+	hosts   []string // lower case
+	backups string   // directory
+	rights  *NodeAccess
+	key     pando.Identity // of the node: tokens and delegations are made for it
+	tokens  *token.Verifier
+	// allowUnclaimed: other machines may call a node that nobody owns
+	allowUnclaimed bool
+	txs            *transactions
+	http           *http.Server
+	requestSlots   chan struct{} // one token per running request
+	largeSlots     chan struct{} // one per running request with a large body
+	streamSlots    chan struct{} // one per stream
+	eventSlots     chan struct{} // one per connection that follows events
+	followed       atomic.Int64  // subscriptions and live queries over WebSockets
+	strangers      atomic.Int64  // WebSockets of whom it is not known yet who they are
+	sockets        sockets
+	rpc            *rpc
+	closing        atomic.Bool
 	// requests ends when the grace of a shutdown is over, streams when it begins:
 	// a client follows a stream for as long as it likes, so nobody waits for one.
 	requests, streams       context.Context
@@ -64,6 +77,13 @@ func NewServer(c Config) *Server {
 	}
 	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), largeSlots: make(chan struct{}, maxLarge), streamSlots: make(chan struct{}, maxStreams),
 		eventSlots: make(chan struct{}, maxEventStreams)}
+	if s.rights, s.allowUnclaimed = c.Access, c.AllowUnclaimed; s.rights == nil {
+		s.rights, _ = OpenNodeAccess("") // in memory, which cannot fail
+	}
+	if s.db != nil {
+		s.key = s.db.NodeIdentity()
+	}
+	s.tokens = token.NewVerifier(s.key.DID())
 	for _, h := range c.AllowedHosts {
 		s.hosts = append(s.hosts, hostOf(strings.ToLower(h)))
 	}
@@ -77,7 +97,7 @@ func NewServer(c Config) *Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
-		BaseContext:       func(net.Listener) context.Context { return s.requests },
+		BaseContext:       s.baseContext,
 		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 	}
 	s.http.Protocols.SetHTTP1(true)
@@ -87,27 +107,32 @@ func NewServer(c Config) *Server {
 
 // Handler returns the HTTP surface, guarded.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
+	return s.guard(s.routes().mux)
+}
+
+// routes are all that is served, each with its class.
+func (s *Server) routes() *router {
+	rt := &router{s, http.NewServeMux(), map[string]class{}}
 	for _, o := range operations {
-		o.mount(s, mux)
+		o.mount(s, rt)
 	}
-	mux.HandleFunc("POST "+Base+"/graphql", s.admitStream(s.requestSlots, s.postGraphQL))
-	mux.HandleFunc("GET "+Base+"/graphql", s.socketOr(s.admitStream(s.requestSlots, s.getGraphQL)))
-	mux.HandleFunc("POST "+Base+"/import/{collection}", s.admit(s.streamSlots, s.importRecords))
-	mux.HandleFunc("GET "+Base+"/export/{collection}", s.admit(s.streamSlots, s.exportRecords))
-	mux.HandleFunc("POST "+Base+"/backup/export", s.admit(s.streamSlots, s.exportBackup))
-	mux.HandleFunc("POST "+Base+"/backup/import", s.admit(s.streamSlots, s.importBackup))
-	mux.HandleFunc("GET "+Base+"/backup/archive", s.admit(s.streamSlots, s.saveArchive))
-	mux.HandleFunc("GET "+Base+"/topics/{collection}/{room}", s.admit(s.eventSlots, s.listen))
-	mux.HandleFunc("POST "+Base+"/p2p/join", s.admit(s.streamSlots, s.join))
-	mux.HandleFunc("GET /health", s.health)
-	mux.HandleFunc("GET /health-check", s.health)
-	mux.HandleFunc("GET /ready", s.ready)
-	mux.HandleFunc("GET /metrics", s.handleMetrics())
-	mux.HandleFunc("/", s.unknown(mux))
-	s.rpc = newRPC(s, mux)
-	mux.HandleFunc("POST "+rpcPath, s.rpc.serve)
-	return s.guard(mux)
+	rt.handle("POST "+Base+"/graphql", data, s.admitStream(s.requestSlots, s.postGraphQL))
+	rt.door("GET "+Base+"/graphql", data, s.socketOr(s.admitStream(s.requestSlots, s.getGraphQL)))
+	rt.handle("POST "+Base+"/import/{collection}", data, s.admit(s.streamSlots, s.importRecords))
+	rt.handle("GET "+Base+"/export/{collection}", data, s.admit(s.streamSlots, s.exportRecords))
+	rt.handle("POST "+Base+"/backup/export", admin, s.admit(s.streamSlots, s.exportBackup))
+	rt.handle("POST "+Base+"/backup/import", admin, s.admit(s.streamSlots, s.importBackup))
+	rt.handle("GET "+Base+"/backup/archive", owner, s.admit(s.streamSlots, s.saveArchive))
+	rt.handle("GET "+Base+"/topics/{collection}/{room}", data, s.admit(s.eventSlots, s.listen))
+	rt.handle("POST "+Base+"/p2p/join", admin, s.admit(s.streamSlots, s.join))
+	rt.handle("GET /health", open, s.health)
+	rt.handle("GET /health-check", open, s.health)
+	rt.handle("GET /ready", open, s.ready)
+	rt.handle("GET /metrics", observe, s.handleMetrics())
+	rt.handle("/", open, s.unknown(rt.mux))
+	s.rpc = newRPC(s, rt.mux)
+	rt.handle("POST "+rpcPath, identified, s.rpc.serve)
+	return rt
 }
 
 // Serve answers requests until Shutdown.

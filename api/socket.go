@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -25,6 +26,7 @@ const subprotocol = "graphql-transport-ws"
 const (
 	closeBadMessage   websocket.StatusCode = 4400
 	closeUnauthorized websocket.StatusCode = 4401
+	closeForbidden    websocket.StatusCode = 4403 // clients come back, with a new token
 	closeInitTimeout  websocket.StatusCode = 4408
 	closeTwoWithOneID websocket.StatusCode = 4409
 	closeManyInits    websocket.StatusCode = 4429
@@ -67,6 +69,10 @@ type socket struct {
 	conn *websocket.Conn
 	wire net.Conn // below conn
 	ctx  context.Context
+	// shown is what the request of the WebSocket has shown of who makes it. Unknown are
+	// connections that have not said yet who they are.
+	shown   credentials
+	unknown func() // ends that
 
 	mu      sync.Mutex // guards running
 	running map[string]*running
@@ -107,7 +113,7 @@ type operationMessage struct {
 // socketOr opens a WebSocket for who asks for one.
 func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		if !wantsSocket(r) {
 			next(w, r)
 			return
 		}
@@ -115,12 +121,20 @@ func (s *Server) socketOr(next http.HandlerFunc) http.HandlerFunc {
 		if err == nil {
 			err = plain(r)
 		}
+		if err == nil && s.strangers.Load() >= maxStrangers {
+			err = busy("%d connections have not said yet who they are: retry in a moment", maxStrangers)
+		}
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
 		s.admit(s.eventSlots, func(w http.ResponseWriter, r *http.Request) { s.openSocket(w, r, subprotocol, (*socket).serve) })(w, r)
 	}
+}
+
+// wantsSocket reports whether a request asks for a WebSocket.
+func wantsSocket(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
 // takeover remembers the connection below a WebSocket.
@@ -155,8 +169,12 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol str
 		return // it was answered
 	}
 	conn.SetReadLimit(maxMessage)
-	ctx, cancel := context.WithCancel(s.requests)
+	ctx, cancel := context.WithCancel(context.WithValue(s.requests, requesterKey{}, requesterOf(r.Context())))
 	k := &socket{s: s, conn: conn, wire: t.wire, ctx: ctx, running: map[string]*running{}}
+	k.shown, _ = shown(r) // it was looked at before
+	s.strangers.Add(1)
+	k.unknown = sync.OnceFunc(func() { s.strangers.Add(-1) })
+	defer k.unknown()
 	defer k.wire.Close()
 	stop := context.AfterFunc(s.streams, func() { k.close(websocket.StatusGoingAway, "the node is closing") })
 	cut := context.AfterFunc(s.requests, func() { k.wire.Close() })
@@ -213,6 +231,10 @@ func (k *socket) serve() {
 				return
 			}
 			begun = true
+			if err := k.enter(m.Payload); err != nil {
+				k.forbid(err)
+				return
+			}
 			k.send(message{Type: "connection_ack"})
 			k.work.Go(k.beat)
 			continue
@@ -223,6 +245,65 @@ func (k *socket) serve() {
 		}
 	}
 }
+
+// enter finds out who the client is: by the token that it sends now, else by what its
+// request has shown.
+func (k *socket) enter(payload json.RawMessage) error {
+	shows := k.shown
+	text, err := tokenIn(payload)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		shows.token = text
+	}
+	who, err := k.s.identify(shows)
+	if err == nil {
+		err = k.s.authorize(who, data)
+	}
+	if err != nil {
+		return err
+	}
+	k.ctx = context.WithValue(k.ctx, requesterKey{}, who)
+	k.watch(who)
+	return nil
+}
+
+// tokenIn returns the token in the payload with which a connection begins, "" if there is
+// none: as a browser sends it, which cannot set headers of a WebSocket.
+func tokenIn(payload json.RawMessage) (string, error) {
+	var says map[string]any
+	if json.Unmarshal(payload, &says) != nil {
+		return "", nil // clients may begin with whatever they like
+	}
+	if headers, ok := says["headers"].(map[string]any); ok {
+		maps.Copy(says, headers)
+	}
+	for _, name := range []string{"Authorization", "authorization"} {
+		text, ok := says[name].(string)
+		if !ok || text == "" {
+			continue
+		}
+		if text = bearer(text); text == "" {
+			return "", denied("token-malformed", "Authorization is no token: write Bearer TOKEN")
+		}
+		return text, nil
+	}
+	return "", nil
+}
+
+// watch ends the connection when the client may not go on.
+func (k *socket) watch(who requester) {
+	k.unknown()
+	k.work.Go(func() {
+		if err := k.s.disallowed(k.ctx, who, data); err != nil {
+			k.forbid(err)
+		}
+	})
+}
+
+// forbid ends a connection whose client is not let in, or not any more.
+func (k *socket) forbid(err error) { k.close(closeForbidden, Reason(err)+": "+err.Error()) }
 
 // handle acts on a message. It returns how to close the connection, if it must be.
 func (k *socket) handle(m message, begun bool) (websocket.StatusCode, string) {
@@ -294,11 +375,12 @@ func (k *socket) run(ctx context.Context, id string, op operationMessage) messag
 		op.Variables = nil
 	}
 	in := pando.Request{Query: op.Query, Variables: op.Variables, OperationName: op.OperationName, Explain: op.Explain}
-	if !k.s.db.Streams(in) {
+	db := k.s.as(ctx)
+	if !db.Streams(in) {
 		return k.exec(ctx, id, in)
 	}
 	var b []byte
-	for e, err := range k.s.db.Subscribe(ctx, in, pando.SubscribeOptions{After: op.Extensions.Cursor}) {
+	for e, err := range db.Subscribe(ctx, in, pando.SubscribeOptions{After: op.Extensions.Cursor}) {
 		if err != nil {
 			return failure(id, pando.FailedResult(err))
 		}
@@ -316,7 +398,7 @@ func (k *socket) exec(ctx context.Context, id string, in pando.Request) message 
 	default:
 		return failure(id, pando.FailedResult(busy("%d requests are running: retry in a moment", cap(k.s.requestSlots))))
 	}
-	result := k.s.db.Exec(ctx, in)
+	result := k.s.as(ctx).Exec(ctx, in)
 	if len(result.Errors) > 0 && result.Stage != pando.StageExecute {
 		return failure(id, result)
 	}

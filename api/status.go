@@ -105,9 +105,9 @@ func (l limitRequest) limit(most int) (int, error) {
 }
 
 var (
-	opWants  = op[limitRequest, []Want]{"GET /p2p/wants", (*Server).wants}
-	opTraces = op[limitRequest, []Trace]{"GET /p2p/trace", (*Server).traces}
-	opTrace  = op[traceRequest, []Trace]{"GET /p2p/trace/{id}", (*Server).trace}
+	opWants  = op[limitRequest, []Want]{"GET /p2p/wants", observe, (*Server).wants}
+	opTraces = op[limitRequest, []Trace]{"GET /p2p/trace", observe, (*Server).traces}
+	opTrace  = op[traceRequest, []Trace]{"GET /p2p/trace/{id}", observe, (*Server).trace}
 )
 
 // status needs no network: what the node holds is worth knowing without one.

@@ -74,7 +74,7 @@ func follow[P, R any](body io.Reader, progress func(P)) (R, error) {
 		switch {
 		case e.Error != "":
 			var zero R
-			return zero, problem{e.Error, e.Code}.err()
+			return zero, problem{Error: e.Error, Code: e.Code}.err()
 		case e.Result != nil:
 			return *e.Result, nil
 		case e.Progress != nil && progress != nil:

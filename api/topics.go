@@ -88,9 +88,9 @@ type topicRequest struct {
 }
 
 var (
-	opPublish  = op[publishRequest, Published]{"POST /topics/{collection}/{room}", (*Server).publish}
-	opRooms    = op[none, []Topic]{"GET /topics", (*Server).rooms}
-	opPresence = op[topicRequest, []TopicMember]{"GET /topics/{collection}/{room}/presence", (*Server).presence}
+	opPublish  = op[publishRequest, Published]{"POST /topics/{collection}/{room}", data, (*Server).publish}
+	opRooms    = op[none, []Topic]{"GET /topics", observe, (*Server).rooms}
+	opPresence = op[topicRequest, []TopicMember]{"GET /topics/{collection}/{room}/presence", data, (*Server).presence}
 )
 
 func (s *Server) publish(ctx context.Context, in publishRequest) (Published, error) {
@@ -159,7 +159,7 @@ func topicMessage(m p2p.Message) TopicMessage {
 // Events.
 func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 	topic, o, err := s.listening(r)
-	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	upgrade := wantsSocket(r)
 	if err == nil && upgrade && !offers(r, topicProtocol) { // before others see that somebody comes
 		err = errProtocol(topicProtocol)
 	}
@@ -169,6 +169,8 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
+	ctx, end := s.whileAllowed(ctx, requesterOf(ctx), data)
+	defer end()
 	sub, err := s.node.Subscribe(ctx, topic, o)
 	if err != nil {
 		s.fail(w, r, err)
@@ -255,6 +257,7 @@ func (m said) data() []byte {
 // follow serves a WebSocket that follows a topic: what is heard goes out, what the
 // client publishes comes in, one after the other.
 func (k *socket) follow(sub *p2p.Subscription, topic string) {
+	k.watch(requesterOf(k.ctx))
 	k.send(message{Type: "connection_ack"})
 	k.work.Go(k.beat)
 	k.work.Go(func() {

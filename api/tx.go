@@ -26,6 +26,7 @@ type transactions struct {
 }
 
 type transaction struct {
+	who  string     // began it; to others it does not exist
 	mu   sync.Mutex // one request at a time; guards the rest
 	tx   *pando.Tx  // nil when it has ended
 	born time.Time
@@ -37,8 +38,8 @@ func newTransactions(log *slog.Logger) *transactions {
 	return &transactions{log: log, open: map[uint64]*transaction{}}
 }
 
-// add keeps a transaction and returns its id.
-func (t *transactions) add(tx *pando.Tx) (uint64, error) {
+// add keeps a transaction of somebody and returns its id.
+func (t *transactions) add(tx *pando.Tx, who string) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -49,7 +50,7 @@ func (t *transactions) add(tx *pando.Tx) (uint64, error) {
 	}
 	id := t.newID()
 	now := time.Now()
-	open := &transaction{tx: tx, born: now, ends: now.Add(txIdle)}
+	open := &transaction{who: who, tx: tx, born: now, ends: now.Add(txIdle)}
 	open.idle = time.AfterFunc(txIdle, func() { t.expire(id, open) })
 	t.open[id] = open
 	return id, nil
@@ -68,12 +69,12 @@ func (t *transactions) newID() uint64 {
 	}
 }
 
-// use runs fn in the transaction with that id. If fn ends it, the id is forgotten.
-func (t *transactions) use(id uint64, fn func(tx *pando.Tx) (ended bool, err error)) error {
+// use runs fn in somebody's transaction with that id. If fn ends it, the id is forgotten.
+func (t *transactions) use(id uint64, who string, fn func(tx *pando.Tx) (ended bool, err error)) error {
 	t.mu.Lock()
 	open := t.open[id]
 	t.mu.Unlock()
-	if open == nil {
+	if open == nil || open.who != who {
 		return unknownTx(id)
 	}
 	open.mu.Lock()
@@ -105,7 +106,7 @@ func (o *transaction) wait() {
 }
 
 func unknownTx(id uint64) error {
-	return fault.NotFound.Errorf("transaction %d is not open: it was ended, lay unused for %v, grew older than %v, or never was", id, txIdle, txLifetime)
+	return fault.NotFound.Errorf("transaction %d is not open: it was ended, lay unused for %v, grew older than %v, is somebody else's, or never was", id, txIdle, txLifetime)
 }
 
 func (t *transactions) expire(id uint64, open *transaction) {
@@ -195,19 +196,23 @@ type endTx struct {
 }
 
 var (
-	opBegin           = op[beginTx, TxID]{"POST /tx", (*Server).begin}
-	opBeginConcurrent = op[beginTx, TxID]{"POST /tx/concurrent", (*Server).begin} // every transaction may be shared
-	opCommit          = op[endTx, none]{"POST /tx/{id}", (*Server).commit}
-	opDiscard         = op[endTx, none]{"DELETE /tx/{id}", (*Server).discard}
+	opBegin           = op[beginTx, TxID]{"POST /tx", data, (*Server).begin}
+	opBeginConcurrent = op[beginTx, TxID]{"POST /tx/concurrent", data, (*Server).begin} // every transaction may be shared
+	opCommit          = op[endTx, none]{"POST /tx/{id}", data, (*Server).commit}
+	opDiscard         = op[endTx, none]{"DELETE /tx/{id}", data, (*Server).discard}
 )
 
-func (s *Server) begin(_ context.Context, in beginTx) (TxID, error) {
+func (s *Server) begin(ctx context.Context, in beginTx) (TxID, error) {
 	// The transaction outlives the request that begins it.
-	tx, err := s.db.Begin(s.requests, pando.TxOptions{ReadOnly: in.ReadOnly})
+	db := s.as(ctx)
+	if err := db.Signs(); err != nil && !in.ReadOnly {
+		return TxID{}, err
+	}
+	tx, err := db.Begin(s.requests, pando.TxOptions{ReadOnly: in.ReadOnly})
 	if err != nil {
 		return TxID{}, err
 	}
-	id, err := s.txs.add(tx)
+	id, err := s.txs.add(tx, requesterOf(ctx).name())
 	if err != nil {
 		tx.Discard()
 		return TxID{}, err
@@ -216,14 +221,14 @@ func (s *Server) begin(_ context.Context, in beginTx) (TxID, error) {
 }
 
 func (s *Server) commit(ctx context.Context, in endTx) (none, error) {
-	return none{}, s.txs.use(in.ID, func(tx *pando.Tx) (bool, error) {
+	return none{}, s.txs.use(in.ID, requesterOf(ctx).name(), func(tx *pando.Tx) (bool, error) {
 		defer tx.Discard() // it ends, whether it could be committed or not
 		return true, tx.Commit(ctx)
 	})
 }
 
-func (s *Server) discard(_ context.Context, in endTx) (none, error) {
-	return none{}, s.txs.use(in.ID, func(tx *pando.Tx) (bool, error) {
+func (s *Server) discard(ctx context.Context, in endTx) (none, error) {
+	return none{}, s.txs.use(in.ID, requesterOf(ctx).name(), func(tx *pando.Tx) (bool, error) {
 		tx.Discard()
 		return true, nil
 	})

@@ -24,11 +24,11 @@ func TestUnusedTransactionIsDiscarded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, err := txs.add(tx)
+		id, err := txs.add(tx, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		use := func() error { return txs.use(id, func(*pando.Tx) (bool, error) { return false, nil }) }
+		use := func() error { return txs.use(id, "", func(*pando.Tx) (bool, error) { return false, nil }) }
 		for range 3 { // each use starts the minute anew
 			time.Sleep(txIdle - time.Second)
 			if err := use(); err != nil {
@@ -56,11 +56,11 @@ func TestOpenTransactionsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := txs.add(tx); err != nil {
+		if _, err := txs.add(tx, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := txs.add(nil); StatusCode(err) != 429 || !errors.Is(err, fault.Unavailable) {
+	if _, err := txs.add(nil, ""); StatusCode(err) != 429 || !errors.Is(err, fault.Unavailable) {
 		t.Fatalf("one too many: %v, status %d", err, StatusCode(err))
 	}
 }

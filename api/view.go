@@ -29,10 +29,10 @@ type refreshViews struct {
 }
 
 var (
-	opRefreshViews = op[refreshViews, []pando.Refreshed]{"POST /view/refresh", (*Server).refreshViews}
-	opAddView      = op[addView, json.RawMessage]{"POST /view", (*Server).addView}
-	opViews        = op[findViews, json.RawMessage]{"GET /view", (*Server).views}
-	opDropView     = op[dropView, none]{"DELETE /view/{name}", (*Server).dropView}
+	opRefreshViews = op[refreshViews, []pando.Refreshed]{"POST /view/refresh", admin, (*Server).refreshViews}
+	opAddView      = op[addView, json.RawMessage]{"POST /view", admin, (*Server).addView}
+	opViews        = op[findViews, json.RawMessage]{"GET /view", catalog, (*Server).views}
+	opDropView     = op[dropView, none]{"DELETE /view/{name}", admin, (*Server).dropView}
 )
 
 func (s *Server) addView(ctx context.Context, in addView) (json.RawMessage, error) {

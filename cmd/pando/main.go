@@ -49,6 +49,7 @@ type command struct {
 	logLevel  string
 	logFormat string
 	keyring   keyringFlags
+	who       credentialFlags
 }
 
 func (c *command) root() *cobra.Command {
@@ -67,11 +68,15 @@ Every setting is a flag, or an environment variable PANDO_…; the flag wins.
 
 Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists already · 5 conflict
             6 denied · 7 too large · 8 corrupt data · 9 unavailable · 10 closed`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		Args:              noArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applyEnv(cmd.Flags(), os.LookupEnv) },
-		RunE:              help,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArgs,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := applyEnv(cmd.Flags(), os.LookupEnv)
+			c.who.urlGiven, c.who.ctx = cmd.Flags().Changed("url"), cmd.Context()
+			return err
+		},
+		RunE: help,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.Invalid.Errorf("%w: see '%s --help'", err, cmd.CommandPath())
@@ -83,10 +88,11 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	f.StringVar(&c.logFormat, "log-format", "text", "form of the log: text or json")
 	settings(f, "rootdir", "url", "log-level", "log-format")
 	c.keyring.add(f)
+	c.who.add(f)
 	root.AddCommand(
 		c.startCommand(), c.shareCommand(), c.joinCommand(),
 		c.schemaCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),
-		c.statusCommand(), c.topCommand(), c.traceCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.keepCommand(), c.topicCommand(),
+		c.statusCommand(), c.topCommand(), c.traceCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.keepCommand(), c.topicCommand(), c.nodeCommand(),
 		c.fsckCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand(),
 		c.identityCommand(), c.keyringCommand(),
 	)
@@ -109,15 +115,6 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: help}
 	g.AddCommand(subs...)
 	return g
-}
-
-// client returns a client of the node at --url.
-func (c *command) client() (*api.Client, error) {
-	node, err := api.NewClient(c.url)
-	if err == nil {
-		node.Wait(patience)
-	}
-	return node, err
 }
 
 // patience is how long a command waits for a node that was started just before it,

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -43,6 +44,8 @@ func TestMain(m *testing.M) {
 //	heard FILE TEXT          wait until TEXT is in FILE
 //	lens FILE                build lens/testdata/fullname, a WASM module
 //	full-disk NAME BYTES     no file of the node can grow beyond so many bytes (Linux)
+//	key NAME                 make a key in NAME.key, of which $NAME_did is the DID
+//	named NAME FILE          $NAME_did is the DID in the first line of FILE
 //	exits CODE ARG…          run pando; it must end with CODE, and say one thing on standard error unless that is 0
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -88,6 +91,8 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"newer-format":    cmdNewerFormat,
 		"damage":          cmdDamage,
 		"lens":            cmdLens,
+		"key":             cmdKey,
+		"named":           cmdNamed,
 	}
 	maps.Copy(all, linuxCommands)
 	return all
@@ -352,4 +357,22 @@ func cmdNewerFormat(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(p.Wait())
 	ts.Check(db.Close())
+}
+
+func cmdKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: key NAME")
+	}
+	k, err := ident.Generate(ident.EdDSA)
+	ts.Check(err)
+	ts.Check(ident.SaveKey(ts.MkAbs(args[0]+".key"), k))
+	ts.Setenv(args[0]+"_did", string(k.DID()))
+}
+
+func cmdNamed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: named NAME FILE")
+	}
+	did, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	ts.Setenv(args[0]+"_did", did)
 }

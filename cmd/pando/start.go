@@ -35,6 +35,8 @@ type startFlags struct {
 	natMap  bool
 	noDHT   bool
 	crypt   storeFlags
+	claim   string
+	open    bool
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -64,6 +66,9 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
 	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
 	settings(f, "closed", "allow", "relay", "nat-map", "no-dht")
+	f.StringVar(&s.claim, "claim", "", "did:key that owns the node, if nobody does yet: others have to be let in, see pando node")
+	f.BoolVar(&s.open, "allow-unclaimed", false, "while nobody owns the node, let callers from other machines do everything")
+	settings(f, "claim", "allow-unclaimed")
 	s.crypt.add(cmd)
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
@@ -114,24 +119,38 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		defer func() { err = errors.Join(err, node.Close()) }()
 		addrs = strings.Join(fullAddrs(node), ",")
 	}
-	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		log.Warn("whoever reaches the HTTP address may do everything: keep others out with a firewall or a proxy", "address", tcp)
+	access, err := openAccess(dir, s.claim)
+	if err != nil {
+		return err
 	}
-	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts, BackupDir: s.backups})
-	served := make(chan error, 1)
+	tellOwner(log, access, listener.Addr(), s.open)
+	socket, err := listenInside(dir, log)
+	if err != nil {
+		return err
+	}
+	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts, BackupDir: s.backups, Access: access, AllowUnclaimed: s.open})
+	served, serving := make(chan error, 2), 1
 	go func() { served <- server.Serve(listener) }()
+	if socket != nil {
+		serving++
+		go func() { served <- server.ServeInside(socket) }()
+	}
 	fmt.Fprintf(c.out, "ready http=http://%s p2p=%s\n", listener.Addr(), addrs)
 	debug.FreeOSMemory() // what opening took, an idle node would keep for minutes
 
 	select {
-	case err := <-served:
-		return err
+	case err = <-served:
+		serving--
 	case <-ctx.Done():
 	}
 	log.Info("closing")
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
-	return errors.Join(server.Shutdown(grace), <-served)
+	err = errors.Join(err, server.Shutdown(grace))
+	for range serving {
+		err = errors.Join(err, <-served)
+	}
+	return err
 }
 
 // directory returns where documents are kept, "" for memory.

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/p2p"
+	"github.com/spf13/pflag"
+)
+
+const (
+	// knownNodes is the file in the directory that remembers which node is at an address.
+	knownNodes = "known_nodes"
+	// maxKnownNodes bounds that file: a wrong path must not be read whole.
+	maxKnownNodes = 1 << 20
+)
+
+// credentialFlags say who a command is to a node, and to which.
+type credentialFlags struct {
+	identityFlag
+	node     string
+	urlGiven bool            // by a flag, or by the environment
+	ctx      context.Context // of the command that runs, which may have to ask for a passphrase
+	mine     ident.Key       // that was read before
+}
+
+func (f *credentialFlags) add(flags *pflag.FlagSet) {
+	f.identityFlag.add(flags, "who you are to the node")
+	flags.StringVar(&f.node, "node", "", "peer id or did:key of the node that you mean, for -i; it is remembered with --url")
+	settings(flags, "node")
+}
+
+// me returns the key of who the user is, the zero Key if he does not say.
+func (c *command) me() (ident.Key, error) {
+	var err error
+	if c.who.mine.IsZero() {
+		c.who.mine, err = c.who.key(c.who.ctx, c)
+	}
+	return c.who.mine, err
+}
+
+// client returns a client of the node in --rootdir, by its socket, or at --url.
+func (c *command) client() (*api.Client, error) {
+	node, err := api.NewClient(c.url)
+	if err != nil {
+		return nil, err
+	}
+	if !c.who.urlGiven {
+		node.Socket(filepath.Join(c.rootdir, socketFile))
+	}
+	node.Wait(patience)
+	key, err := c.me()
+	if err != nil || key.IsZero() {
+		return node, err
+	}
+	meant, err := c.meant(node)
+	if err != nil {
+		return nil, err
+	}
+	node.Authenticate(key, meant)
+	return node, nil
+}
+
+// meant returns the DID of the node that tokens are made for. It is never what somebody
+// says who answers at the address: he could show the token to the node that he names.
+func (c *command) meant(node *api.Client) (pando.DID, error) {
+	host := hostPort(c.url)
+	known := filepath.Join(c.rootdir, knownNodes)
+	if c.who.node != "" {
+		did, err := nodeDID(c.who.node)
+		if err != nil {
+			return "", fault.Invalid.Errorf("--node: %w", err)
+		}
+		return did, remember(known, host, did)
+	}
+	if c.who.urlGiven {
+		if did, err := recall(known, host); err != nil || did != "" {
+			return did, err
+		}
+	}
+	if !c.who.urlGiven || onLoopback(host) {
+		key, err := ident.LoadKey(filepath.Join(c.rootdir, "node.key"))
+		if err == nil {
+			return key.DID(), nil
+		}
+		if !errors.Is(err, fault.NotFound) {
+			return "", err
+		}
+	}
+	if did, err := recall(known, host); err != nil || did != "" {
+		return did, err
+	}
+	says := ""
+	if id, err := node.NodeIdentity(c.who.ctx); err == nil {
+		says = fmt.Sprintf(": whoever answers there says that it is %s", id.DID)
+	}
+	return "", fault.Denied.Errorf("it is not known which node is at %s, and a token must be for one%s: ask its owner, and name it once with --node", host, says)
+}
+
+// nodeDID reads the name of a node: a did:key, or a peer id.
+func nodeDID(text string) (pando.DID, error) {
+	if strings.HasPrefix(text, "did:") {
+		return ident.ParseDID(text)
+	}
+	return p2p.DIDOf(text)
+}
+
+func hostPort(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return address
+}
+
+func onLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	return err == nil && (name == "localhost" || net.ParseIP(name).IsLoopback())
+}
+
+// recall returns which node is at an address, "" if that is not known.
+func recall(file, host string) (pando.DID, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fileFault(err)
+	}
+	defer f.Close()
+	var found pando.DID
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if at, did, ok := strings.Cut(lines.Text(), " "); ok && at == host {
+			if found, err = ident.ParseDID(strings.TrimSpace(did)); err != nil {
+				return "", fault.Corrupt.Errorf("%s: the line of %s: %w", file, host, err)
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", fileFault(err)
+	}
+	return found, nil
+}
+
+// remember notes which node is at an address. The last line about one counts.
+func remember(file, host string, did pando.DID) error {
+	if was, err := recall(file, host); err != nil || was == did {
+		return err
+	}
+	if info, err := os.Stat(file); err == nil && info.Size() > maxKnownNodes {
+		return fault.TooLarge.Errorf("%s has %d bytes: remove lines that nobody needs", file, info.Size())
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fileFault(err)
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fileFault(err)
+	}
+	_, err = fmt.Fprintf(f, "%s %s\n", host, did)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fileFault(err)
+	}
+	return nil
+}
