@@ -25,6 +25,7 @@ type Part struct {
 	set      *store.Set     // under which documents were judged; nil: none were
 	seq      uint64         // of the feed: what changed up to there was looked at
 	moved    map[DocID]bool // of a Follow: what belonged before, or belongs now
+	naming   naming         // of a view
 }
 
 const (
@@ -44,8 +45,10 @@ func (r *Replica) Part(coll CollectionID, scopes ...Scope) (*Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Part{m: m, tree: radix.New()}, nil
+	return newPart(m), nil
 }
+
+func newPart(m *Matcher) *Part { return &Part{m: m, tree: radix.New()} }
 
 // Matcher returns what tells the documents of the part.
 func (p *Part) Matcher() *Matcher { return p.m }
@@ -139,7 +142,7 @@ func between(list []Element, lo, hi [32]byte) []Element {
 // refresh looks at what changed since the last time.
 func (p *Part) refresh(ctx context.Context) error {
 	now := p.m.db.Seq()
-	changed := map[DocID]bool{}
+	changed, regrouped := map[DocID]bool{}, false
 	if p.set == p.m.db.store.Schema() && now-p.seq <= partBehind {
 		for c, err := range p.m.db.store.Log(ctx, store.System, p.seq) {
 			if err != nil {
@@ -148,6 +151,12 @@ func (p *Part) refresh(ctx context.Context) error {
 			now = max(now, c.Seq)
 			if c.Collection == p.m.coll {
 				changed[c.Doc] = true
+			}
+			regrouped = p.m.by != nil && p.naming.changed(c.Doc) || regrouped
+		}
+		if regrouped {
+			for doc := range p.naming.docs {
+				changed[doc] = true
 			}
 		}
 		if same, err := p.look(ctx, changed); err != nil || same {
@@ -168,6 +177,11 @@ func (p *Part) look(ctx context.Context, docs map[DocID]bool) (same bool, err er
 		list = append(list, id)
 	}
 	slices.SortFunc(list, DocID.Compare)
+	if p.m.by != nil && len(list) > 0 {
+		if err := p.naming.look(ctx, p.m.db, p.m.coll, list); err != nil {
+			return false, err
+		}
+	}
 	same = true
 	judged := p.m.read(ctx, func(tx *store.Tx, plan *matchPlan, yield func(Judged, error) bool) {
 		if same = plan.set == p.set; same {
@@ -179,9 +193,13 @@ func (p *Part) look(ctx context.Context, docs map[DocID]bool) (same bool, err er
 			return false, err
 		}
 		p.put(j)
+		delete(docs, j.Key)
 	}
 	if !same {
 		return false, nil
+	}
+	for doc := range docs { // to a view those do not exist that the reader may not read
+		p.put(Judged{Element: Element{Key: doc}})
 	}
 	return true, p.tree.Refresh(p.source)
 }
@@ -212,6 +230,11 @@ func (p *Part) put(j Judged) {
 func (p *Part) rebuild(ctx context.Context) error {
 	p.moved = nil
 	seq := p.m.db.Seq() // before the snapshot, which has at least that
+	if p.m.by != nil {
+		if err := p.naming.look(ctx, p.m.db, p.m.coll, nil); err != nil {
+			return err
+		}
+	}
 	var set *store.Set
 	var found [256][]Element
 	count := 0

@@ -16,10 +16,13 @@ import (
 
 // Replica is the database as synchronisation sees it: heads, packs of commits,
 // merges. Package p2p stands on it, and so could any other way to carry bytes.
-type Replica struct{ db *DB }
+type Replica struct {
+	db  *DB
+	who store.Caller // whose view of documents it is
+}
 
 // Replica returns what synchronisation needs of the database.
-func (db *DB) Replica() *Replica { return &Replica{db} }
+func (db *DB) Replica() *Replica { return &Replica{db, store.System} }
 
 type (
 	// Summary describes what a node holds of a collection. Nodes with equal roots
@@ -91,7 +94,7 @@ func (r *Replica) Elements(_ context.Context, coll CollectionID, p Prefix) iter.
 
 // Heads returns the heads of a document, sorted; none if it is unknown.
 func (r *Replica) Heads(ctx context.Context, coll CollectionID, doc DocID) (heads []CID, err error) {
-	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+	err = r.db.store.View(ctx, r.who, func(tx *store.Tx) error {
 		heads, err = tx.Heads(coll, doc)
 		return err
 	})
@@ -101,7 +104,7 @@ func (r *Replica) Heads(ctx context.Context, coll CollectionID, doc DocID) (head
 // Locator returns the first 8 bytes of commits at distance 1, 2, 4, 8 … below the
 // top of a document's history.
 func (r *Replica) Locator(ctx context.Context, coll CollectionID, doc DocID) (ids []uint64, err error) {
-	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+	err = r.db.store.View(ctx, r.who, func(tx *store.Tx) error {
 		ids, err = tx.Locator(coll, doc)
 		return err
 	})
@@ -126,7 +129,7 @@ func (r *Replica) Pack(ctx context.Context, coll CollectionID, wants []Want) ite
 // PackOf, which costs what it yields: the database need not be held open while a
 // piece is on its way.
 func (r *Replica) Lacking(ctx context.Context, coll CollectionID, w Want) (l Lacking, err error) {
-	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+	err = r.db.store.View(ctx, r.who, func(tx *store.Tx) error {
 		l, err = tx.Lacking(coll, w)
 		return err
 	})
@@ -149,7 +152,7 @@ func (r *Replica) Full(ctx context.Context, coll CollectionID, after DocID) iter
 
 func (r *Replica) blocks(ctx context.Context, fn func(*store.Tx, func(Block, error) bool)) iter.Seq2[Block, error] {
 	return func(yield func(Block, error) bool) {
-		err := r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+		err := r.db.store.View(ctx, r.who, func(tx *store.Tx) error {
 			fn(tx, func(b Block, err error) bool {
 				if err == nil {
 					err = context.Cause(ctx)
@@ -180,17 +183,17 @@ func (r *Replica) MergeCommits(ctx context.Context, coll CollectionID, commits [
 
 // Log yields the feed after a cursor up to now.
 func (r *Replica) Log(ctx context.Context, after uint64) iter.Seq2[Change, error] {
-	return r.db.store.Log(ctx, store.System, after)
+	return r.db.store.Log(ctx, r.who, after)
 }
 
 // Changes yields the feed after a cursor, and then waits for more.
 func (r *Replica) Changes(ctx context.Context, after uint64) iter.Seq2[Change, error] {
-	return r.db.store.Changes(ctx, store.System, after)
+	return r.db.store.Changes(ctx, r.who, after)
 }
 
 // Block returns the envelope of a commit, or NotFound.
 func (r *Replica) Block(ctx context.Context, cid CID) (envelope []byte, err error) {
-	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+	err = r.db.store.View(ctx, r.who, func(tx *store.Tx) error {
 		a, err := tx.FindCommit(cid)
 		if err == nil {
 			envelope = a.Envelope()

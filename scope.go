@@ -91,6 +91,7 @@ type Matcher struct {
 	db     *DB
 	coll   CollectionID
 	scopes []Scope
+	by     *Reader // may read what belongs; nil: that is not asked
 	plan   atomic.Pointer[matchPlan]
 }
 
@@ -287,7 +288,11 @@ func both(a, b iter.Seq2[store.Doc, error]) iter.Seq2[store.Doc, error] {
 // read runs fn on a snapshot, under the schema of which it looks at documents.
 func (m *Matcher) read(ctx context.Context, fn func(*store.Tx, *matchPlan, func(Judged, error) bool)) iter.Seq2[Judged, error] {
 	return func(yield func(Judged, error) bool) {
-		err := m.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+		who := store.System
+		if m.by != nil {
+			who = m.by.caller()
+		}
+		err := m.db.store.View(ctx, who, func(tx *store.Tx) error {
 			p, err := m.under(tx.Set())
 			if err == nil {
 				fn(tx, p, yield)

@@ -28,6 +28,7 @@ const (
 	labelNonce   = "pando/nonce/1"   // nonce of what is sealed
 	labelHot     = "pando/hot/1"     // name of the topic of a document
 	labelHotKey  = "pando/hotkey/1"  // key that seals what is said there
+	labelTold    = "pando/told/1"    // what stands for a peer that was told: no use of the secret
 	labelListing = "pando/listing/1" // key in the directory of peers
 
 	labelHouse   = "pando/house/1"    // what the names of all lines of a collection share

@@ -19,7 +19,7 @@ const maxAhead = 1024
 // ahead reports whether an answerer sends its log of a collection ahead.
 func ahead(asker, answerer card) bool {
 	p := pair{mine: asker, theirs: answerer}
-	return !asker.ofPart() && !answerer.ofPart() && !p.equal() &&
+	return !asker.ofPart() && !answerer.ofPart() && !p.unsaid() && !p.equal() &&
 		asker.Cursor > 0 && asker.YourEpoch == answerer.Epoch &&
 		answerer.Seq > asker.Cursor && answerer.Seq-asker.Cursor <= maxAhead
 }

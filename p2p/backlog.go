@@ -29,6 +29,7 @@ func (n *Node) Queues() []Queue {
 		{Name: "sessions served", Items: served[aSession], Limit: maxSessions},
 		{Name: "fetches served", Items: served[aFetch], Limit: maxFetches},
 		{Name: "watches served", Items: served[aWatch], Limit: maxWatches},
+		{Name: "tellings served", Items: served[aTelling], Limit: maxTells},
 		{Name: "streams of strangers", Items: strangers, Limit: maxStrangers},
 	}
 	for _, l := range []struct {

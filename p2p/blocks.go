@@ -19,9 +19,11 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
-// sender writes commits in frames of a good size.
+// sender writes commits in frames of a good size. What it sends is read as the reader
+// sees it that it sends to.
 type sender struct {
 	w       *wire
+	to      *reader
 	ctx     context.Context
 	lanes   *lanes // nil: its packs go at once
 	pack    pack
@@ -30,8 +32,8 @@ type sender struct {
 }
 
 // sender returns one whose packs wait for turns in the lane of ctx.
-func (n *Node) sender(ctx context.Context, w *wire) *sender {
-	return &sender{w: w, ctx: ctx, lanes: n.sending}
+func (r *reader) sender(ctx context.Context, w *wire) *sender {
+	return &sender{w: w, to: r, ctx: ctx, lanes: r.n.sending}
 }
 
 func (s *sender) add(envelope []byte) error {
@@ -108,14 +110,14 @@ func page(blocks iter.Seq2[pando.Block, error], limit int) (out []copied, more b
 }
 
 // sendDocument sends what w asks for of one document.
-func (n *Node) sendDocument(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want) error {
-	return n.sendUpTo(ctx, s, id, w, math.MaxInt)
+func (s *sender) sendDocument(ctx context.Context, w pando.Want) error {
+	return s.sendUpTo(ctx, w, math.MaxInt)
 }
 
 // sendFull sends every commit of a collection, documents in the order of their IDs.
-func (n *Node) sendFull(ctx context.Context, s *sender, id dag.CollectionID, after dag.DocID) error {
+func (s *sender) sendFull(ctx context.Context, after dag.DocID) error {
 	for {
-		part, more, err := page(n.replica.Full(ctx, id, after), pageBytes)
+		part, more, err := page(s.to.blocksAfter(ctx, after), pageBytes)
 		if err != nil || len(part) == 0 {
 			return err
 		}
@@ -137,7 +139,7 @@ func (n *Node) sendFull(ctx context.Context, s *sender, id dag.CollectionID, aft
 			return nil
 		}
 		if len(whole) == 0 { // one document larger than a page
-			if err := n.sendDocument(ctx, s, id, pando.Want{Doc: last}); err != nil {
+			if err := s.sendDocument(ctx, pando.Want{Doc: last}); err != nil {
 				return err
 			}
 			s.completed(last)
@@ -148,11 +150,11 @@ func (n *Node) sendFull(ctx context.Context, s *sender, id dag.CollectionID, aft
 
 // sendLog sends the feed's commits of one collection after one sequence number
 // and up to another, less those that came from the receiver.
-func (n *Node) sendLog(ctx context.Context, s *sender, to peer.ID, id dag.CollectionID, after, until uint64) error {
+func (s *sender) sendLog(ctx context.Context, after, until uint64) error {
 	for after < until {
 		var entries []dag.CID
 		seen := 0
-		for c, err := range n.replica.Log(ctx, after) {
+		for c, err := range s.to.Log(ctx, after) {
 			if err != nil {
 				return err
 			}
@@ -160,7 +162,7 @@ func (n *Node) sendLog(ctx context.Context, s *sender, to peer.ID, id dag.Collec
 			if after > until {
 				break
 			}
-			if c.Collection == id && c.Origin != to.String() {
+			if c.Collection == s.to.id && c.Origin != s.to.peer.String() {
 				entries = append(entries, c.Commit)
 			}
 			if seen++; seen == maxLog || len(entries) == packCommits {
@@ -168,7 +170,10 @@ func (n *Node) sendLog(ctx context.Context, s *sender, to peer.ID, id dag.Collec
 			}
 		}
 		for _, cid := range entries {
-			envelope, err := n.replica.Block(ctx, cid)
+			envelope, err := s.to.Block(ctx, cid)
+			if errors.Is(err, fault.NotFound) && !s.to.all {
+				continue // the peer may read it no more
+			}
 			if err != nil {
 				return err
 			}

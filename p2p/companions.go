@@ -181,6 +181,7 @@ func (n *Node) left(p peer.ID) {
 	n.mu.Unlock()
 	c.stop()
 	n.admission.forget(p)
+	n.identities.forget(p)
 	n.host.ConnManager().UntagPeer(p, connTag)
 	n.log.Debug("peer disconnected", "peer", p)
 	n.dial.set(0)
@@ -426,12 +427,14 @@ func (n *Node) sweepOnce(now time.Time) {
 		n.unlearn(p) // what stays behind is dropped after the next start
 	}
 	n.admission.keepOnly(n.here)
+	n.identities.keepOnly(n.here)
 	n.finder.keepOnly(n.here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
 	n.followed.keepOnly(n.here)
 	n.cursors.keepOnly(known)
 	n.parts.forget(func(with sharing) bool { return !known[with.peer] })
+	n.agreements.forget(func(with sharing) bool { return !known[with.peer] })
 	n.traffic.ledger.keepOnly(known)
 	n.contacts.keepOnly(known)
 }

@@ -62,7 +62,7 @@ func (s *session) idle(p pair) func() error {
 // shares reports whether so many documents are got of several peers. Those may come
 // while it is under way.
 func (s *session) shares(p pair, documents uint64) bool {
-	return documents >= sharedDocuments && p.narrowed == nil && !s.w.limited && s.n.givesParts(s.peer) && !s.n.blamed(s.peer)
+	return documents >= sharedDocuments && p.narrowed == nil && !s.n.protected(p.id) && !s.w.limited && s.n.givesParts(s.peer) && !s.n.blamed(s.peer)
 }
 
 // helped reports whether there are others to ask, who are not asked already.
@@ -93,8 +93,8 @@ func (s *session) leaves(p pair) bool {
 }
 
 // asksItself sees to it that this node asks for a collection that the peer will not push.
-func (s *service) asksItself(mine, theirs card) {
-	if mine.ofPart() || theirs.ofPart() || theirs.Count < sharedDocuments || theirs.Count <= fullFactor*mine.Count {
+func (s *service) asksItself(id dag.CollectionID, mine, theirs card) {
+	if mine.ofPart() || theirs.ofPart() || s.n.protected(id) || theirs.Count < sharedDocuments || theirs.Count <= fullFactor*mine.Count {
 		return
 	}
 	if c, err := s.n.companion(s.peer); err == nil && s.w.version >= versionOfParts {
@@ -176,7 +176,7 @@ func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]da
 	}
 	for start := 0; start < len(found.Both); start += itemsAtOnce {
 		docs := found.Both[start:min(start+itemsAtOnce, len(found.Both))]
-		items, err := s.n.itemsFor(s.ctx, p.id, docs)
+		items, err := s.n.itemsFor(s.ctx, s.peer, p.id, docs)
 		if err != nil {
 			return err
 		}

@@ -18,10 +18,11 @@
 //	connections     host, dial, companions, peers, alive, mdns, dht, exchange: who is found and kept
 //	                reach, relay, punch: getting through to those whom nobody reaches
 //	who may         admission (secrets), gate, access, door (connections), quota, score, trustworthy (what lies cost)
+//	                identities (for whom a peer acts), reader (what it may read: every answer goes through it)
 //	                limits: every bound there is, with its reason
-//	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later
+//	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later, agreed
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
-//	live            gossip, shards, inbox; watch, watching, hot for who keeps a part
+//	live            gossip, shards, inbox; watch, watching, hot for who keeps a part; tell for what few may read
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
 //	clients         line: streams of those who use the API and are no peers
 //	applications    topics, rooms, post, presence, carry
@@ -45,6 +46,7 @@
 //	keepWatches        one      begins and ends watches of parts: watch, up to 2 for each part
 //	look               per filter that peers watch here
 //	tellHot            one      says what changed in documents that many watch
+//	tellAll            per peer that is to be told of something that not everybody may read
 //	flushCursors       one      makes cursors durable
 //	sweep              one      drops what was kept of peers that are gone
 //	replicate          per replicator
@@ -58,7 +60,7 @@
 //	startMDNS          one, if it is on: stops the announcements
 //	hub.handle                  per stream of a relay, made by the host; two more for what it carries
 //	lines.handle       per stream of a client, until it is accepted
-//	handleSync, handleFetch, handleWatch     per stream, made by the host, bounded by admission
+//	handleSync, handleFetch, handleWatch, handleTell     per stream, made by the host, bounded by admission
 //	a reader           per watch of a peer, which waits for it
 //	convoy.work        two per peer that a collection is got of; the session waits for them
 //	a reader           per transfer in receiveBlocks, which waits for it

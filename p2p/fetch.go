@@ -13,7 +13,6 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/radix"
 )
 
 // fetching is a stream over which this node asks a member for commits of a
@@ -199,7 +198,7 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 		return err
 	}
 	for docs := range slices.Chunk(d.Both, maxItems) {
-		items, err := n.itemsFor(ctx, id, docs)
+		items, err := n.itemsFor(ctx, p, id, docs)
 		if err != nil {
 			return total, err
 		}
@@ -223,15 +222,16 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 	return total, nil
 }
 
-// itemsFor asks for everything that is new in some documents.
-func (n *Node) itemsFor(ctx context.Context, id dag.CollectionID, docs []dag.DocID) ([]item, error) {
-	items := make([]item, len(docs))
+// itemsFor asks a peer for everything that is new in some documents. What is here of one
+// that the peer may not read, it is not told: all of that comes again.
+func (n *Node) itemsFor(ctx context.Context, p peer.ID, id dag.CollectionID, docs []dag.DocID) ([]item, error) {
+	items, to := make([]item, len(docs)), n.reader(p, id)
 	for i, doc := range docs {
-		have, err := n.replica.Heads(ctx, id, doc)
+		have, err := to.Heads(ctx, id, doc)
 		if err != nil {
 			return nil, err
 		}
-		locator, err := n.replica.Locator(ctx, id, doc)
+		locator, err := to.Locator(ctx, id, doc)
 		if err != nil {
 			return nil, err
 		}
@@ -291,11 +291,11 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 		before := w.written.Load()
 		switch ask := m.(type) {
 		case *fetch:
-			err = n.answerFetch(ctx, w, c.id, ask)
+			err = n.reader(place.peer, c.id).answerFetch(ctx, w, ask)
 		case *getRange:
-			err = n.answerRange(ctx, w, c.id, ask)
+			err = n.reader(place.peer, c.id).answerRange(ctx, w, ask)
 		case *getPart:
-			err = n.answerPart(ctx, w, c.id, ask)
+			err = n.reader(place.peer, c.id).answerPart(ctx, w, ask)
 		}
 		n.chargeBytes(place.peer, w, before)
 		if err != nil {
@@ -308,10 +308,12 @@ func (n *Node) serveFetch(ctx context.Context, w *wire, place *seat) error {
 // announced.
 const liveItems = 16
 
-func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, ask *fetch) error {
-	n.coming.wait(ctx, ask.Items)
+func (r *reader) answerFetch(ctx context.Context, w *wire, ask *fetch) error {
+	if err := r.waitFor(ctx, ask.Items); err != nil {
+		return err
+	}
 	if ask.Heads {
-		if err := n.sendHeads(ctx, w, id, ask.Items); err != nil {
+		if err := r.sendHeads(ctx, w, ask.Items); err != nil {
 			return err
 		}
 	}
@@ -322,8 +324,8 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 	if w.version >= 2 {
 		limit = tallBytes
 	}
-	out := n.sender(ctx, w)
-	answered, err := n.sendItems(ctx, out, id, ask.Items, limit)
+	out := r.sender(ctx, w)
+	answered, err := out.sendItems(ctx, ask.Items, limit)
 	if err != nil {
 		return err
 	}
@@ -332,54 +334,62 @@ func (n *Node) answerFetch(ctx context.Context, w *wire, id dag.CollectionID, as
 
 // sendItems sends what items ask for, of each document up to so many bytes, until it is
 // enough for one answer. It returns how many were answered.
-func (n *Node) sendItems(ctx context.Context, out *sender, id dag.CollectionID, items []item, limit int) (answered int, err error) {
-	before := out.w.written.Load()
+func (s *sender) sendItems(ctx context.Context, items []item, limit int) (answered int, err error) {
+	before := s.w.written.Load()
 	for i, it := range items {
-		docs, err := n.documents(ctx, id, it.Doc)
+		docs, err := s.to.beginning(ctx, it.Doc)
 		if err != nil {
 			return i, err
 		}
+		if len(docs) == 0 && len(it.Doc) == len(dag.DocID{}) {
+			s.to.deny("FETCH", dag.DocID(it.Doc))
+		}
 		for _, doc := range docs {
 			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
-			if err := n.sendUpTo(ctx, out, id, want, limit); err != nil {
+			if err := s.sendUpTo(ctx, want, limit); err != nil {
 				return i, err
 			}
 		}
-		if out.enough(before) {
+		if s.enough(before) {
 			return i + 1, nil
 		}
 	}
 	return len(items), nil
 }
 
-// documents returns the documents whose IDs begin with some bytes.
-func (n *Node) documents(ctx context.Context, id dag.CollectionID, first []byte) ([]dag.DocID, error) {
-	if len(first) == 32 {
-		return []dag.DocID{dag.DocID(first)}, nil
+// waitFor waits for what is asked for and on its way here. That something is on its way
+// is not to be noticed by who may not read it.
+func (r *reader) waitFor(ctx context.Context, items []item) error {
+	if r.all {
+		r.n.coming.wait(ctx, items)
+		return nil
 	}
-	var key [32]byte
-	copy(key[:], first)
-	var docs []dag.DocID
-	for e, err := range n.replica.Elements(ctx, id, radix.PrefixOf(key, 2*len(first))) {
+	var readable []item
+	for _, it := range items {
+		if len(it.Doc) < len(dag.DocID{}) || !r.n.coming.any(it.Want) {
+			continue
+		}
+		may, err := r.may(ctx, dag.DocID(it.Doc))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if docs = append(docs, e.Key); len(docs) == leafDocuments {
-			break
+		if may {
+			readable = append(readable, it)
 		}
 	}
-	return docs, nil
+	r.n.coming.wait(ctx, readable)
+	return nil
 }
 
-func (n *Node) sendHeads(ctx context.Context, w *wire, id dag.CollectionID, items []item) error {
+func (r *reader) sendHeads(ctx context.Context, w *wire, items []item) error {
 	m, size := new(heads), 0
 	for _, it := range items {
-		docs, err := n.documents(ctx, id, it.Doc)
+		docs, err := r.beginning(ctx, it.Doc)
 		if err != nil {
 			return err
 		}
 		for _, doc := range docs {
-			cids, err := n.replica.Heads(ctx, id, doc)
+			cids, err := r.Heads(ctx, r.id, doc)
 			if err != nil {
 				return err
 			}

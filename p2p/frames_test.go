@@ -59,8 +59,18 @@ func specimens(version uint64) map[string]message {
 		return specimensOf1()
 	case 2:
 		return specimensOf2()
+	case 3:
+		return specimensOf3()
 	}
 	return nil
+}
+
+func specimensOf3() map[string]message {
+	return map[string]message{
+		"show":         &show{[][]byte{{1, 2}, {3}}},
+		"show nothing": &show{},
+		"tell":         &tell{fill[proof](6), []uint64{1, 1 << 40}, [][]byte{{1, 2, 3}, {4}}},
+	}
 }
 
 func specimensOf2() map[string]message {
@@ -244,8 +254,8 @@ func TestFramesOutsideTheirLimitsAreABreach(t *testing.T) {
 func TestANewerVersionIsRefusedWithAReason(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"a type of message":  {0x82, 0x18, 0x63, 0x01},
-		"a HELLO":            {0x83, 0x00, 0x03, 0x80},
-		"a HELLO of our own": append([]byte{0x85, 0x00, 0x03}, (&hello{}).append(nil)[3:]...),
+		"a HELLO":            {0x83, 0x00, 0x04, 0x80},
+		"a HELLO of our own": append([]byte{0x85, 0x00, 0x04}, (&hello{}).append(nil)[3:]...),
 	} {
 		_, err := decode(protocolVersion, body)
 		why := new(refuse)

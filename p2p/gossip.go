@@ -426,13 +426,19 @@ const maxFeedFailures = 4
 func (n *Node) tell(ctx context.Context, c pando.Change, made chan<- announcement) bool {
 	n.pokeReplicators()
 	n.lookouts.tell(c)
-	if c.Origin != "" {
+	protected := n.protected(c.Collection)
+	if c.Origin != "" && !protected {
 		return true
 	}
-	n.mark(c.Commit, Synced, "", "")
+	if c.Origin == "" {
+		n.mark(c.Commit, Synced, "", "")
+	}
 	envelope, err := n.replica.Block(ctx, c.Commit)
 	if err != nil {
 		n.log.Debug("a change was not announced", "commit", c.Commit, "error", err)
+		return true
+	}
+	if protected && n.tellOf(ctx, c, envelope) {
 		return true
 	}
 	select {

@@ -89,10 +89,14 @@ func (n *Node) opening(ctx context.Context, p peer.ID, ps *proofs, version uint6
 
 // card tells how this node stands with a collection.
 func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, error) {
+	to := n.reader(p, id)
+	if _, member := n.admission.member(p, id); !to.all && !member {
+		return n.unsaid(ctx, id), nil
+	}
 	// The number is read before the root, which holds at least what the feed has up
 	// to there.
-	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: uint64(max(n.replica.Now().UnixMilli(), 0))}
-	sum, err := n.replica.Summary(ctx, id)
+	c := card{Epoch: n.epoch(), Seq: n.db.Seq(), Clock: n.clock()}
+	sum, err := n.cardSummary(ctx, to)
 	if e := n.replica.Settle(ctx); e != nil { // a root is a promise to hold what it stands for
 		return c, e
 	}
@@ -112,6 +116,18 @@ func (n *Node) card(ctx context.Context, p peer.ID, id dag.CollectionID) (card, 
 		c.YourEpoch, c.Cursor = at.epoch, at.seq
 	}
 	return c, nil
+}
+
+// cardSummary says how this node stands with what a peer sees of a collection. Of a part
+// SCOPE tells that.
+func (n *Node) cardSummary(ctx context.Context, to *reader) (pando.Summary, error) {
+	if n.partial(to.id) {
+		return n.replica.Summary(ctx, to.id)
+	}
+	if !to.all && !n.parts.has(to) {
+		n.quotas.spend(to.peer, lookups, n.passLookups(ctx, to.id), time.Now())
+	}
+	return to.summary(ctx)
 }
 
 // lifted takes the veil off the card of an entry of a peer's HELLO.
@@ -283,7 +299,7 @@ type gifts struct {
 // of the same collections, and the other collections that the operator named it for.
 // Of some, it may be meant to keep a part, as is said before by KEEP: these are left
 // out where that cannot be said.
-func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool) (gifts, error) {
+func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool, version uint64) (gifts, error) {
 	g, size := gifts{ring: ring}, 0
 	for _, id := range ring.ids {
 		var versions [][]byte
@@ -291,7 +307,7 @@ func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common ma
 			if s, ok := n.admission.member(p, id); ok && s.settled == ring {
 				continue
 			}
-		} else if meant, ok := n.grants(p, id); !ok || !meant.Whole && !parts {
+		} else if meant, ok := n.grants(p, id); !ok || !meant.Whole && !parts || n.hides(id, version) {
 			continue
 		} else {
 			var err error

@@ -56,14 +56,15 @@ import (
 // speaks, the newest first: two peers use the newest that both know. A version adds
 // types of messages; what one has means the same in all later ones.
 const (
-	protocolSync  protocol.ID = "/pando/sync/2"
+	protocolSync  protocol.ID = "/pando/sync/3"
 	protocolFetch protocol.ID = "/pando/fetch/2"
 )
 
 var (
-	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/1"}
+	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/2", "/pando/sync/1"}
 	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/1"}
 	watchProtocols = []protocol.ID{"/pando/watch/1"}
+	tellProtocols  = []protocol.ID{protocolTell}
 )
 
 // versionOf is the number that a protocol ends with, the newest if it has none.
@@ -496,6 +497,9 @@ func resources(hub bool) (network.ResourceManager, error) {
 	bound(protocolPeers, [2]int{2 * exchangesPerPeer, 2 * maxExchanges})
 	for _, id := range watchProtocols {
 		bound(id, [2]int{2 * watchesPerPeer, 2 * maxWatches})
+	}
+	for _, id := range tellProtocols {
+		bound(id, [2]int{2 * tellsPerPeer, 2 * maxTells})
 	}
 	bound(protocolAPI, [2]int{2 * linesPerPeer, 2 * maxLines})
 	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})

@@ -54,6 +54,9 @@ func (at *lookout) countsFor() []dag.DocID {
 
 // heat notes that a watcher came (+1) or leaves (-1), and opens and closes topics.
 func (n *Node) heat(x *watcher, d int) {
+	if n.protected(x.on.id) {
+		return // whoever knows the secret would hear of the document
+	}
 	l, h := n.lookouts, n.lookouts.hot
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,7 +198,7 @@ func (n *Node) goTo(s sharing, docs *watching) {
 	defer m.mu.Unlock()
 	for _, doc := range docs.Meet {
 		k := wantKey{s.collection, doc}
-		if _, named := slices.BinarySearchFunc(scope.Docs, doc, dag.DocID.Compare); !named {
+		if _, named := slices.BinarySearchFunc(scope.Docs, doc, dag.DocID.Compare); !named || n.protected(s.collection) {
 			continue
 		}
 		if m.at[k] == nil {

@@ -289,6 +289,13 @@ func (c *coming) expect(docs map[dag.DocID][]dag.CID) (done func()) {
 	}
 }
 
+// any reports whether any of some commits is on its way.
+func (c *coming) any(commits []dag.CID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(commits, func(cid dag.CID) bool { return c.of[cid] != nil })
+}
+
 // wait returns when nothing of what is asked for is on its way any more, or it took
 // too long.
 func (c *coming) wait(ctx context.Context, items []item) {

@@ -27,6 +27,8 @@ const (
 	// did not name, so that they cannot use up all.
 	maxSecrets  = 8
 	maxHandedOn = maxSecrets / 2
+	// maxCertificates bounds for how many identities a peer acts: the people at one machine.
+	maxCertificates = 16
 	// maxOffers bounds the collections given to a trusted peer in one message.
 	maxOffers = 1024
 	// maxVersions bounds the schema versions of one collection in one message.
@@ -300,6 +302,17 @@ const (
 	// maxHotNamed is up to how many documents a scope may name for them to count.
 	maxHotNamed = 64
 	hotQueue    = 1024 // changes that wait to be said; behind more, each watcher is told by itself
+)
+
+// What is told to those who may read it.
+const (
+	// maxTelling is how many commits wait for one peer, about 100 bytes each. Behind more
+	// it compares.
+	maxTelling = 4096
+	// maxToldReaders is of how many peers it is said that they are told too.
+	maxToldReaders = 256
+	tellsPerPeer   = 4
+	maxTells       = 128
 )
 
 const (

@@ -42,7 +42,7 @@ func (s *session) mend(p pair) error {
 		return s.leave(p)
 	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
 		defer s.yields()()
-		return s.push(p, p.mine.Seq, func(out *sender) error { return s.n.sendFull(s.ctx, out, p.id, dag.DocID{}) })
+		return s.push(p, p.mine.Seq, func(out *sender) error { return out.sendFull(s.ctx, dag.DocID{}) })
 	case try > 0:
 		return s.compareTrees(p)
 	}
@@ -58,7 +58,7 @@ func (s *session) mend(p pair) error {
 	}
 	if push {
 		return s.push(p, p.mine.Seq, func(out *sender) error {
-			return s.n.sendLog(s.ctx, out, s.peer, p.id, p.theirs.Cursor, p.mine.Seq)
+			return out.sendLog(s.ctx, p.theirs.Cursor, p.mine.Seq)
 		})
 	}
 	return nil
@@ -149,7 +149,7 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 	if err := s.w.send(&push{p.index}); err != nil {
 		return err
 	}
-	out := s.n.sender(s.ctx, s.w)
+	out := s.n.reader(s.peer, p.id).sender(s.ctx, s.w)
 	err := fill(out)
 	if err == nil {
 		err = out.end(mark)
@@ -202,6 +202,10 @@ func (s *session) compareTrees(p pair) error {
 		}
 	}()
 	s.got = !found.Cut && early == 0
+	if s.n.protected(p.id) && found.size() == 0 && s.got && !s.errand.pushOnly {
+		s.agrees(p)
+		return nil
+	}
 	mark := p.mine.Seq
 	if early > 0 {
 		mark = 0
@@ -222,6 +226,9 @@ func (s *session) compareTrees(p pair) error {
 			}
 		})
 		s.fetched(p, got)
+		if err == nil && len(found.Unseen) > 0 {
+			err = s.fetchUnseen(p, found.Unseen)
+		}
 		if err != nil {
 			return err
 		}
@@ -238,14 +245,14 @@ func (s *session) compareTrees(p pair) error {
 	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
 		return nil
 	}
-	return s.push(p, mark, func(out *sender) error {
+	return s.give(p, mark, found.sums, func(out *sender) error {
 		for _, doc := range found.Mine {
-			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc}); err != nil {
+			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc}); err != nil {
 				return err
 			}
 		}
 		for _, doc := range found.Both {
-			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
+			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
 				return err
 			}
 		}
@@ -261,14 +268,13 @@ func (s *session) fetched(p pair, got intake) {
 }
 
 func (s *session) walk(p pair) (difference, error) {
-	salt := newSalt(s.mine.Nonce, s.theirs.Nonce)
 	if s.errand.pushOnly {
-		return walkToGive(s.ctx, s.n.side(p.id), salt, s.asker(p))
+		return s.walkToGive(p)
 	}
 	if s.n.blamed(s.peer) {
-		return walk(s.ctx, s.n.side(p.id), salt, maxFoundOfBlamed, s.asker(p)) // and goes on if that leads to something
+		return s.walkUpTo(p, maxFoundOfBlamed) // and goes on if that leads to something
 	}
-	return walk(s.ctx, s.n.side(p.id), salt, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound), s.asker(p))
+	return s.walkUpTo(p, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound))
 }
 
 // asker sends the questions of a walk to the peer.

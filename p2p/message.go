@@ -15,7 +15,7 @@ import (
 
 // protocolVersion is the newest version of the protocol. HELLO names the one that
 // both sides agreed on when the stream was opened.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // Types of messages: the first item of each.
 const (
@@ -45,6 +45,10 @@ const (
 	msgTold     = 26
 	msgWatch    = 21
 	msgWatching = 22
+
+	// Of version 3.
+	msgShow = 27
+	msgTell = 28
 )
 
 var messages = [...]struct {
@@ -78,6 +82,9 @@ var messages = [...]struct {
 	msgTold:     {"TOLD", 2, 2, readToldPeers},
 	msgWatch:    {"WATCH", 2, 4, readWatch},
 	msgWatching: {"WATCHING", 2, 3, readWatching},
+
+	msgShow: {"SHOW", 3, 2, readShow},
+	msgTell: {"TELL", 3, 4, readTell},
 }
 
 func begin(b []byte, kind int) []byte {

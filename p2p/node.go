@@ -55,6 +55,9 @@ type Config struct {
 	// other: for members of its collections without limit, for others just enough to
 	// find a direct way.
 	Relay bool
+	// Certificates are those by which this node acts for identities, and reads what they
+	// may read: see Node.Act.
+	Certificates [][]byte
 	// NATMap asks the router to let others in, by UPnP or NAT-PMP.
 	NATMap bool
 	// Host is used instead of a new one, for networks that are not the system's.
@@ -108,8 +111,11 @@ type Counters struct {
 	Pruned                            uint64 // strangers sent away
 	Oversubscribed                    uint64 // topics that peers follow beyond what is remembered
 	Throttled                         uint64 // requests of peers that were above their quota
+	Denied                            uint64 // documents that peers asked for by name, and that they may not read or are not here
 	Wants, StuckWants                 int    // documents known to be incomplete; for more than a day
 	Watched, WatchHeard               uint64 // commits told to watchers, and told by whom this node watches
+	Told, ToldHere                    uint64 // commits told to peers that may read them, and told here
+	Untold                            uint64 // times that a peer could not be told, and is compared with instead
 	Watchers, Watches                 int    // that watch a part here, and members that tell this node of its parts
 	HotTopics                         int    // of documents that many watch
 	Topics                            int    // that the node takes part in
@@ -119,7 +125,7 @@ type Counters struct {
 type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
-	Blamed, Useless, Watched, WatchHeard,
+	Blamed, Useless, Watched, WatchHeard, Denied, Told, ToldHere, Untold,
 	Gated, Pruned, Throttled, Oversubscribed,
 	Relayed, RelayedBytes, Punched, Introduced, Found atomic.Uint64
 
@@ -128,31 +134,34 @@ type counters struct {
 
 // Node is a database in the network.
 type Node struct {
-	db        *pando.DB
-	key       ident.Key // of the node itself
-	replica   *pando.Replica
-	host      host.Host
-	ownsHost  bool
-	log       *slog.Logger
-	notes     notes
-	admission *admission
-	cursors   *cursors
-	wants     *wants
-	sending   *lanes // packs on their way to peers
-	merging   *lanes // packs of peers
-	unapplied unapplied
-	convoys   map[dag.CollectionID]*convoy // guarded by mu: what is got of several peers now
-	parts     *partTrees
-	later     *later
-	gossip    *gossip
-	rooms     *rooms
-	scores    *scores
+	db         *pando.DB
+	key        ident.Key // of the node itself
+	replica    *pando.Replica
+	host       host.Host
+	ownsHost   bool
+	log        *slog.Logger
+	notes      notes
+	admission  *admission
+	cursors    *cursors
+	wants      *wants
+	sending    *lanes // packs on their way to peers
+	merging    *lanes // packs of peers
+	unapplied  unapplied
+	convoys    map[dag.CollectionID]*convoy // guarded by mu: what is got of several peers now
+	parts      *partTrees
+	identities *identities
+	agreements *agreements
+	later      *later
+	gossip     *gossip
+	rooms      *rooms
+	scores     *scores
 	// topicSlots is shared by everything that takes part in topics.
 	topicSlots slots
 	hotTopics  atomic.Int64 // of them, of documents
 	coming     *coming      // what was announced, and is being fetched
 	lookouts   *lookouts    // what is watched here
 	watches    *watches     // what this node watches elsewhere
+	tellings   *tellings    // what peers are told that may read it
 	meetings   meetings
 	traffic    traffic
 	traces     traces
@@ -209,7 +218,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		convoys: map[dag.CollectionID]*convoy{}, sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
-		serving: map[peer.ID]streams{}, scores: newScores(), coming: &coming{of: map[dag.CID]chan struct{}{}}, lookouts: newLookouts(), watches: newWatches(), meetings: meetings{at: map[wantKey]*meeting{}},
+		serving: map[peer.ID]streams{}, scores: newScores(), coming: &coming{of: map[dag.CID]chan struct{}{}}, lookouts: newLookouts(), watches: newWatches(), tellings: newTellings(), meetings: meetings{at: map[wantKey]*meeting{}},
 		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
@@ -252,7 +261,13 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 
 func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) {
 	n.notes = notes{n.replica}
-	n.parts = newPartTrees(n.replica)
+	n.parts, n.agreements = newPartTrees(n.replica), newAgreements()
+	if n.identities, err = newIdentities(n.host.ID()); err != nil {
+		return err
+	}
+	if _, err := n.identities.set(c.Certificates, n.replica.Now()); err != nil {
+		return err
+	}
 	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {
 		return err
 	}
@@ -300,6 +315,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		n.host.SetStreamHandler(id, n.handleFetch)
 	}
 	n.host.SetStreamHandler(protocolPeers, n.handlePeers)
+	n.host.SetStreamHandler(protocolTell, n.handleTell)
 	for _, id := range watchProtocols {
 		n.host.SetStreamHandler(id, n.handleWatch)
 	}
@@ -372,7 +388,7 @@ func (n *Node) Close() error {
 	if n.newcomers != nil {
 		n.host.Network().StopNotify(n.newcomers)
 	}
-	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, []protocol.ID{protocolPeers, protocolAPI}) {
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, tellProtocols, []protocol.ID{protocolPeers, protocolAPI}) {
 		n.host.RemoveStreamHandler(id)
 	}
 	if n.hub != nil {
@@ -471,6 +487,7 @@ func (n *Node) Counters() Counters {
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
 		Introduced: c.Introduced.Load(), Found: c.Found.Load(),
 	}
+	all.Denied, all.Told, all.ToldHere, all.Untold = c.Denied.Load(), c.Told.Load(), c.ToldHere.Load(), c.Untold.Load()
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Watched, all.WatchHeard = c.Watched.Load(), c.WatchHeard.Load()
 	all.Watchers, all.Watches, all.HotTopics = n.lookouts.size(), n.watches.told(), int(n.hotTopics.Load())

@@ -97,16 +97,16 @@ func readPoint(r *cbor.Reader) (p pando.Point) {
 
 // sendUpTo sends what w asks for of one document, until it has sent so many bytes.
 // If there is more, it says so, and so does the receiver learn it.
-func (n *Node) sendUpTo(ctx context.Context, s *sender, id dag.CollectionID, w pando.Want, limit int) error {
+func (s *sender) sendUpTo(ctx context.Context, w pando.Want, limit int) error {
 	sent := 0
 	for {
-		l, err := n.replica.Lacking(ctx, id, w)
+		l, err := s.to.Lacking(ctx, s.to.id, w)
 		if err != nil {
 			return err
 		}
 		for left := true; left; {
 			var part []copied
-			if part, left, err = page(n.replica.PackOf(ctx, l, w.After), min(pageBytes, limit-sent)); err != nil {
+			if part, left, err = page(s.to.PackOf(ctx, l, w.After), min(pageBytes, limit-sent)); err != nil {
 				return err
 			}
 			for _, c := range part {
@@ -142,14 +142,14 @@ func (s *sender) enough(before int64) bool {
 }
 
 // sendRange answers getRange, and reports whether it did so in full.
-func (n *Node) sendRange(ctx context.Context, s *sender, id dag.CollectionID, after, until *dag.DocID) (whole bool, err error) {
+func (s *sender) sendRange(ctx context.Context, after, until *dag.DocID) (whole bool, err error) {
 	var from dag.DocID
 	if after != nil {
 		from = *after
 	}
 	before := s.w.written.Load()
 	for !s.enough(before) {
-		part, left, err := page(through(n.replica.Full(ctx, id, from), until), pageBytes)
+		part, left, err := page(through(s.to.blocksAfter(ctx, from), until), pageBytes)
 		if err != nil {
 			return false, err
 		}
@@ -170,7 +170,7 @@ func (n *Node) sendRange(ctx context.Context, s *sender, id dag.CollectionID, af
 			return true, nil
 		}
 		if len(docs) == 1 { // perhaps it is larger than a page
-			if err := n.sayMore(ctx, s, id, docs[0][len(docs[0])-1]); err != nil {
+			if err := s.sayMore(ctx, docs[0][len(docs[0])-1]); err != nil {
 				return false, err
 			}
 		}
@@ -179,12 +179,12 @@ func (n *Node) sendRange(ctx context.Context, s *sender, id dag.CollectionID, af
 }
 
 // sayMore tells that a document goes on after a commit, if it does.
-func (n *Node) sayMore(ctx context.Context, s *sender, id dag.CollectionID, last copied) error {
-	l, err := n.replica.Lacking(ctx, id, pando.Want{Doc: last.doc, After: last.at})
+func (s *sender) sayMore(ctx context.Context, last copied) error {
+	l, err := s.to.Lacking(ctx, s.to.id, pando.Want{Doc: last.doc, After: last.at})
 	if err != nil {
 		return err
 	}
-	_, left, err := page(n.replica.PackOf(ctx, l, last.at), 0)
+	_, left, err := page(s.to.PackOf(ctx, l, last.at), 0)
 	if err != nil || !left {
 		return err
 	}
@@ -216,10 +216,10 @@ func documentsOf(part []copied) (docs [][]copied) {
 	return docs
 }
 
-func (n *Node) answerRange(ctx context.Context, w *wire, id dag.CollectionID, ask *getRange) error {
+func (r *reader) answerRange(ctx context.Context, w *wire, ask *getRange) error {
 	ctx = inLane(ctx, backfill)
-	out := n.sender(ctx, w)
-	whole, err := n.sendRange(ctx, out, id, ask.After, ask.Until)
+	out := r.sender(ctx, w)
+	whole, err := out.sendRange(ctx, ask.After, ask.Until)
 	if err != nil {
 		return err
 	}
@@ -229,10 +229,15 @@ func (n *Node) answerRange(ctx context.Context, w *wire, id dag.CollectionID, as
 	return out.end(1)
 }
 
-func (n *Node) answerPart(ctx context.Context, w *wire, id dag.CollectionID, ask *getPart) error {
-	out := n.sender(ctx, w)
+func (r *reader) answerPart(ctx context.Context, w *wire, ask *getPart) error {
+	out := r.sender(ctx, w)
+	if may, err := r.may(ctx, ask.Doc); err != nil {
+		return err
+	} else if !may {
+		r.deny("PART", ask.Doc)
+	}
 	want := pando.Want{Doc: ask.Doc, Have: ask.Have, Locator: ask.Locator, After: ask.After, Below: ask.Below}
-	if err := n.sendUpTo(ctx, out, id, want, fetchBytes); err != nil {
+	if err := out.sendUpTo(ctx, want, fetchBytes); err != nil {
 		return err
 	}
 	return out.end(1)

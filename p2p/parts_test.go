@@ -194,9 +194,9 @@ func TestLogAndFullMakeThePlainCopy(t *testing.T) {
 	}
 	all, docs := plainCopy(t, db, id)
 	n := &Node{replica: db.Replica()}
-	sent := func(fill func(*sender) error) (got [][]byte) {
+	sent := func(of pando.CollectionID, fill func(*sender) error) (got [][]byte) {
 		var to collector
-		out := &sender{w: newWire(&to, new(traffic)), ctx: t.Context()}
+		out := &sender{w: newWire(&to, new(traffic)), to: n.reader("peer", of), ctx: t.Context()}
 		if err := fill(out); err != nil {
 			t.Fatal(err)
 		}
@@ -206,19 +206,19 @@ func TestLogAndFullMakeThePlainCopy(t *testing.T) {
 		return to.commits(t)
 	}
 	for seq, had := range before {
-		got := sent(func(s *sender) error { return n.sendLog(t.Context(), s, "peer", id, seq, db.Seq()) })
+		got := sent(id, func(s *sender) error { return s.sendLog(t.Context(), seq, db.Seq()) })
 		parentsFirst(t, got)
 		if !sameCommits(byPlace(t, append(got, had...)), all) {
 			t.Errorf("the %d commits of the log after %d do not make the plain copy", len(got), seq)
 		}
 	}
 	for _, at := range []int{0, len(docs) / 3, len(docs) - 1} {
-		got := sent(func(s *sender) error { return n.sendFull(t.Context(), s, id, docs[at]) })
+		got := sent(id, func(s *sender) error { return s.sendFull(t.Context(), docs[at]) })
 		if first := len(all) - len(got); first <= at || !sameCommits(got, all[first:]) || at+1 == len(docs) && len(got) > 0 {
 			t.Errorf("a full copy after document %d of %d has %d commits of %d", at, len(docs), len(got), len(all))
 		}
 	}
-	if got := sent(func(s *sender) error { return n.sendFull(t.Context(), s, other, pando.DocID{}) }); len(got) != 12 {
+	if got := sent(other, func(s *sender) error { return s.sendFull(t.Context(), pando.DocID{}) }); len(got) != 12 {
 		t.Errorf("%d commits of the other collection, want 12", len(got))
 	}
 }
@@ -320,16 +320,16 @@ func TestAnAnswerSaysMoreOfSoManyOnly(t *testing.T) {
 	n := &Node{replica: db.Replica()}
 	const room = 3
 	sender := func() *sender {
-		return &sender{w: newWire(sink{}, new(traffic)), ctx: t.Context(), cuts: maxMore - leafDocuments - room}
+		return &sender{w: newWire(sink{}, new(traffic)), to: n.reader("peer", id), ctx: t.Context(), cuts: maxMore - leafDocuments - room}
 	}
-	if answered, err := n.sendItems(t.Context(), sender(), id, items, tallBytes); err != nil || answered != room {
+	if answered, err := sender().sendItems(t.Context(), items, tallBytes); err != nil || answered != room {
 		t.Errorf("FETCH of tall documents: %d were answered, want %d: %v", answered, room, err)
 	}
 	s := sender()
-	if whole, err := n.sendRange(t.Context(), s, id, nil, nil); err != nil || whole || s.cuts != maxMore-leafDocuments {
+	if whole, err := s.sendRange(t.Context(), nil, nil); err != nil || whole || s.cuts != maxMore-leafDocuments {
 		t.Errorf("RANGE of tall documents: whole %v, %d cut, want %d: %v", whole, s.cuts, maxMore-leafDocuments, err)
 	}
-	if whole, err := n.sendRange(t.Context(), sender(), id, &docs[2], nil); err != nil || !whole {
+	if whole, err := sender().sendRange(t.Context(), &docs[2], nil); err != nil || !whole {
 		t.Errorf("RANGE of fewer than there is room for is cut: %v", err)
 	}
 }

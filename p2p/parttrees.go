@@ -17,8 +17,9 @@ import (
 const (
 	// maxParts and maxPartBytes are how many trees over parts of collections are kept, and
 	// how much memory they may take: a million documents. One that is asked for again
-	// without having been kept is made anew, by a query.
-	maxParts     = 64
+	// without having been kept is made anew, by a query. Of a collection with a policy there
+	// is one for each peer, or for each identity that several act for.
+	maxParts     = 512
 	maxPartBytes = 72 << 20
 	// maxPartQueries is how many such trees are made or brought up to date at once: each
 	// may be a pass over a collection, and peers ask for them.
@@ -54,7 +55,12 @@ func newPartTrees(r *pando.Replica) *partTrees {
 // of returns the tree over what belongs to all of some scopes, and how it stands now. A
 // filter that does not fit the collection here is Invalid.
 func (ps *partTrees) of(ctx context.Context, id dag.CollectionID, scopes ...Scope) (*pando.Part, pando.Summary, error) {
-	part, err := ps.find(id, scopes)
+	return ps.get(ctx, partKey(id, scopes), func() (*pando.Part, error) { return ps.replica.Part(id, scopes...) })
+}
+
+// get returns the tree that is kept under a key, or a new one, and how it stands now.
+func (ps *partTrees) get(ctx context.Context, key string, anew func() (*pando.Part, error)) (*pando.Part, pando.Summary, error) {
+	part, err := ps.find(key, anew)
 	if err != nil {
 		return nil, pando.Summary{}, err
 	}
@@ -70,10 +76,14 @@ func (ps *partTrees) of(ctx context.Context, id dag.CollectionID, scopes ...Scop
 }
 
 // has reports whether a tree is kept, and need not be made by a query.
-func (ps *partTrees) has(id dag.CollectionID, scopes ...Scope) bool {
+func (ps *partTrees) has(r *reader, scopes ...Scope) bool {
+	key := partKey(r.id, scopes)
+	if !r.all {
+		key = viewKey(r, scopes)
+	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return ps.at[partKey(id, scopes)] != nil
+	return ps.at[key] != nil
 }
 
 func partKey(id dag.CollectionID, scopes []Scope) string {
@@ -91,15 +101,14 @@ func partKey(id dag.CollectionID, scopes []Scope) string {
 	return key
 }
 
-func (ps *partTrees) find(id dag.CollectionID, scopes []Scope) (*pando.Part, error) {
-	key := partKey(id, scopes)
+func (ps *partTrees) find(key string, anew func() (*pando.Part, error)) (*pando.Part, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if u := ps.at[key]; u != nil {
 		u.used = time.Now()
 		return u.part, nil
 	}
-	part, err := ps.replica.Part(id, scopes...)
+	part, err := anew()
 	if err == nil {
 		ps.at[key] = &partUse{part, time.Now()}
 	}

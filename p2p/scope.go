@@ -33,9 +33,10 @@ func (n *Node) scopeHeld(id dag.CollectionID) Scope {
 func (n *Node) partial(id dag.CollectionID) bool { return !n.scopeOf(id).Whole }
 
 // hides reports whether a collection is not mentioned to peers of a version of the
-// protocol: those of the first know of no parts, and would give and take everything.
+// protocol: those of the first know of no parts, and would give and take everything; to
+// those of the second nobody has shown yet who they are.
 func (n *Node) hides(id dag.CollectionID, version uint64) bool {
-	return version < versionOfParts && n.partial(id)
+	return version < versionOfParts && n.partial(id) || version < versionOfAccess && n.protected(id)
 }
 
 // versionOfParts is the version of the protocol that can compare parts of collections.

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -151,7 +152,7 @@ func (s *session) narrow() error {
 // weigh compares what belongs to both parts.
 func (s *session) weigh(p *pair, answer *scopeAnswer) error {
 	x := p.narrowed
-	part, sum, err := s.n.parts.of(s.ctx, p.id, x.own, x.theirs)
+	part, sum, err := s.n.parts.seen(s.ctx, s.n.reader(s.peer, p.id), x.own, x.theirs)
 	if errors.Is(err, fault.Invalid) || errors.Is(err, fault.TooLarge) {
 		x.why = "what the peer keeps cannot be told here: " + err.Error()
 		return nil
@@ -177,7 +178,10 @@ func (n *Node) looseFor(ctx context.Context, with sharing, theirs card, part *pa
 		after = max(after, theirs.Cursor)
 	}
 	for more := true; more && len(docs) == 0; after = until {
-		if docs, until, more, err = n.loose(ctx, with.peer, with.collection, part, keeps, after); err != nil {
+		if docs, until, more, err = n.loose(ctx, with.peer, with.collection, part, keeps, after); err == nil {
+			docs, err = n.reader(with.peer, with.collection).only(ctx, docs)
+		}
+		if err != nil {
 			return nil, 0, err
 		}
 	}
@@ -242,9 +246,16 @@ func (s *session) mendPart(p pair) error {
 		}
 	}()
 	s.cut = s.cut || found.Cut
+	if s.n.protected(p.id) && found.size() == 0 && !found.Cut && early == 0 && len(x.loose) == 0 && !s.errand.pushOnly {
+		s.agrees(p)
+		return nil
+	}
 	var unknown [][]byte
 	var err error
 	docs, unknown, err = s.sort(p, found)
+	if err == nil && len(found.Unseen) > 0 && !s.errand.pushOnly {
+		err = s.fetchUnseen(p, found.Unseen)
+	}
 	if err != nil {
 		return err
 	}
@@ -258,7 +269,7 @@ func (s *session) mendPart(p pair) error {
 		if err != nil {
 			return err
 		}
-		if same { // no commit can bring them together
+		if same && !s.n.protected(p.id) { // no commit can bring them together
 			s.n.contacts.otherwise(here)
 			s.n.later.rest(here, p.mine.Root, p.theirs.Root)
 			s.early[p.id] = true
@@ -274,9 +285,9 @@ func (s *session) mendPart(p pair) error {
 	if whole && x.keeps && x.theirs.Whole && !s.errand.pushOnly {
 		mark = x.until // what lies in the part is given, and what is loose
 	}
-	err = s.push(p, mark, func(out *sender) error {
+	err = s.give(p, mark, found.sums, func(out *sender) error {
 		for _, doc := range docs {
-			if err := s.n.sendDocument(s.ctx, out, p.id, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
+			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
 				return err
 			}
 		}
@@ -307,13 +318,14 @@ func (s *session) holdTheSame(id dag.CollectionID, docs []dag.DocID, there map[d
 const otherwiseHint = "both hold the same commits of these documents, and read them by different versions of the schema, so that the filter means something else: use the same version on both (pando schema activate)"
 
 func (s *session) walkPart(p pair) (difference, error) {
-	salt, side := newSalt(s.mine.Nonce, s.theirs.Nonce), partSide{p.narrowed.part}
 	q := p
 	q.index += partIndex
+	w := s.walker(p, partSide{p.narrowed.part}, maxFound)
 	if s.errand.pushOnly {
-		return walkToGive(s.ctx, side, salt, s.asker(q))
+		w.giving, w.limit = true, math.MaxInt
 	}
-	return walk(s.ctx, side, salt, 0, s.asker(q))
+	err := w.run(s.asker(q))
+	return w.found, err
 }
 
 // sort parts what differs into documents that are here and those that are not: one that
@@ -363,9 +375,11 @@ func (s *session) countPart(p pair) error {
 		q := p
 		q.index += partIndex
 		var err error
-		if found, err = walk(s.ctx, partSide{p.narrowed.part}, newSalt(s.mine.Nonce, s.theirs.Nonce), maxCounted, s.asker(q)); err != nil {
+		w := s.walker(p, partSide{p.narrowed.part}, maxCounted)
+		if err = w.run(s.asker(q)); err != nil {
 			return err
 		}
+		found = w.found
 	}
 	v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted // what is loose may be there
 	return nil
@@ -380,9 +394,18 @@ func queryLookups(c card) int64 {
 	return watchLookups + int64(c.Count/8)
 }
 
+// passLookups is queryLookups of a collection.
+func (n *Node) passLookups(ctx context.Context, id dag.CollectionID) int64 {
+	sum, err := n.replica.Summary(ctx, id)
+	if err != nil {
+		return 1
+	}
+	return queryLookups(card{Count: sum.Documents})
+}
+
 // scope answers SCOPE.
 func (s *service) scope(m *scopeSays) error {
-	id, mine, err := s.collection(m.Collection)
+	id, _, err := s.collection(m.Collection)
 	if err != nil {
 		return err
 	}
@@ -392,10 +415,11 @@ func (s *service) scope(m *scopeSays) error {
 		answer.Why = "both sides keep all of it by now: compare again"
 		return s.w.send(answer)
 	}
-	if !s.n.parts.has(id, own, m.Scope) {
-		s.n.quotas.spend(s.peer, lookups, queryLookups(mine), time.Now())
+	to := s.n.reader(s.peer, id)
+	if !s.n.parts.has(to, own, m.Scope) {
+		s.n.quotas.spend(s.peer, lookups, s.n.passLookups(s.ctx, id), time.Now())
 	}
-	part, sum, err := s.n.parts.of(s.ctx, id, own, m.Scope)
+	part, sum, err := s.n.parts.seen(s.ctx, to, own, m.Scope)
 	switch {
 	case fault.Of(err) == fault.Invalid, fault.Of(err) == fault.TooLarge, fault.Of(err) == fault.NotFound:
 		answer.Why = err.Error()
@@ -425,7 +449,10 @@ func (s *service) scope(m *scopeSays) error {
 func (s *service) side(index uint64) (local, error) {
 	if index < partIndex {
 		id, _, err := s.collection(index)
-		return s.n.side(id), err
+		if err != nil {
+			return nil, err
+		}
+		return s.n.reader(s.peer, id).side(s.ctx)
 	}
 	part := s.parts[index-partIndex]
 	if part == nil {

@@ -102,14 +102,15 @@ const (
 	aFetch
 	anExchange // of peers
 	aWatch
+	aTelling
 )
 
 // streams is how many streams are served, by kind, of one peer or of all.
-type streams [4]int
+type streams [5]int
 
 var (
-	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer, exchangesPerPeer, watchesPerPeer}
-	maxStreams     = streams{maxSessions, maxFetches, maxExchanges, maxWatches}
+	streamsPerPeer = streams{sessionsPerPeer, fetchesPerPeer, exchangesPerPeer, watchesPerPeer, tellsPerPeer}
+	maxStreams     = streams{maxSessions, maxFetches, maxExchanges, maxWatches, maxTells}
 )
 
 // seat is the place that a served stream takes. A peer that opens too many gets an
@@ -235,6 +236,7 @@ type service struct {
 	parts  map[uint64]*pando.Part     // of collections, that the last SCOPE named
 	keeps  map[dag.CollectionID]Scope // what KEEP said of the offers to come
 	gifts  gifts                      // of the last HELLO, not known to be taken
+	shown  func()                     // notes that what was shown before it was
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) {
@@ -255,6 +257,10 @@ func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) 
 		if err == nil || err == io.EOF { // who goes on, or ends in good order, took what HELLO gave
 			n.admission.settle(p, s.gifts)
 			s.gifts = gifts{}
+			if s.shown != nil {
+				s.shown()
+				s.shown = nil
+			}
 		}
 		if err == io.EOF {
 			return nil
@@ -275,7 +281,9 @@ func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) 
 
 func (s *service) answer(m message) error {
 	if s.mine == nil {
-		if _, ok := m.(*hello); !ok {
+		switch m.(type) {
+		case *hello, *show:
+		default:
 			return breach("%T before HELLO", m)
 		}
 	}
@@ -289,6 +297,9 @@ func (s *service) answer(m message) error {
 		}
 	}
 	switch m := m.(type) {
+	case *show:
+		_, err := s.n.hear(s.peer, m)
+		return err
 	case *hello:
 		return s.greet(m)
 	case *keepOffers:
@@ -357,7 +368,7 @@ func (s *service) greet(theirs *hello) error {
 	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, s.w.version, nil); err != nil {
 		return err
 	}
-	if s.gifts, err = s.n.giftsFor(s.ctx, s.peer, ps.ring, common, false); err != nil {
+	if s.gifts, err = s.n.giftsFor(s.ctx, s.peer, ps.ring, common, false, s.w.version); err != nil {
 		return err
 	}
 	s.mine.Offers = s.gifts.offers
@@ -369,12 +380,16 @@ func (s *service) greet(theirs *hello) error {
 		s.n.shown(s.peer, id, their)
 		told.Collections[id] = pair{mine: mine, theirs: their}.verdict()
 		p := pair{id: id, mine: mine, theirs: their}
+		if p.unsaid() {
+			equal = false
+			continue
+		}
 		s.n.contacts.compared(sharing{s.peer, id}, p.equal())
 		if p.equal() {
 			s.n.equals(s.peer, id, their, since)
 		} else {
 			equal = false
-			s.asksItself(mine, their)
+			s.asksItself(id, mine, their)
 		}
 	}
 	if len(claims) > 0 {
@@ -388,6 +403,12 @@ func (s *service) greet(theirs *hello) error {
 	}
 	if equal && len(s.mine.cards) == len(ps.ids) && len(s.gifts.offers) == 0 {
 		s.n.greetedEqual(s.peer, since)
+	}
+	if m, seen := s.n.identities.due(s.peer); m != nil && len(claims) > 0 && s.w.version >= versionOfAccess {
+		if err := s.w.send(m); err != nil {
+			return err
+		}
+		s.shown = seen
 	}
 	if err := s.w.send(&s.mine.hello); err != nil || !first || s.w.version < versionOfAhead {
 		return err
@@ -426,8 +447,8 @@ func (s *service) log(m *getLog) error {
 // sendLog sends this node's log of a collection after a number of its feed, to what
 // its card said.
 func (s *service) sendLog(id dag.CollectionID, after, until uint64) error {
-	out := s.n.sender(s.ctx, s.w)
-	if err := s.n.sendLog(s.ctx, out, s.peer, id, after, until); err != nil {
+	out := s.n.reader(s.peer, id).sender(s.ctx, s.w)
+	if err := out.sendLog(s.ctx, after, until); err != nil {
 		return err
 	}
 	return out.end(until)
@@ -443,8 +464,8 @@ func (s *service) full(m *getFull) error {
 		after = *m.After
 	}
 	ctx := inLane(s.ctx, backfill)
-	out := s.n.sender(ctx, s.w)
-	if err := s.n.sendFull(ctx, out, id, after); err != nil {
+	out := s.n.reader(s.peer, id).sender(ctx, s.w)
+	if err := out.sendFull(ctx, after); err != nil {
 		return err
 	}
 	return out.end(0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -77,6 +78,7 @@ type verdict struct {
 	Alike         bool   // the part is the same, whatever is loose
 	Complete      bool   // what was pushed lacks nothing there
 	Asks          bool   // the peer asks for it itself
+	Apart         bool   // it is equal but for what one side may not read, as the other knows it
 }
 
 // pair is a collection that both sides proved to each other.
@@ -88,7 +90,7 @@ type pair struct {
 }
 
 func (p pair) equal() bool {
-	if p.mine.ofPart() || p.theirs.ofPart() {
+	if p.mine.ofPart() || p.theirs.ofPart() || p.unsaid() {
 		return false // not known yet
 	}
 	return p.mine.Count == p.theirs.Count && (p.mine.Root == p.theirs.Root || p.mine.Count == 0)
@@ -100,9 +102,14 @@ func (p pair) verdict() *verdict {
 		Root: p.mine.Root, Seq: p.mine.Seq, TheirSeq: p.theirs.Seq}
 	if p.mine.ofPart() || p.theirs.ofPart() {
 		v.Mine, v.Theirs, v.Part = 0, 0, partUnknown
+	} else if p.unsaid() {
+		v.Mine, v.Theirs = 0, 0
 	}
 	return v
 }
+
+// unsaid reports whether a side has yet to say how it stands.
+func (p pair) unsaid() bool { return p.mine.unsaid() || p.theirs.unsaid() }
 
 // partUnknown stands for a part before SCOPE has told which it is.
 const partUnknown = "not all of it"
@@ -262,7 +269,7 @@ func (s *session) run() error {
 		} else if s.waits > waited && s.waits < maxWaits {
 			round--
 		}
-		if s.left > 0 && s.left == len(differing) || s.errand.pushOnly && s.given(differing) {
+		if len(differing) > 0 && s.apart(differing) || s.left > 0 && s.left == len(differing) || s.errand.pushOnly && s.given(differing) {
 			return nil
 		}
 		if s.report.Applied > applied || s.cut || s.waits > waited || !s.compared(differing) {
@@ -288,7 +295,7 @@ func (s *session) run() error {
 // differs than was written here meanwhile: what is written everywhere comes by gossip,
 // too, before a comparison brings it.
 func (s *session) blameFutile(differing []pair) {
-	part := slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil })
+	part := slices.ContainsFunc(differing, func(p pair) bool { return p.narrowed != nil || s.n.protected(p.id) })
 	unknown := slices.ContainsFunc(differing, func(p pair) bool { return !s.early[p.id] })
 	written := s.n.db.Seq() - s.still
 	if !part && (written == 0 && unknown || uint64(s.found) > maxFutile*written) {
@@ -323,12 +330,18 @@ func (s *session) greet() (again bool, err error) {
 	}
 	s.w.about(dag.CollectionID{})
 	start := time.Now()
+	shown, err := s.show()
+	if err != nil {
+		return false, err
+	}
 	if err := s.w.send(&s.mine.hello); err != nil {
 		return false, err
 	}
-	if s.theirs, err = expect[*hello](s.w); err != nil {
+	seen, err := s.answered()
+	if err != nil {
 		return false, err
 	}
+	shown()
 	s.report.RTT = time.Since(start)
 	s.n.admission.settle(s.peer, s.gifts) // which were sent before what this answers
 	s.gifts = gifts{}
@@ -336,9 +349,10 @@ func (s *session) greet() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	seen = seen || s.unsaid()
 	// First, since what follows may be refused, and before anything else is said, which
 	// tells the peer that they were taken.
-	again = s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil)
+	again = s.n.adoptOffers(s.ctx, s.peer, s.theirs.Offers, nil) || seen
 	if first && s.w.version >= versionOfAhead {
 		came, err := s.takeAhead(ps)
 		if err != nil {
@@ -352,9 +366,55 @@ func (s *session) greet() (again bool, err error) {
 	return s.offer(ps, common)
 }
 
+// show shows the peer the certificates of this node, if it has not seen them and has
+// proved to be a member. The function that it returns notes that it got them.
+func (s *session) show() (shown func(), err error) {
+	m, seen := s.n.identities.due(s.peer)
+	if m == nil || s.w.version < versionOfAccess || !s.n.admission.knows(s.peer) {
+		return func() {}, nil
+	}
+	return seen, s.w.send(m)
+}
+
+// answered reads the peer's HELLO, and what it shows before. It reports whether that
+// changes what the peer may read.
+func (s *session) answered() (news bool, err error) {
+	m, err := s.w.receive()
+	if shown, ok := m.(*show); ok && err == nil {
+		if news, err = s.n.identities.take(s.peer, shown); err != nil {
+			return false, err
+		}
+		s.theirs, err = expect[*hello](s.w)
+		return news, err
+	}
+	if err == io.EOF {
+		return false, fault.Unavailable.Errorf("the peer closed the stream where an answer should follow")
+	}
+	if err != nil {
+		return false, err
+	}
+	var ok bool
+	if s.theirs, ok = m.(*hello); !ok {
+		return false, breach("a message of type %T where HELLO should follow", m)
+	}
+	return false, nil
+}
+
+// unsaid reports whether this side has to greet again: since the peer proved to be a
+// member, it may see what it may read, and for whom this node acts.
+func (s *session) unsaid() bool {
+	if s.w.version < versionOfAccess || len(s.pairs) == 0 {
+		return false
+	}
+	if m, _ := s.n.identities.due(s.peer); m != nil {
+		return true
+	}
+	return slices.ContainsFunc(s.pairs, func(p pair) bool { return p.mine.unsaid() })
+}
+
 // offer gives the peer what it lacks, and reports whether there was anything.
 func (s *session) offer(ps *proofs, common map[dag.CollectionID][]secret) (bool, error) {
-	g, err := s.n.giftsFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts)
+	g, err := s.n.giftsFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts, s.w.version)
 	if err != nil {
 		return false, err
 	}
@@ -394,7 +454,9 @@ func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
 		p := pair{c.id, uint64(i), m, s.n.lifted(s.peer, e, c, s.theirs.Nonce), nil}
 		s.pairs = append(s.pairs, p)
 		s.n.shown(s.peer, c.id, p.theirs)
-		s.n.contacts.compared(sharing{s.peer, c.id}, p.equal())
+		if !p.unsaid() {
+			s.n.contacts.compared(sharing{s.peer, c.id}, p.equal())
+		}
 		s.report.Clock = p.theirs.Clock
 		s.report.Collections[c.id] = p.verdict()
 	}
@@ -450,6 +512,11 @@ func (s *session) differing() []pair {
 			continue // the collection itself is not here yet
 		}
 		if !p.equal() || p.narrowed != nil {
+			if !s.errand.pushOnly && (p.narrowed == nil || len(p.narrowed.loose) == 0) &&
+				s.n.agreements.hold(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root) {
+				s.settles(p)
+				continue
+			}
 			if s.n.later.rests(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root) {
 				continue
 			}
@@ -491,11 +558,14 @@ func (s *session) countDifferences() error {
 		if p.mine.ofPart() || p.theirs.ofPart() {
 			continue
 		}
-		found, err := walk(s.ctx, s.n.side(p.id), newSalt(s.mine.Nonce, s.theirs.Nonce), maxCounted, s.asker(p))
+		found, err := s.walkUpTo(p, maxCounted)
 		if err != nil {
 			return err
 		}
 		v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted
+		if s.n.protected(p.id) && v.Differ == 0 {
+			v.Equal, v.Apart = true, true
+		}
 	}
 	return nil
 }
@@ -528,6 +598,10 @@ func (s *session) unresolved() error {
 			// The rounds went by with secrets that changed hands, or the time of what was
 			// left out in the last of them has come since.
 			s.n.repair(s.peer)
+			continue
+		}
+		if s.n.protected(p.id) { // each side gives what it thinks that the other may read
+			s.n.later.rest(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root)
 			continue
 		}
 		s.n.count.Mismatches.Add(1)

@@ -48,6 +48,7 @@ const (
 	ByFetch   = "fetch"
 	ByPush    = "push" // in a session of the peer
 	ByWatch   = "watch"
+	ByTelling = "told" // by who knows that this node may read it
 )
 
 // TraceEvent is what happened to a change on a node.

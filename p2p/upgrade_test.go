@@ -70,9 +70,10 @@ func (m *member) startVersions(versions []string, trusted ...*member) {
 func TestNodesOfOtherVersionsSync(t *testing.T) {
 	for name, versions := range map[string][]string{
 		"older":       {"1"},
-		"newer":       {"3", "2", "1"},
-		"much newer":  {"3", "2"},
-		"of this one": {"2", "1"},
+		"before":      {"2", "1"},
+		"newer":       {"4", "3", "2", "1"},
+		"much newer":  {"4", "3"},
+		"of this one": {"3", "2", "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

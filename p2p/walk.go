@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"iter"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -256,40 +255,29 @@ type difference struct {
 	Both   []dag.DocID // here and there, with other heads
 	Mine   []dag.DocID // here only
 	Theirs [][]byte    // there only: the first bytes of their docIDs
+	Unseen []dag.DocID // here and there, with other heads, and the peer may not read it here
 	Cut    bool        // there may be more: the walk was ended by its limit
+
+	sums map[dag.DocID][32]byte // of Mine, where the walk has something agreed
 }
 
-func (d difference) size() int { return len(d.Both) + len(d.Mine) + len(d.Theirs) }
-
-// walk compares l with a peer's tree. ask returns what the peer says about
-// prefixes; limit ends the walk when that many documents were found (0: none but
-// maxFound).
-func walk(ctx context.Context, l local, s salt, limit int, ask asker) (difference, error) {
-	if limit == 0 {
-		limit = maxFound
-	}
-	w := walker{ctx: ctx, local: l, salt: s, limit: limit}
-	err := w.run(ask)
-	return w.found, err
-}
-
-// walkToGive is walk for one that takes nothing: it looks for what the peer lacks
-// alone, of which there is no more than is here.
-func walkToGive(ctx context.Context, l local, s salt, ask asker) (difference, error) {
-	w := walker{ctx: ctx, local: l, salt: s, limit: math.MaxInt, giving: true}
-	err := w.run(ask)
-	return w.found, err
+func (d difference) size() int {
+	return len(d.Both) + len(d.Mine) + len(d.Theirs) + len(d.Unseen)
 }
 
 // asker asks a peer for the tree nodes under prefixes.
 type asker func(ps []radix.Prefix, levels uint64) ([]treeNode, error)
 
+// walker compares a tree of this side with that of a peer, until so many documents were
+// found. One that is giving takes nothing: it looks for what the peer lacks alone, of
+// which there is no more than is here.
 type walker struct {
 	ctx    context.Context
 	local  local
 	salt   salt
 	limit  int
 	giving bool
+	agreed *agreed        // of a collection with a policy: what need not be exchanged; else nil
 	next   []radix.Prefix // differ; those to ask about first are last
 	found  difference
 }
@@ -431,9 +419,20 @@ func (w *walker) onlyMine(p radix.Prefix) error {
 			w.found.Cut = true
 			return nil
 		}
-		w.found.Mine = append(w.found.Mine, e.Key)
+		w.mine(e)
 	}
 	return nil
+}
+
+// mine notes a document that is here only, unless the peer was given it as it is.
+func (w *walker) mine(e radix.Element) {
+	if w.agreed != nil {
+		if w.agreed.given(e) {
+			return
+		}
+		w.found.sums[e.Key] = e.Sum
+	}
+	w.found.Mine = append(w.found.Mine, e.Key)
 }
 
 func (w *walker) compareLeaf(p radix.Prefix, theirs []leafElement) error {
@@ -441,22 +440,31 @@ func (w *walker) compareLeaf(p radix.Prefix, theirs []leafElement) error {
 	for _, e := range theirs {
 		unseen[e.key] = append(unseen[e.key], e.sum)
 	}
-	mine := map[short][]dag.DocID{} // documents here that are not exactly there
+	mine := map[short][]radix.Element{} // documents here that are not exactly there
 	for e, err := range w.local.Elements(w.ctx, p) {
 		if err != nil {
 			return err
 		}
 		key, sum := keyPart(p, e.Key), w.salt.element(e)
 		if !remove(unseen, key, sum) {
-			mine[key] = append(mine[key], e.Key)
+			mine[key] = append(mine[key], e)
+		}
+	}
+	if w.agreed != nil && !w.giving {
+		if err := w.sortUnseen(p, unseen, mine); err != nil {
+			return err
 		}
 	}
 	for key, docs := range mine {
 		if len(unseen[key]) == 0 {
-			w.found.Mine = append(w.found.Mine, docs...)
+			for _, e := range docs {
+				w.mine(e)
+			}
 			continue
 		}
-		w.found.Both = append(w.found.Both, docs...)
+		for _, e := range docs {
+			w.found.Both = append(w.found.Both, e.Key)
+		}
 		if len(unseen[key]) > len(docs) && !w.giving {
 			w.found.Theirs = append(w.found.Theirs, docPrefix(p, key))
 		}

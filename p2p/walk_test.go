@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"testing"
 
@@ -300,4 +301,21 @@ func TestGivingCostsWhatThereIsToGive(t *testing.T) {
 	if asked > 10*4 {
 		t.Errorf("%d nodes were asked for to give 10 documents", asked)
 	}
+}
+
+// walk compares l with a peer's tree; a limit of 0 is maxFound.
+func walk(ctx context.Context, l local, s salt, limit int, ask asker) (difference, error) {
+	if limit == 0 {
+		limit = maxFound
+	}
+	w := walker{ctx: ctx, local: l, salt: s, limit: limit}
+	err := w.run(ask)
+	return w.found, err
+}
+
+// walkToGive is walk for one that takes nothing.
+func walkToGive(ctx context.Context, l local, s salt, ask asker) (difference, error) {
+	w := walker{ctx: ctx, local: l, salt: s, limit: math.MaxInt, giving: true}
+	err := w.run(ask)
+	return w.found, err
 }

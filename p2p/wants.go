@@ -425,7 +425,7 @@ func (n *Node) fetchCommits(ctx context.Context, p peer.ID, id dag.CollectionID,
 	}
 	slices.SortFunc(docs, dag.DocID.Compare)
 	for some := range slices.Chunk(docs, maxItems) {
-		items, err := n.itemsFor(ctx, id, some)
+		items, err := n.itemsFor(ctx, p, id, some)
 		if err != nil {
 			return err
 		}

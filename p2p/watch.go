@@ -414,9 +414,9 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	if err := w.send(&watching{}); err != nil {
 		return err
 	}
-	out, before := n.sender(ctx, w), w.written.Load()
+	out, before := n.reader(place.peer, id).sender(ctx, w), w.written.Load()
 	for _, d := range ask.Have {
-		if err := n.sendDocument(ctx, out, id, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
+		if err := out.sendDocument(ctx, pando.Want{Doc: d.Doc, Have: d.Heads}); err != nil {
 			return err
 		}
 	}
@@ -480,7 +480,8 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 		if lost {
 			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
 		}
-		if err := n.sendCommits(ctx, out, changes); err != nil {
+		out.to = n.reader(x.peer, x.on.id) // as it is by now
+		if err := out.sendCommits(ctx, changes); err != nil {
 			return err
 		}
 		n.count.Watched.Add(uint64(len(changes)))
@@ -492,21 +493,21 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 	}
 }
 
-// sendCommits sends commits that are here.
-func (n *Node) sendCommits(ctx context.Context, out *sender, commits []dag.CID) error {
+// sendCommits sends those of some commits that are here.
+func (s *sender) sendCommits(ctx context.Context, commits []dag.CID) error {
 	for _, c := range commits {
-		envelope, err := n.replica.Block(ctx, c)
+		envelope, err := s.to.Block(ctx, c)
 		if errors.Is(err, fault.NotFound) {
 			continue
 		}
 		if err == nil {
-			err = out.add(envelope)
+			err = s.add(envelope)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return out.flush()
+	return s.flush()
 }
 
 // noteKeeper notes whether a peer keeps less than all of a collection, as it said last.

@@ -234,9 +234,9 @@ func (n *Node) askToWatch(ctx context.Context, at sharing, scope Scope) (*watch,
 	if !ok || !known {
 		return nil, fault.Denied.Errorf("watch: %s has not proved to share collection %s", at.peer, at.collection)
 	}
-	ask, size := &watch{Proof: shown, Scope: scope}, 0
+	ask, size, to := &watch{Proof: shown, Scope: scope}, 0, n.reader(at.peer, at.collection)
 	for _, doc := range scope.Docs[:min(len(scope.Docs), maxItems)] {
-		heads, err := n.replica.Heads(ctx, at.collection, doc)
+		heads, err := to.Heads(ctx, at.collection, doc)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,277 @@
+package p2p
+
+import (
+	"crypto/sha256"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/radix"
+)
+
+// Two nodes that know different things of somebody's rights, or of which one holds
+// documents that it may not read itself, show each other different documents of a
+// collection with a policy, for ever. Each such difference is exchanged once. What is
+// remembered of it says when it is worth looking at again: when the document changes,
+// on either side.
+
+// agreement is what is remembered of a document with one peer, as sums in the tree.
+type agreement struct {
+	given [32]byte // of here, when the peer had acknowledged all of it
+	had   [32]byte // of there, when all of it was here
+}
+
+// agreements are those with all peers. Nothing of them outlives the process.
+type agreements struct {
+	mu    sync.Mutex // guards what follows
+	with  map[sharing]map[dag.DocID]agreement
+	docs  int // of all
+	roots map[sharing]agreedRoots
+}
+
+// agreedRoots are two copies between which nothing was left to exchange.
+type agreedRoots struct {
+	mine, theirs rootSum
+	at           time.Time
+}
+
+const (
+	// maxAgreed bounds the documents that are remembered, 100 bytes each; maxAgreedOf
+	// those of one copy of a collection. What is not remembered is exchanged again
+	// when something else changes.
+	maxAgreed   = 1 << 17
+	maxAgreedOf = maxAgreed / 4
+)
+
+func newAgreements() *agreements {
+	return &agreements{with: map[sharing]map[dag.DocID]agreement{}, roots: map[sharing]agreedRoots{}}
+}
+
+// agree notes that nothing is left to exchange between two copies as they are.
+func (a *agreements) agree(s sharing, mine, theirs rootSum) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.roots[s] = agreedRoots{mine, theirs, time.Now()}
+}
+
+// hold reports whether two copies are as they were when nothing was left to exchange.
+// Now and then that is looked at again: a peer that lost its memory is none the wiser.
+func (a *agreements) hold(s sharing, mine, theirs rootSum) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.roots[s]
+	return ok && r.mine == mine && r.theirs == theirs && time.Since(r.at) < laterMost
+}
+
+// note changes what is remembered of a document.
+func (a *agreements) note(s sharing, doc dag.DocID, how func(*agreement)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old, known := a.with[s][doc]
+	if !known {
+		if a.docs >= maxAgreed || len(a.with[s]) >= maxAgreedOf {
+			return
+		}
+		a.docs++
+	}
+	if a.with[s] == nil {
+		a.with[s] = map[dag.DocID]agreement{}
+	}
+	how(&old)
+	a.with[s][doc] = old
+}
+
+func (a *agreements) of(s sharing, doc dag.DocID) agreement {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.with[s][doc]
+}
+
+// forget drops what is known of peers that are gone.
+func (a *agreements) forget(gone func(sharing) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s, docs := range a.with {
+		if gone(s) {
+			a.docs -= len(docs)
+			delete(a.with, s)
+		}
+	}
+	maps.DeleteFunc(a.roots, func(s sharing, _ agreedRoots) bool { return gone(s) })
+}
+
+// agreed is what a walk knows of earlier exchanges with its peer.
+type agreed struct {
+	*agreements
+	sharing
+	here local // all that is here, and not only what the peer may read
+}
+
+// given reports whether the peer has a document as it is here.
+func (a *agreed) given(e radix.Element) bool { return a.of(a.sharing, e.Key).given == e.Sum }
+
+// agreed returns what a session knows of earlier exchanges about a collection with a
+// policy, nil if it has none.
+func (s *session) agreed(p pair) *agreed {
+	if !s.n.protected(p.id) {
+		return nil
+	}
+	return &agreed{s.n.agreements, sharing{s.peer, p.id}, s.n.side(p.id)}
+}
+
+// sortUnseen looks what is here of the documents of a leaf that the peer shows, and may
+// not read itself by what is known here. Some are the same, or were exchanged: it takes
+// them out of what is unseen. The others it notes.
+func (w *walker) sortUnseen(p radix.Prefix, unseen map[short][]short, mine map[short][]radix.Element) error {
+	left := 0
+	for key, sums := range unseen {
+		left += max(0, len(sums)-len(mine[key]))
+	}
+	if left == 0 {
+		return nil
+	}
+	for e, err := range w.agreed.here.Elements(w.ctx, p) {
+		if err != nil {
+			return err
+		}
+		key := keyPart(p, e.Key)
+		if len(unseen[key]) == 0 || slices.ContainsFunc(mine[key], func(m radix.Element) bool { return m.Key == e.Key }) {
+			continue
+		}
+		had := e
+		had.Sum = w.agreed.of(w.agreed.sharing, e.Key).had
+		if remove(unseen, key, w.salt.element(e)) || remove(unseen, key, w.salt.element(had)) || len(mine[key]) > 0 {
+			continue
+		}
+		unseen[key] = unseen[key][1:]
+		w.found.Unseen = append(w.found.Unseen, e.Key)
+	}
+	return nil
+}
+
+// sumOf is that of a document with some heads, as it stands in the tree.
+func sumOf(doc dag.DocID, heads []dag.CID) (sum [32]byte) {
+	heads = slices.Clone(heads)
+	slices.SortFunc(heads, dag.CID.Compare)
+	h := sha256.New()
+	h.Write(doc[:])
+	for _, c := range heads {
+		h.Write(c[:])
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// fetchUnseen gets what is new of documents that the peer shows, and is not known to
+// read here. It is told no heads of this side: what the peer has is asked for first.
+func (s *session) fetchUnseen(p pair, docs []dag.DocID) error {
+	there := map[dag.DocID][]dag.CID{}
+	if err := s.askHeads(p, docs, there); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(docs, maxItems) {
+		var items []item
+		for _, doc := range part {
+			left, err := s.n.lacking(s.ctx, there[doc])
+			if err != nil {
+				return err
+			}
+			if len(left) > 0 {
+				have := slices.DeleteFunc(slices.Clone(there[doc]), func(c dag.CID) bool { return slices.Contains(left, c) })
+				items = append(items, item{Doc: bytesOf(doc), Want: left, Have: have})
+			}
+		}
+		if len(items) == 0 {
+			continue
+		}
+		for _, some := range split(items) {
+			got, err := s.n.fetch(s.ctx, s.peer, p.id, some, nil)
+			s.fetched(p, got)
+			s.n.wantMissing(s.peer, p.id, got.Missing)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, doc := range docs {
+		if left, err := s.n.lacking(s.ctx, there[doc]); err != nil {
+			return err
+		} else if len(left) == 0 && len(there[doc]) > 0 {
+			sum := sumOf(doc, there[doc])
+			s.n.agreements.note(sharing{s.peer, p.id}, doc, func(a *agreement) { a.had = sum })
+		}
+	}
+	return nil
+}
+
+// give is push of documents that the peer does not show, with their sums: what it
+// acknowledges of them it has from then on, whether it shows it or not.
+func (s *session) give(p pair, mark uint64, sums map[dag.DocID][32]byte, fill func(*sender) error) error {
+	v := s.report.Collections[p.id]
+	v.Complete = false
+	if err := s.push(p, mark, fill); err != nil || !v.Complete {
+		return err
+	}
+	for doc, sum := range sums {
+		s.n.agreements.note(sharing{s.peer, p.id}, doc, func(a *agreement) { a.given = sum })
+	}
+	return nil
+}
+
+// agrees notes that nothing is left to exchange of two copies, though they differ: what
+// differs is what one of the two may not read, as the other knows it.
+func (s *session) agrees(p pair) {
+	s.n.agreements.agree(sharing{s.peer, p.id}, p.mine.Root, p.theirs.Root)
+	s.settles(p)
+}
+
+// settles takes two copies for the same, as far as both sides may read them.
+func (s *session) settles(p pair) {
+	v := s.report.Collections[p.id]
+	v.Equal, v.Alike, v.Apart = true, true, true
+	s.n.contacts.compared(sharing{s.peer, p.id}, true)
+	if p.narrowed == nil {
+		s.n.equals(s.peer, p.id, p.theirs, s.since)
+	}
+}
+
+// apart reports whether copies differ only by what one of the two sides may not read.
+func (s *session) apart(ps []pair) bool {
+	return !slices.ContainsFunc(ps, func(p pair) bool { return !s.report.Collections[p.id].Apart })
+}
+
+// walker returns what compares a tree of this side with that of the peer.
+func (s *session) walker(p pair, side local, limit int) *walker {
+	w := &walker{ctx: s.ctx, local: side, salt: newSalt(s.mine.Nonce, s.theirs.Nonce), limit: limit, agreed: s.agreed(p)}
+	if w.agreed != nil {
+		w.found.sums = map[dag.DocID][32]byte{}
+	}
+	return w
+}
+
+// walkUpTo compares a collection until so many documents were found.
+func (s *session) walkUpTo(p pair, limit int) (difference, error) {
+	side, err := s.n.reader(s.peer, p.id).side(s.ctx)
+	if err != nil {
+		return difference{}, err
+	}
+	w := s.walker(p, side, limit)
+	err = w.run(s.asker(p))
+	return w.found, err
+}
+
+// walkToGive is walkUpTo for a session that takes nothing: it looks for what the peer
+// lacks alone, of which there is no more than is here.
+func (s *session) walkToGive(p pair) (difference, error) {
+	side, err := s.n.reader(s.peer, p.id).side(s.ctx)
+	if err != nil {
+		return difference{}, err
+	}
+	w := s.walker(p, side, math.MaxInt)
+	w.giving = true
+	err = w.run(s.asker(p))
+	return w.found, err
+}

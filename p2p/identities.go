@@ -1,0 +1,195 @@
+package p2p
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// A peer is whose key its connection has proved, and acts for those who said so in
+// certificates, which it shows to members before it greets.
+
+// versionOfAccess is the first version of the protocol that shows certificates. Peers
+// of older ones get nothing of collections with a policy.
+const versionOfAccess = 3
+
+// show carries the certificates of its sender: all that it has now. They hold for the
+// connection, until the next.
+type show struct{ Certificates [][]byte }
+
+func (m *show) append(b []byte) []byte {
+	b = cbor.AppendArray(begin(b, msgShow), len(m.Certificates))
+	for _, c := range m.Certificates {
+		b = cbor.AppendBytes(b, c)
+	}
+	return b
+}
+
+func readShow(r *cbor.Reader) message {
+	m := new(show)
+	for n := list(r, "certificates", maxCertificates); n > 0 && r.Err() == nil; n-- {
+		c := r.Bytes()
+		if len(c) > ident.MaxCertificateSize {
+			r.Fail(fault.TooLarge.Errorf("a certificate of %d bytes, allowed are %d", len(c), ident.MaxCertificateSize))
+		}
+		m.Certificates = append(m.Certificates, c)
+	}
+	return m
+}
+
+// identities are whom this node and its peers act for.
+type identities struct {
+	self ident.PublicKey
+
+	mu    sync.Mutex // guards what follows
+	own   [][]byte   // certificates of this node
+	issue int        // grows when they change
+	shown map[peer.ID]int
+	of    map[peer.ID][]ident.Certificate
+}
+
+func newIdentities(self peer.ID) (*identities, error) {
+	k := publicKeyOf(self)
+	if k == "" {
+		return nil, fault.Invalid.Errorf("peer %s: its key is none of Ed25519", self)
+	}
+	return &identities{self: k, shown: map[peer.ID]int{}, of: map[peer.ID][]ident.Certificate{}}, nil
+}
+
+// set replaces the certificates of this node, and reports whether they are others.
+func (i *identities) set(certificates [][]byte, now time.Time) (bool, error) {
+	if len(certificates) > maxCertificates {
+		return false, fault.TooLarge.Errorf("%d certificates, a node can have %d", len(certificates), maxCertificates)
+	}
+	for _, b := range certificates {
+		c, err := ident.OpenCertificate(b)
+		if err != nil {
+			return false, err
+		}
+		if err := c.Valid(i.self, now); err != nil {
+			return false, err
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if slices.EqualFunc(i.own, certificates, bytes.Equal) {
+		return false, nil
+	}
+	i.own = nil
+	for _, b := range certificates {
+		i.own = append(i.own, bytes.Clone(b))
+	}
+	i.issue++
+	return true, nil
+}
+
+// due returns what is to be shown to a peer that has not seen it, nil if nothing is.
+// seen notes that it has.
+func (i *identities) due(p peer.ID) (m *show, seen func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	issue := i.issue
+	if i.shown[p] == issue { // a node that never had any shows none
+		return nil, nil
+	}
+	return &show{slices.Clone(i.own)}, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.shown[p] = issue
+	}
+}
+
+// take keeps what a peer showed, and reports whether that is news. What is no
+// certificate of this peer is a breach. One that does not hold now may do so later.
+func (i *identities) take(p peer.ID, m *show) (bool, error) {
+	key := publicKeyOf(p)
+	var all []ident.Certificate
+	for _, b := range m.Certificates {
+		c, err := ident.OpenCertificate(b)
+		if err != nil {
+			return false, breach("%w", err)
+		}
+		if c.Peer != key {
+			return false, breach("a certificate of another peer, %s", c.Peer)
+		}
+		all = append(all, c)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if slices.Equal(i.of[p], all) {
+		return false, nil
+	}
+	i.of[p] = all
+	return true, nil
+}
+
+// acting returns for whom a peer acts, beside itself, and until when.
+func (i *identities) acting(p peer.ID, now time.Time) map[ident.PublicKey]time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	acts := map[ident.PublicKey]time.Time{}
+	for _, c := range i.of[p] {
+		if c.Valid(c.Peer, now) == nil && acts[c.Owner].Before(c.NotAfter) {
+			acts[c.Owner] = c.NotAfter
+		}
+	}
+	return acts
+}
+
+// keys returns all identities of a peer.
+func (i *identities) keys(p peer.ID, now time.Time) []ident.PublicKey {
+	keys := slices.Collect(maps.Keys(i.acting(p, now)))
+	if own := publicKeyOf(p); own != "" {
+		keys = append(keys, own)
+	}
+	return keys
+}
+
+// forget drops what a peer that left has shown, and what it was shown.
+func (i *identities) forget(p peer.ID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.of, p)
+	delete(i.shown, p)
+}
+
+// keepOnly forgets all peers but some.
+func (i *identities) keepOnly(here func(peer.ID) bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	maps.DeleteFunc(i.of, func(p peer.ID, _ []ident.Certificate) bool { return !here(p) })
+	maps.DeleteFunc(i.shown, func(p peer.ID, _ int) bool { return !here(p) })
+}
+
+// Act replaces the certificates by which this node acts for identities: it reads what
+// they may read. Peers are shown them soon.
+func (n *Node) Act(certificates ...[]byte) error {
+	changed, err := n.identities.set(certificates, n.replica.Now())
+	if err != nil || !changed {
+		return err
+	}
+	for _, c := range n.connected() {
+		c.next.set(0)
+	}
+	return nil
+}
+
+// Key returns the identity of this node itself: what certificates name as the peer.
+func (n *Node) Key() ident.PublicKey { return n.identities.self }
+
+// hear takes what a peer shows between greetings, and reports whether it is news. What
+// strangers show is not listened to: it would have to be kept.
+func (n *Node) hear(p peer.ID, m *show) (bool, error) {
+	if !n.admission.knows(p) {
+		return false, nil
+	}
+	return n.identities.take(p, m)
+}
