@@ -1,0 +1,365 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+const notesPolicy = `
+name: notes
+actor: {name: actor}
+resources:
+  note:
+    permissions:
+      read:   {expr: owner + reader + writer}
+      update: {expr: owner + writer}
+      delete: {expr: owner}
+    relations:
+      owner:  {types: [actor]}
+      reader: {types: [actor]}
+      writer: {types: [actor]}
+      admin:  {types: [actor], manages: [reader, writer]}
+  team:
+    permissions:
+      read:   {expr: owner + member}
+      update: {expr: owner}
+      delete: {expr: owner}
+    relations:
+      owner:  {types: [actor]}
+      member: {types: [actor]}
+`
+
+// person is somebody with a machine that acts for them.
+type person struct {
+	*member
+	key ident.Key
+	db  *pando.DB // as this person
+	ctx context.Context
+}
+
+// persons makes people with machines that have the collections Note and Team, and one
+// secret of each in common. They are not connected yet.
+func persons(t *testing.T, w *world, n int) []*person {
+	t.Helper()
+	var all []*person
+	for i, m := range w.members(n) {
+		p := &person{member: m, key: personKey(t, i), ctx: t.Context()}
+		p.member.config.Certificates = [][]byte{p.certificate(time.Hour)}
+		p.as()
+		all = append(all, p)
+	}
+	addNotes(t, all[0].member.db)
+	return all
+}
+
+// as makes the database be used by the person: after the member has opened it anew.
+func (p *person) as() { p.db = p.member.db.As(p.key) }
+
+func addNotes(t testing.TB, db *pando.DB) {
+	t.Helper()
+	id, err := db.AddPolicy(t.Context(), notesPolicy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addSchema(t, db, fmt.Sprintf(`
+		type Note @policy(id: %q, resource: "note") { text: String }
+		type Team @policy(id: %q, resource: "team") { name: String }`, id, id))
+}
+
+func personKey(t testing.TB, i int) ident.Key {
+	t.Helper()
+	k, err := ident.GenerateFrom(ident.EdDSA, strings.NewReader(strings.Repeat(fmt.Sprintf("person %8d", i), 20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// certificate lets the person's machine act for them for some time.
+func (p *person) certificate(lasts time.Duration) []byte {
+	p.w.t.Helper()
+	raw, err := p.member.key.Raw()
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	machine, err := ident.GenerateFrom(ident.EdDSA, bytes.NewReader(raw[:32]))
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	now := time.Now()
+	c := ident.Certificate{Owner: p.key.Public(), Peer: machine.Public(), NotBefore: now.Add(-time.Minute), NotAfter: now.Add(lasts)}
+	b, err := c.Seal(p.key, machine)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return b
+}
+
+func (p *person) did() string { return p.key.Public().String() }
+
+// writes makes some notes.
+func (p *person) writes(texts ...string) (ids []pando.DocID) {
+	p.w.t.Helper()
+	err := p.db.Update(p.ctx, func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		for _, text := range texts {
+			if err != nil {
+				break
+			}
+			var d pando.Document
+			if d, err = notes.Create(map[string]any{"text": text}); err == nil {
+				ids = append(ids, d.ID)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return ids
+}
+
+func (p *person) edits(doc pando.DocID, text string) error {
+	return p.db.Update(p.ctx, func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err == nil {
+			_, err = notes.Update(doc, map[string]any{"text": text})
+		}
+		return err
+	})
+}
+
+func (p *person) shares(doc pando.DocID, relation, with string) {
+	p.w.t.Helper()
+	who, err := pando.ParseSubject(with)
+	if err == nil {
+		_, err = p.db.Grant(p.ctx, "Note", doc, relation, who)
+	}
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+func (p *person) takesBack(doc pando.DocID, relation, from string) {
+	p.w.t.Helper()
+	who, err := pando.ParseSubject(from)
+	if err == nil {
+		_, err = p.db.Revoke(p.ctx, "Note", doc, relation, who)
+	}
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+// holds returns the documents of a collection that are on the person's machine, whoever
+// may read them, with their heads.
+func (p *person) holds(collection string) map[pando.DocID][]pando.CID {
+	p.w.t.Helper()
+	c, err := p.member.db.Collection(collection)
+	if err != nil {
+		return nil
+	}
+	r, held := p.member.db.Replica(), map[pando.DocID][]pando.CID{}
+	for e, err := range r.Elements(p.ctx, c.ID, pando.Prefix{}) {
+		if err != nil {
+			p.w.t.Fatal(err)
+		}
+		if held[e.Key], err = r.Heads(p.ctx, c.ID, e.Key); err != nil {
+			p.w.t.Fatal(err)
+		}
+	}
+	return held
+}
+
+// has waits until the person's machine holds exactly some documents of Note.
+func (p *person) has(within time.Duration, docs ...pando.DocID) time.Duration {
+	p.w.t.Helper()
+	return eventually(p.w.t, within, func() (bool, string) {
+		held := p.holds("Note")
+		ok := len(held) == len(docs) && !slices.ContainsFunc(docs, func(d pando.DocID) bool { return held[d] == nil })
+		return ok, fmt.Sprintf("%s holds %d notes, want %d", p.id(), len(held), len(docs))
+	})
+}
+
+// alike waits until people hold the same of a document.
+func alike(t *testing.T, within time.Duration, doc pando.DocID, all ...*person) time.Duration {
+	t.Helper()
+	return eventually(t, within, func() (bool, string) {
+		first := all[0].holds("Note")[doc]
+		for _, p := range all[1:] {
+			if !slices.Equal(first, p.holds("Note")[doc]) {
+				return false, fmt.Sprintf("%s: %v there, %v at the first", p.id(), p.holds("Note")[doc], first)
+			}
+		}
+		return len(first) > 0, "nobody has it"
+	})
+}
+
+func meet(all ...*person) {
+	var ms []*member
+	for _, p := range all {
+		ms = append(ms, p.member)
+	}
+	for i, m := range ms {
+		m.start(slices.Concat(ms[:i], ms[i+1:])...)
+	}
+}
+
+// atRest waits, and reports that nothing was exchanged meanwhile but greetings, and that
+// nobody is blamed for anything.
+func atRest(t *testing.T, all ...*person) {
+	t.Helper()
+	time.Sleep(3 * time.Minute)
+	before := map[*person]Counters{}
+	for _, p := range all {
+		before[p] = p.node.Counters()
+	}
+	time.Sleep(10 * time.Minute)
+	for _, p := range all {
+		was, is := before[p], p.node.Counters()
+		sessions := is.Sessions - was.Sessions + is.Served - was.Served
+		if sessions > 40*uint64(len(all)) || is.RoundTrips-was.RoundTrips > 2*(is.Sessions-was.Sessions) {
+			t.Errorf("%s: %d sessions and %d round trips in ten quiet minutes", p.id(), sessions, is.RoundTrips-was.RoundTrips)
+		}
+		if is.Fetches != was.Fetches || is.Merged != was.Merged {
+			t.Errorf("%s: %d fetches and %d commits merged in quiet", p.id(), is.Fetches-was.Fetches, is.Merged-was.Merged)
+		}
+		if is.Blamed+is.Breaches+is.Mismatches+is.InvalidCommits > 0 {
+			t.Errorf("%s: %+v", p.id(), is)
+		}
+	}
+}
+
+// Three people with different rights come to hold exactly what each may read, and then
+// rest.
+func TestPeopleHoldWhatTheyMayRead(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 3)
+		ada, bob, eve := ps[0], ps[1], ps[2]
+		docs := ada.writes("for ada", "for bob", "for both", "for all", "bob writes")
+		ada.shares(docs[1], "reader", bob.did())
+		ada.shares(docs[2], "reader", bob.did())
+		ada.shares(docs[2], "reader", eve.did())
+		ada.shares(docs[3], "reader", "*")
+		ada.shares(docs[4], "writer", bob.did())
+		meet(ps...)
+		bob.has(20*time.Second, docs[1], docs[2], docs[3], docs[4])
+		eve.has(20*time.Second, docs[2], docs[3])
+		ada.has(time.Second, docs...)
+		if err := bob.edits(docs[4], "and so he did"); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("what bob wrote is at ada's after %v", alike(t, time.Second, docs[4], ada, bob))
+		atRest(t, ps...)
+		for _, p := range ps {
+			st, err := p.node.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range st.Peers {
+				for _, c := range s.Collections {
+					if c.State != Identical {
+						t.Errorf("%s of %s: %s is %s, %d differ: %s", p.id(), s.ID, c.Name, c.State, c.Differ, c.Problem)
+					}
+				}
+			}
+		}
+	})
+}
+
+// Whoever is let in gets the whole history, at once; whoever is shut out gets nothing
+// of what comes after, and keeps what was there.
+func TestRightsComeAndGo(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 3)
+		ada, bob, eve := ps[0], ps[1], ps[2]
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(eve.member.db.Collections()) == 2, "no collections" })
+		doc := ada.writes("begins")[0]
+		for i := range 40 {
+			if err := ada.edits(doc, fmt.Sprint("edit ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(3 * time.Minute)
+		bob.has(0)
+		ada.shares(doc, "reader", bob.did())
+		t.Logf("bob has the whole history after %v", alike(t, time.Second, doc, ada, bob))
+		ada.shares(doc, "reader", eve.did())
+		alike(t, time.Second, doc, ada, bob, eve)
+		ada.takesBack(doc, "reader", bob.did())
+		t.Logf("eve knows of the end of bob's right after %v", alike(t, time.Second, doc, ada, eve))
+		if err := ada.edits(doc, "not for bob"); err != nil {
+			t.Fatal(err)
+		}
+		before := bob.holds("Note")[doc]
+		alike(t, time.Second, doc, ada, eve)
+		time.Sleep(5 * time.Minute)
+		if now := bob.holds("Note")[doc]; !slices.Equal(now, before) {
+			t.Errorf("bob got %v, has lost the right at %v", now, before)
+		}
+		atRest(t, ps...)
+		ada.shares(doc, "reader", bob.did())
+		alike(t, 2*time.Second, doc, ada, bob, eve)
+	})
+}
+
+// A group may read: who joins it gets what was granted to the group, though none of it
+// changed; who leaves gets nothing more.
+func TestAGroupReads(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(bob.member.db.Collections()) == 2, "no collections" })
+		var team pando.DocID
+		err := ada.db.Update(t.Context(), func(tx *pando.Tx) error {
+			teams, err := tx.Collection("Team")
+			if err == nil {
+				var d pando.Document
+				d, err = teams.Create(map[string]any{"name": "crew"})
+				team = d.ID
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs := ada.writes("one", "two")
+		for _, d := range docs {
+			ada.shares(d, "reader", team.String()+"#member")
+		}
+		time.Sleep(2 * time.Minute)
+		bob.has(0)
+		who, _ := pando.ParseSubject(bob.did())
+		if _, err := ada.db.Grant(t.Context(), "Team", team, "member", who); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("bob has what the team may read after %v", bob.has(3*time.Second, docs...))
+		if _, err := ada.db.Revoke(t.Context(), "Team", team, "member", who); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		before := bob.holds("Note")
+		for _, d := range docs {
+			if err := ada.edits(d, "without bob"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		for d, heads := range bob.holds("Note") {
+			if !slices.Equal(heads, before[d]) {
+				t.Errorf("bob got more of %s after he had left the team", d)
+			}
+		}
+		atRest(t, ps...)
+	})
+}
