@@ -52,6 +52,9 @@ func (n *node) take(c store.Change) {
 			w.fail("I2: %s: commit %s is applied, its parent %s is not", n.name, name(c.Commit), name(p))
 		}
 	}
+	if coll, ok := n.Schema().ByID(c.Collection); ok && !w.allowed(coll, cm) {
+		w.fail("I2: %s: commit %s is applied, and its author may not make it", n.name, name(c.Commit))
+	}
 	n.feed = append(n.feed, c)
 	n.applied[c.Commit] = true
 	n.of[c.Doc] = append(n.of[c.Doc], c.Commit)
@@ -162,6 +165,9 @@ func (n *node) verify(tx *store.Tx, d docRef) {
 	for _, c := range n.of[d.id] {
 		want.set[c] = w.commits[c]
 	}
+	void, err := want.voids(d.coll)
+	w.must(err)
+	want.void = void
 	heads := want.heads()
 	var got []dag.CID
 	for _, h := range doc.State.Heads() {

@@ -28,6 +28,9 @@ func (w *world) forge(to *node) {
 	c.Deltas = w.junk(parents)
 	if len(parents) == 0 {
 		c.Root = &dag.RootSeed{Mode: dag.ModeContent, Collection: coll.ID, Seed: dag.ContentSeed(c.Deltas)}
+		if coll.Access() != nil {
+			c.Root.Mode, c.Root.Seed = dag.ModeOwned, dag.OwnedSeed(w.eve.Public(), c.Deltas)
+		}
 	}
 	how, envelope := w.spoil(c, coll)
 	w.note("eve: %s commit %s of %s %s to %s, height %d, %d ops", how, name(c.CID), coll.Name, name(c.Doc), to.name, c.Height, len(c.Deltas))
@@ -180,7 +183,7 @@ func (w *world) spoil(c *dag.Commit, coll *schema.Collection) (how string, envel
 		p := w.stranger(c.Doc)
 		c.Parents = append(c.Parents, p.CID)
 		c.Height, c.HLC = max(c.Height, p.Height+1), max(c.HLC, p.HLC+1)
-	case how == "misplaced" && root:
+	case how == "misplaced" && root && len(w.Collections) > 1:
 		c.Root.Collection = w.Collections[(slices.Index(w.Collections, coll)+1)%len(w.Collections)].ID
 	case how == "badly signed", how == "altered":
 	default:

@@ -255,6 +255,8 @@ func (n *node) predict(m message) (want store.Merged, broken int) {
 					want.Missing[c.Doc] = append(want.Missing[c.Doc], p)
 				}
 			}
+		case !w.allowed(m.coll, c):
+			return want, i
 		default:
 			here[c.CID] = true
 			want.Applied++

@@ -269,6 +269,9 @@ func (n *node) createIn(tx *store.Tx) (dag.DocID, error) {
 	if err == nil {
 		n.w.note("%s:   create %s %s at %v", n.name, c.Name, name(d.ID), n.clock())
 	}
+	if err == nil && c.Access() != nil && n.w.chance(2) {
+		err = n.letIn(tx, d)
+	}
 	return d.ID, err
 }
 
@@ -310,7 +313,7 @@ func (n *node) write(what string, fn func(tx *store.Tx) error) {
 	if err != nil {
 		n.w.note("%s:   %v", n.name, err)
 	}
-	n.mayFail(err, fault.Exists, fault.NotFound)
+	n.mayFail(err, fault.Exists, fault.NotFound, fault.Denied)
 	n.done()
 }
 
@@ -342,7 +345,7 @@ func (n *node) several() {
 				}
 				return nil
 			})
-			n.mayFail(err, fault.Exists, fault.NotFound)
+			n.mayFail(err, fault.Exists, fault.NotFound, fault.Denied)
 		}
 		if n.w.chance(5) {
 			return errGivenUp
@@ -352,11 +355,13 @@ func (n *node) several() {
 }
 
 func (n *node) any(tx *store.Tx) (dag.DocID, error) {
-	switch n.w.one(4) {
+	switch n.w.one(5) {
 	case 0:
 		return n.createIn(tx)
 	case 1:
 		return n.removeIn(tx)
+	case 2:
+		return n.shareIn(tx)
 	}
 	return n.changeIn(tx)
 }
@@ -374,7 +379,7 @@ func (n *node) explicit() {
 	for range 1 + w.one(2) {
 		var id dag.DocID
 		err := n.tx.Try(func() (err error) { id, err = n.any(n.tx); return err })
-		n.mayFail(err, fault.Exists, fault.NotFound)
+		n.mayFail(err, fault.Exists, fault.NotFound, fault.Denied)
 		if err == nil && id != (dag.DocID{}) {
 			n.wrote[id] = true
 		}

@@ -15,7 +15,8 @@ import (
 // oracle says what a set of commits makes of a document, by the words of the merge
 // rules alone, with no regard to order or cost.
 type oracle struct {
-	set map[dag.CID]*dag.Commit
+	set  map[dag.CID]*dag.Commit
+	void map[dag.CID]bool // of these nothing counts but their place
 }
 
 // sorted returns the commits by CID.
@@ -73,7 +74,7 @@ func (o oracle) compare(d crdt.Document) string {
 	var order []cell
 	for _, c := range o.sorted() {
 		for i, op := range c.Deltas {
-			if op.Void || !op.Kind.Known() {
+			if o.void[c.CID] || op.Void || !op.Kind.Known() {
 				continue
 			}
 			k := cell{op.Field, op.Kind}

@@ -10,6 +10,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -43,7 +44,13 @@ type Deed @docID(mode: OWNED) @index(name: "once", unique: true, includes: [{fie
 
 // Collections parses the collections of every history. They are immutable: one
 // parse serves all.
-func Collections() ([]*schema.Collection, error) { return schema.Parse(sdl, nil) }
+func Collections() ([]*schema.Collection, error) {
+	p, err := policy()
+	if err != nil {
+		return nil, err
+	}
+	return schema.Parse(sdl+fmt.Sprintf(policedSDL, dag.Digest(p.Sum())), nil, p)
+}
 
 // Failure is a history in which something did not hold.
 type Failure struct {
@@ -148,6 +155,8 @@ type world struct {
 	docs    []docRef                // of which somebody knows, in the order of their appearance
 	known   map[dag.DocID]bool
 	bytes   map[string]string // of documents, by their heads: the same on every node
+	enough  int               // when there are so many documents, no more are created
+	rights  map[dag.CID]bool  // of commits in collections with a policy: whether they may be
 }
 
 // docRef is a document and its collection.
@@ -166,6 +175,7 @@ func newWorld(seed uint64, o Options) *world {
 		unsound: map[string]bool{},
 		known:   map[dag.DocID]bool{},
 		bytes:   map[string]string{},
+		rights:  map[dag.CID]bool{},
 	}
 	w.eve = w.key("eve")
 	return w
@@ -180,6 +190,11 @@ func (w *world) key(name string) ident.Key {
 }
 
 func (w *world) begin() {
+	w.enough = math.MaxInt
+	if w.chance(4) { // few documents, all with a policy, and much ado about who may write
+		w.enough = 1 + w.one(2)
+		w.Collections = slices.DeleteFunc(slices.Clone(w.Collections), func(c *schema.Collection) bool { return c.Access() == nil })
+	}
 	for i := range 2 + w.rng.IntN(maxNodes-1) {
 		n := &node{w: w, place: i, name: string(rune('a' + i)), disk: newDisk(w.Forgetful)}
 		n.key = w.key(n.name)
@@ -189,6 +204,21 @@ func (w *world) begin() {
 		n.learn(w.Collections[:1+w.rng.IntN(len(w.Collections))])
 	}
 	w.note("%d nodes", len(w.nodes))
+	if w.enough < math.MaxInt {
+		w.nodes[0].learn(w.Collections)
+		w.nodes[0].write("share", func(tx *store.Tx) error {
+			c := w.nodes[0].collection()
+			deltas, err := c.Create(w.nodes[0].input(c, true))
+			w.must(err)
+			d, err := tx.Create(c, deltas)
+			w.must(err)
+			return w.nodes[0].letIn(tx, d)
+		})
+		for _, n := range w.nodes {
+			n.learn(w.Collections)
+			w.reconcile(w.nodes[0], n)
+		}
+	}
 }
 
 func (w *world) close() {
@@ -240,8 +270,10 @@ func (w *world) step() {
 		n.disk.arm(w.one(4), w.chance(2))
 	}
 	switch x := w.one(100); {
-	case x < 16:
+	case x < 14 && len(w.docs) < w.enough:
 		n.create()
+	case x < 19:
+		n.share()
 	case x < 34:
 		n.change()
 	case x < 38:
