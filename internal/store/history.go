@@ -116,6 +116,12 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 			yield(Applied{}, err)
 			return
 		}
+		if may, err := tx.mayRead(n, id); err != nil || !may {
+			if err != nil {
+				yield(Applied{}, err)
+			}
+			return
+		}
 		tx.historyOf(n, id)(yield)
 	}
 }
@@ -124,19 +130,13 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 func (tx *Tx) historyOf(n short, id dag.DocID) iter.Seq2[Applied, error] {
 	return func(yield func(Applied, error) bool) {
 		tx.read(id)
-		if may, err := tx.mayRead(n, id); err != nil || !may {
-			if err != nil {
-				yield(Applied{}, err)
-			}
-			return
-		}
 		lo, hi := documentRange(n, id)
 		var own []*pending
 		if st := tx.staged[id]; st != nil && st.coll == n {
 			own = slices.Clone(st.commits)
 			slices.SortFunc(own, func(a, b *pending) int { return a.place.compare(b.place) })
 		}
-		tx.merged(lo, hi, own, yield)
+		tx.merged(lo, hi, own, func(place) (bool, error) { return true, nil }, yield)
 	}
 }
 
@@ -159,7 +159,8 @@ func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 		}
 		slices.SortFunc(own, func(a, b *pending) int { return a.place.compare(b.place) })
 		lo := collectionPrefix(tableCommit, n)
-		tx.merged(lo, after(lo), own, yield)
+		f := follower{tx: tx}
+		tx.merged(lo, after(lo), own, f.passes, yield)
 	}
 }
 
@@ -169,12 +170,11 @@ func (p place) compare(q place) int {
 		cmp.Compare(p.height, q.height), bytes.Compare(p.cid[:], q.cid[:]))
 }
 
-// merged yields the stored commits of a range and the transaction's own, in the
-// order of their keys: those of documents that the caller may read.
-func (tx *Tx) merged(lo, hi []byte, own []*pending, yield func(Applied, error) bool) {
-	f := follower{tx: tx}
+// merged yields the stored commits of a range and the transaction's own that pass, in
+// the order of their keys.
+func (tx *Tx) merged(lo, hi []byte, own []*pending, passes func(place) (bool, error), yield func(Applied, error) bool) {
 	yieldOwn := func(p *pending) bool {
-		may, err := f.passes(p.place)
+		may, err := passes(p.place)
 		return err == nil && !may || yield(tx.ownCommit(p), err) && err == nil
 	}
 	for e, err := range tx.kv.Scan(lo, hi) {
@@ -193,7 +193,7 @@ func (tx *Tx) merged(lo, hi []byte, own []*pending, yield func(Applied, error) b
 			own = own[1:]
 		}
 		var a Applied
-		may, err := f.passes(at)
+		may, err := passes(at)
 		if err == nil && !may {
 			continue
 		}

@@ -163,6 +163,7 @@ func (s docSet) names(names map[dag.DocID]string) []string {
 
 // visitor goes through a door: it returns the documents that it was shown, or told of.
 type visitor struct {
+	door string
 	t    tester
 	n    *node
 	who  Caller
@@ -204,7 +205,7 @@ func (v *visitor) asked(ask func(dag.DocID) (bool, error)) docSet {
 	for _, id := range v.ids {
 		ok, err := ask(id)
 		if err != nil && (!errors.Is(err, fault.NotFound) || none == nil || strings.ReplaceAll(err.Error(), id.String(), never.String()) != none.Error()) {
-			v.t.Fatalf("of a document is said %v, of none %v", err, none)
+			v.t.Fatalf("%s: of a document is said %v, of none %v", v.door, err, none)
 		}
 		if err == nil && ok {
 			s[id] = true
@@ -640,7 +641,7 @@ func (l *archive) visits(who Caller) map[string]docSet {
 	ids := slices.SortedFunc(maps.Keys(l.names), compareIDs)
 	for name, door := range doors {
 		l.as(who, func(tx *Tx) {
-			all[name] = door(&visitor{t: l.t, n: l.node, who: who, tx: tx, c: l.memos(), ids: ids, past: l.past, seq: l.seq, cids: l.cids})
+			all[name] = door(&visitor{door: name, t: l.t, n: l.node, who: who, tx: tx, c: l.memos(), ids: ids, past: l.past, seq: l.seq, cids: l.cids})
 		})
 	}
 	return all
@@ -770,6 +771,31 @@ func TestGroupsInACircle(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// Who may not read a group still sees what its members wrote, and can verify it.
+func TestWhatAGroupWroteIsJudgedForEverybody(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	memo, team := l.memo("ann", "poster"), l.owned("ann", "Team", "name", "team")
+	l.grant("Team", team, "member", keyText("cy"))
+	l.grant("Memo", memo, "reader", acp.Everyone)
+	l.grant("Memo", memo, "writer", groupOf(team))
+	err := l.Update(context.Background(), someone("cy"), func(tx *Tx) error {
+		_, err := updateIn(tx, "Memo", memo, "body", "of a member")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.as(someone("bo"), func(tx *Tx) {
+		_, err := tx.Get(l.node.coll("Team"), team)
+		wantKind(t, err, fault.NotFound, "a group that bo may not read")
+		v, err := tx.Verify(context.Background(), l.memos(), memo, nil)
+		if err != nil || !v.Sound() {
+			t.Errorf("bo verifies the poster: %v, %v", v, err)
+		}
+	})
 }
 
 // A group that is not here has no members, and a document is none.
