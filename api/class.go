@@ -99,11 +99,12 @@ func (s *Server) admitted(w http.ResponseWriter, r *http.Request, c class, next 
 	if err == nil {
 		err = s.authorize(who, c)
 	}
+	r = r.WithContext(context.WithValue(r.Context(), requesterKey{}, who))
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	next(w, r.WithContext(context.WithValue(r.Context(), requesterKey{}, who)))
+	next(w, r)
 }
 
 // authorize returns why a class is closed to somebody, or nil.

@@ -144,6 +144,8 @@ const (
 	reasonLocal      reason = "local-only"
 	reasonClass      reason = "unclassed"
 	reasonOpen       reason = "unclaimed"
+	reasonOrigin     reason = "cross-origin"
+	reasonHost       reason = "unknown-host"
 )
 
 // refusal is an error that says why somebody was not let in.

@@ -48,6 +48,7 @@ func (s *Server) sendEvents(w http.ResponseWriter, r *http.Request, in pando.Req
 	var b []byte
 	for e, err := range s.as(ctx).Subscribe(ctx, in, pando.SubscribeOptions{After: resumed(r), Heartbeat: heartbeat}) {
 		if err != nil && !begun {
+			s.denyResult(r, pando.FailedResult(err))
 			s.answerGraphQL(w, pando.FailedResult(err))
 			return
 		}

@@ -143,6 +143,7 @@ func (s *Server) runGraphQL(w http.ResponseWriter, r *http.Request, req Request,
 		s.refuseGraphQL(w, r, err)
 		return nil
 	}
+	s.denyResult(r, result)
 	s.answerGraphQL(w, result)
 	return nil
 }
@@ -167,6 +168,7 @@ func resultStatus(result *pando.Result) int {
 // refuseGraphQL reports a request that never was a GraphQL request, in the shape
 // that a GraphQL client reads.
 func (s *Server) refuseGraphQL(w http.ResponseWriter, r *http.Request, err error) {
+	s.deny(r, err, DeniedOperation)
 	s.answer(w, StatusCode(err), failedResponse(err))
 }
 

@@ -24,6 +24,7 @@ func (s *Server) streamGraphQL(w http.ResponseWriter, r *http.Request, in pando.
 	out := &answerStream{w: w, control: http.NewResponseController(w), cancel: cancel}
 	defer out.close()
 	result := s.as(ctx).Stream(ctx, in, out)
+	s.denyResult(r, result)
 	switch {
 	case !out.begun && len(result.Errors) > 0:
 		s.answerGraphQL(w, result)

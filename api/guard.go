@@ -19,7 +19,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	// A page of another origin must not make a browser write here.
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, fault.Denied.Errorf("cross-origin request from %q: send it from a page of the node itself, or not from a browser", r.Header.Get("Origin")))
+		s.fail(w, r, denied(reasonOrigin, "cross-origin request from %q: send it from a page of the node itself, or not from a browser", r.Header.Get("Origin")))
 	}))
 	next = crossOrigin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +27,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer s.record(rec, r, begun)
 		if !s.hostAllowed(r) {
-			s.fail(rec, r, fault.Denied.Errorf("host %q is not known to be this node: call it localhost or by its IP address, or start it with --allowed-hosts", r.Host))
+			s.fail(rec, r, denied(reasonHost, "host %q is not known to be this node: call it localhost or by its IP address, or start it with --allowed-hosts", r.Host))
 			return
 		}
 		next.ServeHTTP(rec, r)
@@ -76,7 +76,7 @@ func foreign(r *http.Request) error {
 	as := *r
 	as.Method = http.MethodPost
 	if http.NewCrossOriginProtection().Check(&as) != nil {
-		return fault.Denied.Errorf("cross-origin request from %q: send it from a page of the node itself, or not from a browser", r.Header.Get("Origin"))
+		return denied(reasonOrigin, "cross-origin request from %q: send it from a page of the node itself, or not from a browser", r.Header.Get("Origin"))
 	}
 	return nil
 }

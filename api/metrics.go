@@ -56,6 +56,9 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	defer cancel()
 	c := collector{to}
 	c.storage(m.s.db)
+	for kind, n := range m.s.audit.Counts() {
+		c.put("denied_total", "Attempts that were denied, by why.", float64(n), "kind", kind)
+	}
 	if m.s.node == nil {
 		sums, err := m.s.db.Replica().Summaries(ctx)
 		if err != nil {

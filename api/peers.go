@@ -75,6 +75,7 @@ type Status struct {
 	Pushed  []Replicator      `json:"replicators,omitempty"`
 	Wanted  Wanted            `json:"wanted,omitzero"`
 	Counts  map[string]uint64 `json:"counts,omitempty"` // since the start: what p2p.Counters has
+	Denied  map[string]uint64 `json:"denied,omitempty"` // since the start: attempts, by why
 }
 
 // CollectionStatus is one collection of a node. Two nodes hold the same documents

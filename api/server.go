@@ -31,6 +31,8 @@ type Config struct {
 	// BackupDir is where clients may have backup files written and read, below which
 	// they name them; "" is nowhere.
 	BackupDir string
+	// Audit hears of what is denied; nil: an audit of its own, which tells Logger.
+	Audit *Audit
 	// Access says whose the node is, and who may do what with it; nil: nobody owns it,
 	// which is kept in memory.
 	Access *NodeAccess
@@ -48,6 +50,7 @@ type Server struct {
 	log     *slog.Logger
 	hosts   []string // lower case
 	backups string   // directory
+	audit   *Audit
 	rights  *NodeAccess
 	key     pando.Identity // of the node: tokens and delegations are made for it
 	tokens  *token.Verifier
@@ -77,6 +80,9 @@ func NewServer(c Config) *Server {
 	}
 	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), largeSlots: make(chan struct{}, maxLarge), streamSlots: make(chan struct{}, maxStreams),
 		eventSlots: make(chan struct{}, maxEventStreams)}
+	if s.audit = c.Audit; s.audit == nil {
+		s.audit = NewAudit(s.log)
+	}
 	if s.rights, s.allowUnclaimed = c.Access, c.AllowUnclaimed; s.rights == nil {
 		s.rights, _ = OpenNodeAccess("") // in memory, which cannot fail
 	}
@@ -219,6 +225,7 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 // fail reports err with the status of its kind. What nobody foresaw is logged too:
 // the client can do nothing about it.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	s.deny(r, err, DeniedOperation)
 	status := StatusCode(err)
 	if status == http.StatusInternalServerError {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)

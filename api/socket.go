@@ -65,14 +65,12 @@ func (k *sockets) close(ctx context.Context) {
 // of its own, and so have the heartbeat and what is heard in a topic. All end before the
 // request does.
 type socket struct {
-	s    *Server
-	conn *websocket.Conn
-	wire net.Conn // below conn
-	ctx  context.Context
-	// shown is what the request of the WebSocket has shown of who makes it. Unknown are
-	// connections that have not said yet who they are.
-	shown   credentials
-	unknown func() // ends that
+	s       *Server
+	conn    *websocket.Conn
+	wire    net.Conn // below conn
+	ctx     context.Context
+	request *http.Request // that asked for it
+	unknown func()        // ends that it is not known who the client is
 
 	mu      sync.Mutex // guards running
 	running map[string]*running
@@ -171,7 +169,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request, protocol str
 	conn.SetReadLimit(maxMessage)
 	ctx, cancel := context.WithCancel(context.WithValue(s.requests, requesterKey{}, requesterOf(r.Context())))
 	k := &socket{s: s, conn: conn, wire: t.wire, ctx: ctx, running: map[string]*running{}}
-	k.shown, _ = shown(r) // it was looked at before
+	k.request = r
 	s.strangers.Add(1)
 	k.unknown = sync.OnceFunc(func() { s.strangers.Add(-1) })
 	defer k.unknown()
@@ -249,7 +247,10 @@ func (k *socket) serve() {
 // enter finds out who the client is: by the token that it sends now, else by what its
 // request has shown.
 func (k *socket) enter(payload json.RawMessage) error {
-	shows := k.shown
+	shows, err := shown(k.request)
+	if err != nil {
+		return err
+	}
 	text, err := tokenIn(payload)
 	if err != nil {
 		return err
@@ -265,6 +266,7 @@ func (k *socket) enter(payload json.RawMessage) error {
 		return err
 	}
 	k.ctx = context.WithValue(k.ctx, requesterKey{}, who)
+	k.request = k.request.WithContext(context.WithValue(k.request.Context(), requesterKey{}, who))
 	k.watch(who)
 	return nil
 }
@@ -303,7 +305,10 @@ func (k *socket) watch(who requester) {
 }
 
 // forbid ends a connection whose client is not let in, or not any more.
-func (k *socket) forbid(err error) { k.close(closeForbidden, Reason(err)+": "+err.Error()) }
+func (k *socket) forbid(err error) {
+	k.s.deny(k.request, err, DeniedOperation)
+	k.close(closeForbidden, Reason(err)+": "+err.Error())
+}
 
 // handle acts on a message. It returns how to close the connection, if it must be.
 func (k *socket) handle(m message, begun bool) (websocket.StatusCode, string) {
@@ -399,6 +404,7 @@ func (k *socket) exec(ctx context.Context, id string, in pando.Request) message 
 		return failure(id, pando.FailedResult(busy("%d requests are running: retry in a moment", cap(k.s.requestSlots))))
 	}
 	result := k.s.as(ctx).Exec(ctx, in)
+	k.s.denyResult(k.request, result)
 	if len(result.Errors) > 0 && result.Stage != pando.StageExecute {
 		return failure(id, result)
 	}

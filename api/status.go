@@ -117,7 +117,7 @@ func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	st.Root = rootOf(sums)
+	st.Root, st.Denied = rootOf(sums), s.audit.Counts()
 	for _, c := range sums {
 		st.Documents += c.Alive
 		id := c.Collection.String()

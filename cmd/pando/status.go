@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -126,6 +128,9 @@ func showTrouble(out io.Writer, status api.Status) error {
 	if n := status.Counts["unfollowed"]; n > 0 {
 		fmt.Fprintf(out, "\n%s found no room among the topics that a node takes part in: changes come late, or twice\n  share fewer collections from here, or give them fewer shards\n", plural(n, "collection"))
 	}
+	if len(status.Denied) > 0 {
+		fmt.Fprintf(out, "\ndenied since the start: %s\n", deniedText(status.Denied))
+	}
 	if status.Wanted.Documents == 0 {
 		return nil
 	}
@@ -139,6 +144,17 @@ func showTrouble(out io.Writer, status api.Status) error {
 		fmt.Fprintf(w, "and %s more\n", grouped(more))
 	}
 	return w.Flush()
+}
+
+// deniedText says what was denied how often, the most first.
+func deniedText(counts map[string]uint64) string {
+	kinds := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	for i, kind := range kinds {
+		kinds[i] = fmt.Sprintf("%s %s", kind, grouped(counts[kind]))
+	}
+	return strings.Join(kinds, ", ")
 }
 
 // mismatches says which quiet copies stay different.
