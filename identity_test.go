@@ -54,7 +54,7 @@ func TestANodeHasAKeyBesideThatOfItsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inMemory.Close()
-	if got := inMemory.NodeIdentity().DID(); got != ada.DID() {
-		t.Errorf("in memory the node is %s, want %s", got, ada.DID())
+	if node := inMemory.NodeIdentity().DID(); seen[node] || inMemory.Identity().DID() != ada.DID() {
+		t.Errorf("in memory the node is %s, as another is, or signs as %s", node, inMemory.Identity().DID())
 	}
 }

@@ -224,15 +224,17 @@ func makeDirectory(dir string, readOnly bool) error {
 }
 
 // nodeIdentity returns the key of the node itself: that in the directory, made if there
-// is none; of a database in memory the identity that was given, or a new one.
+// is none; of a database in memory a new one.
 func nodeIdentity(dir string, o *Options) (node Identity, err error) {
 	if dir != "" {
 		if err := makeDirectory(dir, o.ReadOnly); err != nil {
 			return Identity{}, fmt.Errorf("open database: %w", err)
 		}
 		node, err = keyIn(dir, o)
-	} else if node = o.Identity; node.IsZero() {
+	} else if o.Identity.IsZero() {
 		node, err = newIdentity(o.Rand)
+	} else {
+		node, err = NewIdentity() // not of o.Rand: it signs no documents
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("identity of the node: %w", err)
@@ -304,8 +306,8 @@ func (db *DB) Signs() error {
 func (db *DB) Identity() Identity { return db.who.Key }
 
 // NodeIdentity returns the key of the node itself, that peers know it by. It is that of
-// the directory, and so another on each machine of a user who is Options.Identity on
-// all of them. A database in memory has no other than Options.Identity, if that is given.
+// the directory, or a new one in memory, and so another on each machine of a user who is
+// Options.Identity on all of them.
 func (db *DB) NodeIdentity() Identity { return db.node }
 
 // AddSchema adds the collections that GraphQL types describe, all or none, and

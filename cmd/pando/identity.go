@@ -23,6 +23,8 @@ func (c *command) identityCommand() *cobra.Command {
 
 An identity is a key pair. Its DID, such as did:key:z6Mk…, is its name to others, and says
 nothing that is secret; the secret key stays in your keyring. See pando keyring --help.`
+	g.Example = `  pando identity new ada
+  pando start --identity ada`
 	return g
 }
 

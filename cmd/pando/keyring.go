@@ -41,13 +41,18 @@ func (k *keyringFlags) add(f *pflag.FlagSet) {
 	settings(f, "keyring-dir", "keyring-backend", "keyring-passphrase-file")
 }
 
-// openKeyring unlocks the user's keyring.
+// openKeyring unlocks the user's keyring, once for a command: to unlock it takes a second,
+// and may ask.
 func (c *command) openKeyring(ctx context.Context) (*keyring.Keyring, error) {
+	if c.ring != nil {
+		return c.ring, nil
+	}
 	o, err := c.keyringOptions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return keyring.Open(o)
+	c.ring, err = keyring.Open(o)
+	return c.ring, err
 }
 
 func (c *command) keyringOptions(ctx context.Context) (keyring.Options, error) {

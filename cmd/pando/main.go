@@ -14,6 +14,7 @@ import (
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/keyring"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -50,6 +51,7 @@ type command struct {
 	logFormat string
 	keyring   keyringFlags
 	who       credentialFlags
+	ring      *keyring.Keyring // once it was unlocked
 }
 
 func (c *command) root() *cobra.Command {

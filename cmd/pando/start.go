@@ -37,6 +37,7 @@ type startFlags struct {
 	crypt   storeFlags
 	claim   string
 	open    bool
+	who     identityFlag
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -70,6 +71,7 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.open, "allow-unclaimed", false, "while nobody owns the node, let callers from other machines do everything")
 	settings(f, "claim", "allow-unclaimed")
 	s.crypt.add(cmd)
+	s.who.add(f, "sign what is written here as this identity, and act for it towards peers")
 	settings(f, "p2paddr", "peers", "store", "no-p2p", "allowed-hosts", "backup-dir")
 	return cmd
 }
@@ -97,6 +99,11 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	who, err := s.who.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	c.ring = nil // the secrets in it that are not wanted
 	listener, err := listen(ctx, c.url)
 	if err != nil {
 		return err
@@ -104,12 +111,11 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	defer listener.Close()
 	lenses := lens.New(lens.Options{})
 	defer func() { err = errors.Join(err, lenses.Close()) }()
-	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses, StoreKey: key})
+	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses, StoreKey: key, Identity: who})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-
 	var node *p2p.Node
 	addrs := "off"
 	if !s.noP2P {
