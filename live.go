@@ -28,6 +28,7 @@ type hub struct {
 	mu      sync.Mutex // guards what follows, and what is kept of live queries
 	told    *store.Tx  // the snapshot up to which they have been told; nil without any
 	watched map[CollectionID]*watched
+	groups  map[DocID]set // on which it depends what their readers may read
 	count   int
 	looks   uint64 // documents looked at
 	end     context.CancelFunc
@@ -37,7 +38,9 @@ type hub struct {
 
 // live is one live query that is being followed.
 type live struct {
+	who     Caller      // the reader
 	result  *query.Live // guarded by the hub's mu if it is kept document by document
+	asked   []DocID     // groups that the hub watches for it; guarded by the hub's mu
 	seen    uint64      // the last look at a document that concerned it, as the next two guarded by the hub's mu
 	step    uint64      // the last step that did
 	member  bool        // of the hub
@@ -120,7 +123,8 @@ func (h *hub) join(ctx context.Context, l *live) (data []byte, seq uint64, err e
 	if err != nil {
 		return nil, 0, err
 	}
-	if data, err = l.result.Load(ctx, tx); err != nil {
+	seen := tx.As(l.who)
+	if data, err = l.result.Load(ctx, seen); err != nil {
 		tx.Discard()
 		return nil, 0, err
 	}
@@ -153,6 +157,7 @@ func (h *hub) join(ctx context.Context, l *live) (data []byte, seq uint64, err e
 		return nil, 0, err
 	}
 	h.watch(l)
+	h.ask(l, seen)
 	return data, seq, h.catchUp(ctx, l, seq)
 }
 
@@ -171,33 +176,70 @@ func (h *hub) catchUp(ctx context.Context, l *live, seq uint64) error {
 		return nil
 	}
 	done := map[DocID]bool{}
+	seen := h.told.As(l.who)
 	for ch, err := range h.told.Changed(seq) {
 		if err != nil {
 			return err
 		}
-		if w := h.watched[ch.Collection]; w == nil || done[ch.Doc] {
+		if _, ok := h.groups[ch.Doc][l]; ok {
+			l.again()
+			return nil
+		}
+		w := h.watched[ch.Collection]
+		if w == nil || done[ch.Doc] {
 			continue
 		}
 		done[ch.Doc] = true
-		d, ok, err := query.GetOrNone(h.told, h.watched[ch.Collection].coll, ch.Doc)
+		d, ok, err := query.GetOrNone(h.told, w.coll, ch.Doc)
+		if err == nil && ok {
+			err = l.change(ctx, seen, d)
+		}
 		if err != nil {
 			return err
 		}
-		if ok {
-			if err := l.result.Change(ctx, h.told, d); err != nil {
-				return err
-			}
-		}
 	}
+	h.ask(l, seen)
 	h.publish(l)
 	return nil
+}
+
+// change tells a result of a document, if its reader may know of it.
+func (l *live) change(ctx context.Context, seen *store.Tx, d store.Doc) error {
+	may, err := seen.MayRead(d)
+	switch {
+	case err != nil:
+		return err
+	case !may:
+		return l.result.Gone(ctx, seen, d.Collection, d.ID)
+	}
+	return l.result.Change(ctx, seen, d)
+}
+
+// again lets the reader be told the whole result.
+func (l *live) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stale = true
+	l.signal()
+}
+
+// ask watches the groups that it took to say what a reader may read. mu is held.
+func (h *hub) ask(l *live, seen *store.Tx) (news bool) {
+	for _, g := range seen.Asked() {
+		if _, known := h.groups[g][l]; !known && l.member {
+			put(h.groups, g, l)
+			l.asked = append(l.asked, g)
+			news = true
+		}
+	}
+	return news
 }
 
 // begin starts to follow the feed from a snapshot on.
 func (h *hub) begin(tx *store.Tx) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.told, h.end, h.ended = tx, cancel, make(chan struct{})
-	h.watched = map[CollectionID]*watched{}
+	h.watched, h.groups = map[CollectionID]*watched{}, map[DocID]set{}
 	go h.follow(ctx, tx.Seq(), h.ended)
 }
 
@@ -255,10 +297,7 @@ func (h *hub) step(ctx context.Context) error {
 	if next.Set() != h.told.Set() { // fields may read otherwise, and plans are for the old ones
 		touched = h.all()
 		for _, l := range touched {
-			l.mu.Lock()
-			l.stale = true
-			l.signal()
-			l.mu.Unlock()
+			l.again()
 		}
 	}
 	h.told.Discard()
@@ -275,9 +314,15 @@ func (h *hub) compare(ctx context.Context, next *store.Tx) (touched []*live, err
 	done := map[DocID]bool{}
 	seq := next.Seq()
 	var concerned []*live
+	seen := map[*live]*store.Tx{} // the snapshot as readers see it
 	for ch, err := range next.Changed(h.told.Seq()) {
 		if err != nil {
 			return nil, err
+		}
+		for l := range h.groups[ch.Doc] { // who knows which documents come and go
+			if touched = l.touch(touched, seq); l.result.Kept() {
+				l.again()
+			}
 		}
 		w := h.watched[ch.Collection]
 		if w == nil || done[ch.Doc] {
@@ -305,18 +350,34 @@ func (h *hub) compare(ctx context.Context, next *store.Tx) (touched []*live, err
 				continue
 			}
 			l.seen = h.looks
-			if l.step != seq {
-				l.step = seq
-				touched = append(touched, l)
+			if touched = l.touch(touched, seq); !l.result.Kept() {
+				continue
 			}
-			if l.result.Kept() {
-				if err := l.result.Change(ctx, next, now); err != nil {
-					l.fail(err)
+			as := next
+			if w.coll.Access() != nil {
+				if as = seen[l]; as == nil {
+					as = next.As(l.who)
+					seen[l] = as
 				}
+			}
+			if err := l.change(ctx, as, now); err != nil {
+				l.fail(err)
 			}
 		}
 	}
+	for l, tx := range seen {
+		h.ask(l, tx)
+	}
 	return touched, nil
+}
+
+// touch appends the live query to those that a step concerns, once.
+func (l *live) touch(touched []*live, step uint64) []*live {
+	if l.step == step {
+		return touched
+	}
+	l.step = step
+	return append(touched, l)
 }
 
 // publish hands what has changed to the reader. mu is held, and what is told durable.
@@ -355,7 +416,7 @@ func (h *hub) leave(l *live) {
 	if h.count == 0 && h.told != nil {
 		h.end()
 		h.told.Discard()
-		h.told, h.watched = nil, nil
+		h.told, h.watched, h.groups = nil, nil, nil
 	}
 }
 
@@ -448,6 +509,16 @@ func (h *hub) watch(l *live) {
 	}
 }
 
+// asked watches the groups that it took to make a result anew. If others have been
+// told of more meanwhile, what they were told of may be one of these groups.
+func (h *hub) asked(l *live, tx *store.Tx) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.told != nil && h.ask(l, tx) && h.told.Seq() > tx.Seq() {
+		h.publish(l)
+	}
+}
+
 func (w *watched) field(f *Field) *watchedField {
 	for _, g := range w.fields {
 		if g.field == f {
@@ -479,6 +550,10 @@ func (h *hub) unwatch(l *live) {
 	}
 	l.member = false
 	h.count--
+	for _, g := range l.asked {
+		drop(h.groups, g, l)
+	}
+	l.asked = nil
 	for _, in := range l.result.Interests() {
 		w := h.watched[in.Collection.ID]
 		delete(w.all, l)
@@ -548,7 +623,7 @@ var errStale = fault.Conflict.Errorf("too much has changed")
 
 func (s *subscriber) tellLive(ctx context.Context, revision *uint64, yield func(Event, error) bool) error {
 	h := &s.db.hub
-	l := &live{result: s.plan.Live(), wake: make(chan struct{}, 1)}
+	l := &live{who: s.db.who, result: s.plan.Live(), wake: make(chan struct{}, 1)}
 	data, seq, err := h.join(ctx, l)
 	defer h.part(l)
 	if err != nil {
@@ -580,16 +655,25 @@ func (s *subscriber) tellLive(ctx context.Context, revision *uint64, yield func(
 // cursor of the reader up to seq, as far as that is soon seen.
 func (s *subscriber) unchanged(ctx context.Context, ins []query.Interest, seq uint64) bool {
 	seen := 0
-	for ch, err := range s.db.store.Log(ctx, s.db.who, s.after) {
+	for ch, err := range s.db.store.Log(ctx, store.System, s.after) {
 		if err == nil && ch.Seq > seq {
 			return true
 		}
-		concerns := func(in query.Interest) bool { return in.Collection.ID == ch.Collection }
+		concerns := func(in query.Interest) bool {
+			return in.Collection.ID == ch.Collection || in.Collection.Access() != nil && s.protects(ch.Collection)
+		}
 		if seen++; err != nil || seen > eventPage || slices.ContainsFunc(ins, concerns) {
 			return false
 		}
 	}
 	return true
+}
+
+// protects reports whether a change of a collection can say who may read others: its
+// documents can be groups.
+func (s *subscriber) protects(coll CollectionID) bool {
+	c, ok := s.set.ByID(coll)
+	return !ok || c.Access() != nil
 }
 
 // nextLive waits for a change, or until it is time for a heartbeat.
@@ -640,6 +724,7 @@ func (s *subscriber) anew(ctx context.Context, l *live) (patch []byte, seq uint6
 	begun := time.Now()
 	err = s.db.store.View(ctx, s.db.who, func(tx *store.Tx) error {
 		seq = tx.Seq()
+		defer func() { h.asked(l, tx) }()
 		return l.result.Anew(ctx, tx)
 	})
 	if err == nil {

@@ -281,7 +281,9 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 	}
 	var changes []Change
 	end, seen := s.after, 0
-	for ch, err := range s.db.store.Log(ctx, s.db.who, s.after) {
+	// All of the feed, so that its end is reached; who may read what is asked with the
+	// documents.
+	for ch, err := range s.db.store.Log(ctx, store.System, s.after) {
 		if err != nil {
 			return nil, err
 		}
@@ -304,9 +306,30 @@ func (s *subscriber) next(ctx context.Context) (events []Event, err error) {
 	return events, nil
 }
 
+// readable returns the changes of documents that may be read now.
+func readable(tx *store.Tx, c *Collection, changes []Change) ([]Change, error) {
+	if c.Access() == nil {
+		return changes, nil
+	}
+	var failed error
+	known := map[DocID]bool{}
+	return slices.DeleteFunc(changes, func(ch Change) bool {
+		may, ok := known[ch.Doc]
+		if !ok && failed == nil {
+			_, may, failed = query.GetOrNone(tx, c, ch.Doc)
+			known[ch.Doc] = may
+		}
+		return !may
+	}), failed
+}
+
 // events makes the events of changes. If they grow too large together, end becomes the
 // last change that was looked at.
 func (s *subscriber) events(ctx context.Context, tx *store.Tx, changes []Change, end *uint64) (events []Event, err error) {
+	changes, err = readable(tx, s.plan.Subscribed(), changes)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	var ends []int
 	n := 0

@@ -400,13 +400,22 @@ func (l *Live) Load(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Change tells the result of a document as it is now.
+// Change tells the result of a document as it is now, to who may read it.
 func (l *Live) Change(ctx context.Context, tx *store.Tx, d store.Doc) error {
+	return l.each(ctx, tx, d, true)
+}
+
+// Gone tells the result that the reader may not read a document.
+func (l *Live) Gone(ctx context.Context, tx *store.Tx, c *schema.Collection, id dag.DocID) error {
+	return l.each(ctx, tx, store.Doc{ID: id, Collection: c}, false)
+}
+
+func (l *Live) each(ctx context.Context, tx *store.Tx, d store.Doc, there bool) error {
 	for _, k := range l.lists {
 		if k.coll.ID != d.Collection.ID {
 			continue
 		}
-		if err := k.change(ctx, tx, d); err != nil {
+		if err := k.change(ctx, tx, d, there); err != nil {
 			return failed(k.root.pos, under(k.key, err))
 		}
 	}
@@ -551,22 +560,23 @@ func (k *kept) idle() bool {
 	return true
 }
 
-// change tells of a document as it is now, if the reader sees a difference.
-func (k *kept) change(ctx context.Context, tx *store.Tx, d store.Doc) error {
+// change tells of a document as it is now, if the reader sees a difference. One that
+// is not there has nothing but its docID.
+func (k *kept) change(ctx context.Context, tx *store.Tx, d store.Doc, there bool) error {
 	before := len(k.out.ops)
 	k.told = k.told[:0]
-	err := k.apply(ctx, tx, d)
+	err := k.apply(ctx, tx, d, there)
 	if err == nil && k.idle() {
 		k.out.ops = k.out.ops[:before]
 	}
 	return err
 }
 
-func (k *kept) apply(ctx context.Context, tx *store.Tx, d store.Doc) error {
+func (k *kept) apply(ctx context.Context, tx *store.Tx, d store.Doc, there bool) error {
 	x := k.run(ctx, tx)
 	r := &row{Doc: d}
 	old := k.byID[d.ID]
-	matches := !d.Deleted() && (k.cond.truth == always || k.cond.truth == depends && k.cond.holds(x, r))
+	matches := there && !d.Deleted() && (k.cond.truth == always || k.cond.truth == depends && k.cond.holds(x, r))
 	if x.err != nil || old == nil && !matches {
 		return x.err
 	}

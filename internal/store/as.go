@@ -1,0 +1,28 @@
+package store
+
+import "github.com/pandodb/pando/internal/dag"
+
+// As returns a read-only transaction as another caller sees it. Both are on one
+// snapshot, which ends with tx.
+func (tx *Tx) As(who Caller) *Tx {
+	return &Tx{s: tx.s, kv: tx.kv, who: who, set: tx.set, seq: tx.seq, base: tx.base, readOnly: true, explicit: true}
+}
+
+// Asked returns the groups that were looked at so far to say what the caller may read:
+// as long as these are as they are, and a document is, so is the answer.
+func (tx *Tx) Asked() []dag.DocID {
+	if tx.caller == nil {
+		return nil
+	}
+	tx.caller.mu.RLock()
+	defer tx.caller.mu.RUnlock()
+	var groups []dag.DocID
+	for m := range tx.caller.groups {
+		groups = append(groups, m.group)
+	}
+	return groups
+}
+
+// MayRead reports whether the caller may read a document, as it is now, that another
+// caller's transaction on the same snapshot returned.
+func (tx *Tx) MayRead(d Doc) (bool, error) { return tx.reading().ReadableDoc(d) }
