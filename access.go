@@ -243,3 +243,31 @@ func (db *DB) Access(ctx context.Context, collection string, id DocID) (a Access
 	})
 	return a, err
 }
+
+// Allowed reports whether somebody may do what a permission of the policy says, as far
+// as is known here.
+func (d *Documents) Allowed(id DocID, permission string, who DID) (bool, error) {
+	k, err := who.PublicKey()
+	if err != nil {
+		return false, err
+	}
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	doc, err := d.tx.tx.Get(d.c, id)
+	if err != nil {
+		return false, err
+	}
+	return d.tx.tx.Allowed(doc, permission, k)
+}
+
+// Allowed is Documents.Allowed on a snapshot of its own.
+func (db *DB) Allowed(ctx context.Context, collection string, id DocID, permission string, who DID) (may bool, err error) {
+	err = db.View(ctx, func(tx *Tx) error {
+		d, err := tx.Collection(collection)
+		if err == nil {
+			may, err = d.Allowed(id, permission, who)
+		}
+		return err
+	})
+	return may, err
+}

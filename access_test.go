@@ -430,3 +430,59 @@ func TestACLIsAnswered(t *testing.T) {
 	expect(t, ann.DB, `mutation { create_Note(input: {text: "new"}) { _acl { owner tuples { subject } } } }`,
 		fmt.Sprintf(`{"create_Note":[{"_acl":{"owner":%q,"tuples":[]}}]}`, ann.id.DID()))
 }
+
+// Permissions come through groups too, and what is asked of others is told apart from
+// what one may do oneself.
+func TestWhoMayDoWhat(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob, cy := ann.beside(), ann.beside()
+	plan, team := ann.note("plan"), ann.note("team")
+	ann.grant(team, "reader", bob.subject(), true)
+	members, err := pando.ParseSubject(team.String() + "#reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann.grant(plan, "writer", members, true)
+	if got := fmt.Sprint(bob.access(plan).Permissions); got != "[read update]" {
+		t.Errorf("who is in the team may %s", got)
+	}
+	for _, c := range []struct {
+		permission string
+		who        person
+		may        bool
+	}{{"update", bob, true}, {"delete", bob, false}, {"read", cy, false}, {"delete", ann, true}} {
+		may, err := ann.Allowed(t.Context(), "Note", plan, c.permission, c.who.id.DID())
+		if err != nil || may != c.may {
+			t.Errorf("%s may %s: %v, %v, want %v", c.who.id.DID(), c.permission, may, err, c.may)
+		}
+	}
+	if _, err := ann.Allowed(t.Context(), "Note", plan, "print", bob.id.DID()); !errors.Is(err, pando.ErrInvalid) || !strings.Contains(err.Error(), "it has delete, read, update") {
+		t.Errorf("an unknown permission: %v", err)
+	}
+	if _, err := cy.Allowed(t.Context(), "Note", plan, "read", cy.id.DID()); !errors.Is(err, pando.ErrNotFound) {
+		t.Errorf("asked by who may not know of the document: %v", err)
+	}
+	if _, err := cy.Access(t.Context(), "Note", plan); !errors.Is(err, pando.ErrNotFound) {
+		t.Errorf("shown to who may not know of the document: %v", err)
+	}
+	if _, err := cy.Grant(t.Context(), "Note", plan, "reader", cy.subject()); !errors.Is(err, pando.ErrNotFound) {
+		t.Errorf("shared by who may not know of the document: %v", err)
+	}
+}
+
+// A document as it was once tells of the rights of then, to who may read it now.
+func TestACLOfThePast(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob := ann.beside()
+	id := ann.note("draft")
+	answer := must(t, ann.DB, `{ Note { _version { cid } } }`)
+	cid, _, _ := strings.Cut(strings.Split(answer, `"cid":"`)[1], `"`)
+	request := fmt.Sprintf(`{ Note(cid: %q) { _acl { owner permissions tuples { subject } } } }`, cid)
+	if err := bob.Exec(t.Context(), pando.Request{Query: request}).Err(); !errors.Is(err, pando.ErrNotFound) {
+		t.Errorf("who may not read it is told %v", err)
+	}
+	ann.grant(id, "reader", bob.subject(), true)
+	expect(t, bob.DB, request, fmt.Sprintf(`{"Note":[{"_acl":{"owner":%q,"permissions":[],"tuples":[]}}]}`, ann.id.DID()))
+}

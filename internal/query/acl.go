@@ -67,7 +67,7 @@ func (g *collection) addAccess() {
 }
 
 func accessField() *ast.FieldDefinition {
-	return defined("_acl", named(accessName), "Who may do what with the document. Null for a document as it was once.")
+	return defined("_acl", named(accessName), "Who may do what with the document; of one as it was once, who could then.")
 }
 
 // rights plans _acl.

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"strings"
+
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/fault"
@@ -15,28 +17,58 @@ type Rights struct {
 	Voided      int             // how many commits do not count
 }
 
-// Rights returns the rights of a document. It is false for one that has none: in a
-// collection without a policy, or shown as it was once.
+// Rights returns the rights of a document; of one as it was once, those of then. It is
+// false for a document in a collection without a policy.
 func (tx *Tx) Rights(d Doc) (Rights, bool, error) {
-	rules := d.Collection.Access()
-	raw := d.State.Attached(crdt.FieldAccess, crdt.KindAccess)
-	if rules == nil || len(raw) == 0 {
-		return Rights{}, false, nil
+	a, ok, err := accessIfAny(d)
+	if err != nil || !ok {
+		return Rights{}, false, err
 	}
-	s, err := acp.Open(raw)
-	if err != nil {
-		return Rights{}, false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", d.ID, err)
-	}
-	r := Rights{Owner: s.Owner(), Tuples: s.Tuples(rules), Voided: s.Voided()}
-	actor := tx.reading().actor
-	for _, name := range rules.Permissions() {
-		p, _ := rules.Permission(name)
-		if tx.who.system || s.Allows(rules, actor, p) {
+	r := Rights{Owner: a.Owner(), Tuples: a.Tuples(a.Rules), Voided: a.Voided()}
+	for _, name := range a.Rules.Permissions() {
+		may, err := tx.reading().allowed(a, name)
+		if err != nil {
+			return Rights{}, false, err
+		}
+		if may {
 			r.Permissions = append(r.Permissions, name)
 		}
 	}
-	if err := tx.reading().failed.Load(); err != nil {
-		return Rights{}, false, *err
-	}
 	return r, true, nil
+}
+
+// Allowed reports whether those may do what a permission of the policy says who are
+// all of these identities, as far as is known here.
+func (tx *Tx) Allowed(d Doc, permission string, keys ...ident.PublicKey) (bool, error) {
+	a, err := AccessOf(d)
+	if err != nil {
+		return false, err
+	}
+	if _, ok := a.Rules.Permission(permission); !ok {
+		return false, fault.Invalid.Errorf("the policy of %s has no permission %.140q for resource %s: it has %s",
+			d.Collection.Name, permission, d.Collection.Policy.Resource, strings.Join(a.Rules.Permissions(), ", "))
+	}
+	return tx.Reading(keys...).allowed(a, permission)
+}
+
+func (r *Reading) allowed(a Access, permission string) (bool, error) {
+	if r.all {
+		return true, nil
+	}
+	p, _ := a.Rules.Permission(permission)
+	if a.Allows(a.Rules, r.actor, p) {
+		return true, nil
+	}
+	if err := r.failed.Load(); err != nil {
+		return false, *err
+	}
+	return false, nil
+}
+
+func accessIfAny(d Doc) (Access, bool, error) {
+	if d.Collection.Access() == nil || len(d.State.Attached(crdt.FieldAccess, crdt.KindAccess)) == 0 {
+		return Access{}, false, nil
+	}
+	a, err := AccessOf(d)
+	return a, err == nil, err
 }
