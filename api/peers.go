@@ -206,6 +206,7 @@ var operations = []operation{
 	opKept, opKeep, opDocs, opAddDocs, opRemoveDocs,
 	opAccess, opChangeAccess,
 	opDoctor, opReach,
+	opVerify, opBlame,
 	opIdentity, opClaim, opGrants, opGrant, opRevoke, opNodeStatus, opNodeDisable, opNodeEnable,
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"lens":            cmdLens,
 		"key":             cmdKey,
 		"named":           cmdNamed,
+		"captures":        cmdCaptures,
 	}
 	maps.Copy(all, linuxCommands)
 	return all
@@ -367,6 +369,19 @@ func cmdKey(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(ident.SaveKey(ts.MkAbs(args[0]+".key"), k))
 	ts.Setenv(args[0]+"_did", string(k.DID()))
+}
+
+// cmdCaptures keeps what a group of a regular expression matches in the last output:
+// captures NAME REGEXP.
+func cmdCaptures(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: captures NAME REGEXP")
+	}
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("the output does not match %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 func cmdNamed(ts *testscript.TestScript, neg bool, args []string) {
