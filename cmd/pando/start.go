@@ -124,6 +124,11 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		}
 		defer func() { err = errors.Join(err, node.Close()) }()
 		addrs = strings.Join(fullAddrs(node), ",")
+		stop, err := actFor(who, db, node, dir, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	access, err := openAccess(dir, s.claim)
 	if err != nil {
