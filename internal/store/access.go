@@ -10,6 +10,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // A document of a collection with a policy carries its access state, which package
@@ -67,6 +68,7 @@ type ruling struct {
 	verdict   acp.Verdict  // on it
 	above     acp.Frontier // what those stand on that stand on it
 	unsettles bool         // it can change what commits before it count for
+	veiled
 }
 
 // rule judges a commit by the document so far. A commit that may not be is Invalid.
@@ -82,19 +84,14 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit) (r ruling,
 			return r, err
 		}
 	}
-	below := make([]acp.Frontier, 0, len(cm.Parents))
-	for _, p := range cm.Parents {
-		f, err := tx.aboveOf(p)
-		if err != nil {
-			return r, err
-		}
-		below = append(below, f)
-	}
-	if c.Before, err = state.Join(below...); err != nil {
+	if c.Before, err = tx.before(state, cm.Parents); err != nil {
 		return r, err
 	}
 	m := tx.members()
 	if r.verdict, err = state.Judge(rules, c, m); err != nil {
+		return r, err
+	}
+	if r.veiled, err = tx.veiled(rules, state, d, cm, c); err != nil {
 		return r, err
 	}
 	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
@@ -103,18 +100,32 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit) (r ruling,
 	return r, err
 }
 
+// before returns what a commit with those parents stands on.
+func (tx *Tx) before(state acp.State, parents []dag.CID) (acp.Frontier, error) {
+	below := make([]acp.Frontier, 0, len(parents))
+	for _, p := range parents {
+		f, err := tx.aboveOf(p)
+		if err != nil {
+			return nil, err
+		}
+		below = append(below, f)
+	}
+	return state.Join(below...)
+}
+
 // judgeable returns what package acp has to know of a commit, but for what it stands
 // on. A commit that has no place in a collection with a policy is Invalid.
 func judgeable(cm *dag.Commit) (c acp.Commit, err error) {
 	if cm.Root != nil && cm.Root.Mode != dag.ModeOwned && cm.Root.Mode != dag.ModeUnique {
 		return c, fault.Invalid.Errorf("documents of a collection with a policy are owned by who begins them: this one begins in mode %d", cm.Root.Mode)
 	}
-	sealed := cm.Kind != dag.Write || slices.ContainsFunc(cm.Segs, func(s dag.Segment) bool { return s.Group != 0 })
 	c = acp.Commit{ID: acp.ID(cm.CID), Height: cm.Height, Author: cm.Author.Key}
 	for _, link := range cm.Auth {
 		c.Auth = append(c.Auth, acp.ID(link))
 	}
-	c.Need, err = acp.NeedOf(cm.Deltas, sealed)
+	if c.Need, err = acp.NeedOf(cm.Deltas, cm.Kind != dag.Write || hasSealed(cm)); err == nil && c.Need.Keys {
+		_, err = veil.Ops(cm.Deltas)
+	}
 	return c, err
 }
 
@@ -141,19 +152,17 @@ func (tx *Tx) settle(n short, id dag.DocID) error {
 	if err != nil {
 		return err
 	}
-	if keys := old.Attached(crdt.FieldKeys, crdt.KindKeys); keys != nil {
-		next = next.Attach(crdt.FieldKeys, crdt.KindKeys, keys)
-	}
 	st.doc, st.unsettled = next, false
 	tx.kv.Set(documentKey(n, id), next.Bytes())
 	tx.tally(n, old, next)
+	tx.noteLocked(n, id, old, next)
 	return tx.named(n, id, old, next)
 }
 
 // refold makes a document of some of its commits, with what they count for among
 // each other. keep must choose with every commit its ancestors too. It costs two
 // passes over the history in a collection with a policy, and one in others.
-func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Applied) bool) (crdt.Document, *acp.Judged, error) {
+func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Applied) bool) (crdt.Document, *judged, error) {
 	kept := func(yield func(*dag.Commit, error) bool) {
 		for a, err := range tx.historyOf(n, id) {
 			if err == nil {
@@ -167,14 +176,14 @@ func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Appl
 			}
 		}
 	}
-	var j *acp.Judged
+	var j *judged
 	if rules := tx.set.rules[n]; rules != nil {
 		var err error
 		if j, err = judgeAll(rules, kept, tx.members()); err != nil {
 			return crdt.Document{}, nil, err
 		}
 	}
-	d, err := foldAll(kept, j)
+	d, err := foldAll(kept, j, tx.opener())
 	if err != nil && context.Cause(ctx) == nil {
 		err = fault.Corrupt.Errorf("history of document %s: %w: run pando fsck", id, err)
 	}

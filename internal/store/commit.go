@@ -26,7 +26,7 @@ type receipt struct {
 // commit makes the transaction's writes one batch and visible together. They are
 // durable after wait.
 func (tx *Tx) commit() (receipt, error) {
-	if len(tx.pending) == 0 && len(tx.added) == 0 && !tx.views && !tx.policy {
+	if len(tx.pending) == 0 && len(tx.added) == 0 && !tx.views && !tx.policy && !tx.unlocks {
 		return receipt{seq: tx.seq}, nil
 	}
 	if err := tx.sign(); err != nil {

@@ -7,24 +7,49 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 var errNoCommits = fault.NotFound.Errorf("there are no commits")
 
+// judged is a history with its verdicts, and what it says of keys.
+type judged struct {
+	*acp.Judged
+	rules *acp.Rules
+	doc   dag.DocID
+	keys  veil.State
+	ops   map[acp.ID][]veil.Op
+}
+
+// standing returns where the commit at a place stands, for who checks or opens it.
+func (j *judged) standing(i int, need acp.Need) veil.Standing {
+	return veil.Standing{Rules: j.rules, Access: j.State, Before: j.Before(i), Need: need}
+}
+
 // judgeAll judges commits of a document that hold the ancestors of each, in the order
 // of their keys.
-func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Members) (*acp.Judged, error) {
+func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Members) (*judged, error) {
 	var h *acp.History
+	all := &judged{rules: rules, ops: map[acp.ID][]veil.Op{}}
 	for cm, err := range commits {
 		if err != nil {
 			return nil, err
 		}
 		if h == nil {
 			h = acp.NewHistory(rules, cm.Author.Key)
+			all.doc = cm.Doc
 		}
 		c, err := judgeable(cm)
 		if err != nil {
 			return nil, err
+		}
+		if c.Need.Keys {
+			ops, err := veil.Ops(cm.Deltas)
+			if err != nil {
+				return nil, err
+			}
+			all.ops[c.ID] = ops
+			all.keys = all.keys.Add(c.ID, c.Height, ops)
 		}
 		parents := make([]acp.ID, 0, len(cm.Parents))
 		for _, p := range cm.Parents {
@@ -37,12 +62,19 @@ func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Mem
 	if h == nil {
 		return nil, errNoCommits
 	}
-	return h.Judge(m)
+	var err error
+	all.Judged, err = h.Judge(m)
+	return all, err
 }
 
 // foldAll makes a document of such commits. j are the verdicts on them, nil in a
-// collection without a policy.
-func foldAll(commits iter.Seq2[*dag.Commit, error], j *acp.Judged) (d crdt.Document, err error) {
+// collection without a policy. What is encrypted counts as far as o opens it.
+func foldAll(commits iter.Seq2[*dag.Commit, error], j *judged, o opener) (d crdt.Document, err error) {
+	var f *veil.Finder
+	if j != nil && j.keys.Encrypted() {
+		f = o.finder(j.doc, j.keys, func(id acp.ID) ([]veil.Op, error) { return j.ops[id], nil })
+		defer o.keep(f)
+	}
 	folded := map[dag.CID]bool{}
 	isFolded := func(cid [32]byte) bool { return folded[cid] }
 	i := 0
@@ -52,6 +84,13 @@ func foldAll(commits iter.Seq2[*dag.Commit, error], j *acp.Judged) (d crdt.Docum
 		}
 		ch := change(cm)
 		ch.Void = j != nil && j.Verdicts[i] == acp.Void
+		if f != nil && !ch.Void && hasSealed(cm) {
+			var ok bool
+			if ch.Deltas, ok, err = f.Open(cm, j.standing(i, acp.Need{})); err != nil {
+				return d, err
+			}
+			j.keys = j.keys.WithLocked(j.keys.Locked() || !ok)
+		}
 		if d, err = d.Fold(ch, isFolded); err != nil {
 			return d, fault.Corrupt.Errorf("commit %s: %w", cm.CID, err)
 		}
@@ -59,7 +98,7 @@ func foldAll(commits iter.Seq2[*dag.Commit, error], j *acp.Judged) (d crdt.Docum
 		i++
 	}
 	if j != nil {
-		d = withAccess(d, j.State)
+		d = withKeys(withAccess(d, j.State), j.keys)
 	}
 	return d, nil
 }

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // Problem is one thing that a check found wrong.
@@ -45,7 +47,7 @@ func (s *Store) Check(ctx context.Context, report func(Problem)) error {
 	snap, set := s.kv.Snapshot(), s.set.Load()
 	s.mu.Unlock()
 	defer snap.Close()
-	c := &check{ctx: ctx, set: set, snap: snap, report: report, ids: set.ids(), counts: map[short]count{}, indexes: map[string]*indexCheck{}, memory: newMemory()}
+	c := &check{ctx: ctx, set: set, snap: snap, report: report, ids: set.ids(), counts: map[short]count{}, indexes: map[string]*indexCheck{}, memory: newMemory(), opener: opener{keys: s.keys}}
 	if err := c.beginIndexes(); err != nil {
 		return err
 	}
@@ -72,7 +74,9 @@ type check struct {
 	ids     map[short]dag.CollectionID
 	total   int // commits
 	groups  int // that documents name
+	locked  int // documents that no key here opened
 	memory  *memory
+	opener  opener
 }
 
 func (c *check) bad(what string, name any, format string, args ...any) {
@@ -111,7 +115,7 @@ func (c *check) history(h lineage) error {
 			bad(e.at.cid, err)
 		}
 	}
-	if err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, bad); err != nil {
+	if err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, c.opener, bad); err != nil {
 		return err
 	}
 	for i, e := range f.entries {
@@ -131,13 +135,56 @@ func (c *check) history(h lineage) error {
 		k.alive++
 	}
 	c.counts[h.coll] = k
-	if err := c.same("document", h.doc, documentKey(h.coll, h.doc), f.doc.Bytes()); err != nil {
+	if err := c.document(h, &f); err != nil {
 		return err
 	}
 	if err := c.named(h, f.doc); err != nil {
 		return err
 	}
 	return c.indexed(h, f.doc)
+}
+
+// document compares a document with what is there. Of one that no key here opens, that
+// is what everybody knows of it; f is left with what is there, for the rest.
+func (c *check) document(h lineage, f *fold) error {
+	key := documentKey(h.coll, h.doc)
+	raw, ok, err := c.snap.Get(key)
+	if err != nil {
+		return err
+	}
+	if ok && veil.Locked(f.doc.Attached(crdt.FieldKeys, crdt.KindKeys)) {
+		if d, err := crdt.Open(raw); err == nil && sameVeiled(h.doc, d, f.doc) {
+			f.doc = d
+		}
+	}
+	if locked(f.doc) {
+		c.locked++
+		if err := c.same("locked", h.doc, lockedKey(h.coll, h.doc), nil); err != nil {
+			return err
+		}
+	}
+	return c.same("document", h.doc, key, f.doc.Bytes())
+}
+
+// sameVeiled reports whether two documents have the same commits, and say the same of
+// rights and keys.
+func sameVeiled(id dag.DocID, a, b crdt.Document) bool {
+	ka, err := keysOf(id, a)
+	kb, err2 := keysOf(id, b)
+	return err == nil && err2 == nil && ka.Equal(kb) && slices.Equal(a.Heads(), b.Heads()) && a.Deleted() == b.Deleted() &&
+		bytes.Equal(a.Attached(crdt.FieldAccess, crdt.KindAccess), b.Attached(crdt.FieldAccess, crdt.KindAccess))
+}
+
+// veiled returns Invalid if the commit at that place breaks a rule of encryption.
+func (j *judged) veiled(i int, cm *dag.Commit) error {
+	if !j.keys.Encrypted() && !hasSealed(cm) {
+		return nil
+	}
+	c, err := judgeable(cm)
+	if err != nil {
+		return err
+	}
+	return j.keys.Check(cm, j.ops[c.ID], j.standing(i, c.Need))
 }
 
 // named looks for the entries of the groups that a document names.
@@ -179,13 +226,15 @@ func (c *check) leftovers() error {
 		table byte
 		name  string
 		want  int
-	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}, {tableNamed, "group", c.groups}} {
+	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}, {tableNamed, "group", c.groups}, {tableLocked, "locked", c.locked}} {
 		n := 0
-		for _, err := range c.snap.Scan([]byte{t.table}, []byte{t.table + 1}) {
+		for e, err := range c.snap.Scan([]byte{t.table}, []byte{t.table + 1}) {
 			if err != nil {
 				return err
 			}
-			n++
+			if len(e.Key) > 1 { // not what is said of a table as a whole
+				n++
+			}
 		}
 		if n != t.want {
 			c.bad(t.name, "table", "%d entries for %d; pando fsck --rebuild makes it again", n, t.want)
@@ -292,7 +341,7 @@ type fold struct {
 	doc     crdt.Document
 	entries []entry
 	at      map[dag.CID]*dag.Commit
-	judged  *acp.Judged // of a collection with a policy, when all are added
+	judged  *judged // of a collection with a policy, when all are added
 }
 
 // add applies the next commit of a history, checked against its parents.
@@ -339,7 +388,7 @@ func (f *fold) above(i int) acp.Frontier {
 // judge makes the document once more by the policy of its collection, if that has
 // one. What may not be, or cannot be judged, is left out with what stands on it, and
 // told to bad.
-func (f *fold) judge(m memberships, n short, bad func(dag.CID, error)) error {
+func (f *fold) judge(m memberships, n short, o opener, bad func(dag.CID, error)) error {
 	rules := m.rulesOf(n)
 	for rules != nil && len(f.entries) > 0 {
 		wrong, err := f.wrong(rules, m)
@@ -350,7 +399,7 @@ func (f *fold) judge(m memberships, n short, bad func(dag.CID, error)) error {
 			f.leaveOut(wrong, bad)
 			continue
 		}
-		f.doc, err = foldAll(f.commits, f.judged)
+		f.doc, err = foldAll(f.commits, f.judged, o)
 		return err
 	}
 	return nil
@@ -381,7 +430,7 @@ func (f *fold) wrong(rules *acp.Rules, m memberships) (map[dag.CID]error, error)
 	for i, e := range f.entries {
 		switch {
 		case err == nil:
-			if err := j.Valid(i); err != nil {
+			if err := errors.Join(j.Valid(i), j.veiled(i, e.commit)); err != nil {
 				wrong[e.at.cid] = err
 			}
 		case len(e.commit.Auth) > 0: // of what the groups say, something is missing

@@ -18,6 +18,7 @@ import (
 //	s seq                         feed: collection, doc, height, cid, origin          derived
 //	k collection                  how many documents, and how many alive              derived
 //	a group collection doc        a document that names a group                       derived
+//	l collection doc              a document that no key here opens, see veil.go       derived
 //	x collection index            how far the index is built                          derived
 //	x collection index key doc    secondary index, see secondary.go                   derived
 //	g …                           format, epoch, schema versions, short numbers
@@ -33,6 +34,7 @@ const (
 	tableFeed       = 's'
 	tableCount      = 'k'
 	tableNamed      = 'a'
+	tableLocked     = 'l'
 	tableGlobal     = 'g'
 	tableNote       = 'n'
 	tableSecondary  = 'x'

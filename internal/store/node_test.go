@@ -44,6 +44,8 @@ type node struct {
 	key ident.Key
 	now *clock
 	rng *counterReader
+
+	opens []ident.Key // encrypted documents, whoever asks
 }
 
 func keyOf(name string) ident.Key {
@@ -87,7 +89,7 @@ func newNode(t tester, name string) *node {
 }
 
 func (n *node) options() Options {
-	return Options{FS: n.fs, Rand: n.rng, Now: n.now.tick}
+	return Options{FS: n.fs, Rand: n.rng, Now: n.now.tick, Keys: n.opens}
 }
 
 // clock goes on by a millisecond whenever somebody looks.

@@ -28,6 +28,7 @@ import (
 type Reading struct {
 	tx    *Tx
 	all   bool // everything
+	here  bool // with the keys that are here: what is locked does not exist
 	actor acp.Actor
 
 	failed atomic.Pointer[error] // why it cannot be told who is in a group
@@ -91,7 +92,7 @@ func (r *Reading) ReadableDoc(d Doc) (bool, error) {
 func (tx *Tx) reading() *Reading {
 	tx.asked.Do(func() {
 		tx.caller = tx.Reading(tx.who.Keys()...)
-		tx.caller.all = tx.who.system
+		tx.caller.all, tx.caller.here = tx.who.system, true
 	})
 	return tx.caller
 }
@@ -175,7 +176,7 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	}
 	v := &g.known[raw[keyByte]%knownStates]
 	if len(v.held) > 0 && bytes.HasPrefix(raw, v.held) {
-		return v.passes, nil
+		return v.passes && !(g.r.here && locked(d)), nil
 	}
 	st, err := acp.Open(raw)
 	if err != nil {
@@ -188,7 +189,7 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	if held := st.Held(); len(held) <= maxKnown {
 		v.held, v.passes = append(v.held[:0], held...), may
 	}
-	return may, nil
+	return may && !(g.r.here && locked(d)), nil
 }
 
 // newest returns the newest commit of the transaction, nil if it has none.

@@ -484,6 +484,7 @@ var harmless = map[string]string{
 	"Tx.Count":           "TestCallersCountWhatTheyRead",
 	"Tx.CheckUnique":     "TestUniqueAmongWhatOneReads",
 	"Tx.Create":          "TestCreatingTellsOfOnesOwnOnly",
+	"Tx.CreateEncrypted": "draws the name of the document",
 	"Tx.Delete":          "is Write",
 	"Tx.WriteAccess":     "is Write",
 	"Tx.Rights":          "of a document that was shown",

@@ -184,7 +184,7 @@ func rebuildFrom(ctx context.Context, from, to string, o Options, report func(Pr
 	if err != nil {
 		return r, err
 	}
-	b := &rebuild{ctx: ctx, old: snap, new: db, report: report, counts: map[short]count{}}
+	b := &rebuild{ctx: ctx, old: snap, new: db, report: report, counts: map[short]count{}, opener: opener{keys: o.Keys}}
 	b.done.Gathered = gathered
 	if b.rand = o.Rand; b.rand == nil {
 		b.rand = rand.Reader
@@ -202,6 +202,7 @@ type rebuild struct {
 	flushed kv.Pending // the last batch that was handed on
 	report  func(Problem)
 	counts  map[short]count
+	opener  opener
 	set     *Set // for the indexes; nil if the schema cannot be read
 	done    Rebuilt
 }
@@ -386,7 +387,7 @@ func (b *rebuild) judged(h lineage, m memberships) error {
 			return err // it was added before
 		}
 	}
-	if err := f.judge(m, h.coll, lose); err != nil {
+	if err := f.judge(m, h.coll, b.opener, lose); err != nil {
 		return err
 	}
 	if len(f.entries) == 0 {
@@ -398,6 +399,9 @@ func (b *rebuild) judged(h lineage, m memberships) error {
 		b.batch.Set(indexKey(e.at.cid), e.at.indexValue(f.above(i)))
 	}
 	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
+	if locked(f.doc) {
+		b.batch.Set(lockedKey(h.coll, h.doc), nil)
+	}
 	groups, err := groupsOf(h.doc, f.doc)
 	for _, g := range groups {
 		b.batch.Set(namedKey(dag.DocID(g), h.coll, h.doc), nil)

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	Rand       io.Reader        // nil: crypto/rand
 	Logger     *slog.Logger     // nil: silent
 	ReadOnly   bool             // write nothing, and open only what exists
+	Keys       []ident.Key      // open encrypted documents; those of callers open too, for what they write
 	Lenses     schema.Lenses    // runs the modules of schema versions; nil: they do not run
 }
 
@@ -48,8 +50,10 @@ type Store struct {
 	log      *slog.Logger
 	readOnly bool
 	epoch    [16]byte
-	modules  modules // of schema versions
-	memory   *memory // of who was in which group
+	keys     []ident.Key
+	secrets  *secrets // of encrypted documents
+	modules  modules  // of schema versions
+	memory   *memory  // of who was in which group
 	set      atomic.Pointer[Set]
 	gate     gate // transactions and readers under way
 
@@ -105,6 +109,8 @@ func Open(dir string, o Options) (*Store, error) {
 		trees:   map[short]*tree{},
 		written: newHistory(),
 		memory:  newMemory(),
+		keys:    o.Keys,
+		secrets: newSecrets(),
 		counts:  map[short]count{},
 
 		schemaChanged: make(chan struct{}),
@@ -114,6 +120,11 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.load(); err != nil {
 		db.Close()
 		return nil, err
+	}
+	if !o.ReadOnly {
+		if err := s.unlock(context.Background()); err != nil {
+			return nil, errors.Join(fmt.Errorf("open encrypted documents: %w", err), s.Close())
+		}
 	}
 	return s, nil
 }

@@ -45,6 +45,7 @@ type Tx struct {
 	failed  error                // of a read that could not return it
 	views   bool                 // it changes views or their rows
 	policy  bool                 // it adds a policy
+	unlocks bool                 // it opens documents that were locked
 
 	asked  sync.Once
 	caller *Reading // what it may read, once it was asked

@@ -33,8 +33,17 @@ type Verification struct {
 // Verified is a commit with the verdict on it.
 type Verified struct {
 	Applied
-	Err     error       // why no node should hold it; nil: it is right
-	Verdict acp.Verdict // of a collection with a policy: whether its operations count
+	Err     error        // why no node should hold it; nil: it is right
+	Verdict acp.Verdict  // of a collection with a policy: whether its operations count
+	Opened  []crdt.Delta // all its operations, those in encrypted segments too; nil if it has none of these
+}
+
+// operations returns all operations of the commit.
+func (v *Verified) operations() []crdt.Delta {
+	if v.Opened != nil {
+		return v.Opened
+	}
+	return v.Deltas
 }
 
 // Sound reports whether nothing is wrong. Void commits are not.
@@ -79,7 +88,7 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 			bad(e.at.cid, err)
 		}
 	}
-	if err := f.judge(memberships{tx, tx.s.memory}, n, bad); err != nil {
+	if err := f.judge(memberships{tx, tx.s.memory}, n, tx.opener(), bad); err != nil {
 		return nil, err
 	}
 	verdicts := map[dag.CID]acp.Verdict{}
@@ -88,7 +97,12 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 			verdicts[e.at.cid] = f.judged.Verdicts[i]
 		}
 	}
+	opened, err := tx.openAll(&f)
+	if err != nil {
+		return nil, err
+	}
 	for i := range v.Commits {
+		v.Commits[i].Opened = opened[v.Commits[i].CID]
 		v.Commits[i].Err, v.Commits[i].Verdict = wrong[v.Commits[i].CID], verdicts[v.Commits[i].CID]
 	}
 	return v, v.concludes(d, f.doc, at != nil)
@@ -231,7 +245,7 @@ func (b *blaming) add(v *Verified) error {
 	}
 	b.byCID[v.CID] = v
 	ch := crdt.Change{Commit: v.CID, Height: v.Height, HLC: v.HLC}
-	for _, d := range v.Deltas {
+	for _, d := range v.operations() {
 		if r := d.Kind.Rule(); !d.Void && (r == crdt.PCounter || r == crdt.PNCounter) {
 			ch.Deltas = append(ch.Deltas, d)
 		}
@@ -256,8 +270,12 @@ func (b *blaming) add(v *Verified) error {
 // shares returns what gave a cell its value.
 func (b *blaming) shares(f crdt.FieldID, k crdt.Kind) (all []Share) {
 	write := func(commit [32]byte, op uint32) {
-		if v := b.byCID[commit]; v != nil && int(op) < len(v.Deltas) {
-			all = append(all, Share{v.Applied, v.Deltas[op].Val})
+		v := b.byCID[commit]
+		if v == nil {
+			return
+		}
+		if ops := v.operations(); int(op) < len(ops) {
+			all = append(all, Share{v.Applied, ops[op].Val})
 		}
 	}
 	switch k.Rule() {

@@ -9,6 +9,7 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // Create makes a document from its initial fields. Its docID follows from the
@@ -127,6 +128,11 @@ func (tx *Tx) Delete(c *schema.Collection, id dag.DocID) (Doc, error) {
 // applies it. It is signed when the transaction commits: its CID does not depend
 // on the signature.
 func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit) (Doc, error) {
+	return tx.writeVeiled(c, n, d, cm, veil.Cover{})
+}
+
+// writeVeiled is write of a commit that may begin an encrypted document.
+func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) (Doc, error) {
 	var newest uint64
 	cm.Height = 1
 	heads := d.Heads()
@@ -146,6 +152,9 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 		if err := crdt.CheckDelta(x); err != nil {
 			return Doc{}, err
 		}
+	}
+	if err := tx.seal(n, d, cm, cover); err != nil {
+		return Doc{}, err
 	}
 	if err := dag.Prepare(cm); err != nil {
 		return Doc{}, err
@@ -205,6 +214,11 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 			return d, err
 		}
 		ch.Void, p.above = r.verdict == acp.Void, r.above
+		again, err := tx.lift(&r.veiled, cm, &ch)
+		if err != nil {
+			return d, err
+		}
+		r.unsettles = r.unsettles || again
 	}
 	next, err := d.Fold(ch, func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
 	if tx.failed != nil {
@@ -215,7 +229,7 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 		return d, fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
 	}
 	if rules != nil {
-		next = withAccess(next, r.state)
+		next = withKeys(withAccess(next, r.state), r.keys)
 	}
 	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
 	st := tx.staged[cm.Doc]
@@ -234,6 +248,7 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 	tx.kv.Set(documentKey(n, cm.Doc), next.Bytes())
 	tx.tally(n, d, next)
 	if rules != nil {
+		tx.noteLocked(n, cm.Doc, d, next)
 		if err := tx.named(n, cm.Doc, d, next); err != nil {
 			return d, err
 		}

@@ -16,6 +16,11 @@ type Readers struct {
 	Everyone bool
 }
 
+// Begins reports whether the plan begins an epoch.
+func (p *Plan) Begins() bool {
+	return slices.ContainsFunc(p.Ops, func(o Op) bool { return o.Kind == Begin })
+}
+
 func (r Readers) sorted() Readers {
 	r.Keys = slices.Clone(r.Keys)
 	slices.Sort(r.Keys)
