@@ -41,9 +41,6 @@ func (c *command) schemaAdd(cmd *cobra.Command, args []string) error {
 	}
 	for _, a := range added {
 		fmt.Fprintf(c.out, "added %s  %s\n", a.Name, a.CollectionID)
-		if a.Policy != nil {
-			fmt.Fprintf(c.err, "warning: %s names the policy %s, which is kept and not enforced: everybody may read and write its documents\n", a.Name, a.Policy.ID)
-		}
 	}
 	return nil
 }

@@ -29,11 +29,9 @@ type description struct {
 	VectorEmbeddings []struct{}
 }
 
-// policyDescription says that a policy is kept, and that this version of Pando
-// enforces none.
+// policyDescription names the policy of a collection.
 type policyDescription struct {
 	ID, ResourceName string
-	IsEnforced       bool
 }
 
 type source struct {
