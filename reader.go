@@ -55,15 +55,26 @@ func (r *Replica) Protected(coll CollectionID) bool {
 
 // Readable reports whether a reader may read a document. One that is not here nobody
 // reads.
-func (r *Replica) Readable(ctx context.Context, coll CollectionID, doc DocID, by Reader) (may bool, err error) {
+func (r *Replica) Readable(ctx context.Context, coll CollectionID, doc DocID, by Reader) (bool, error) {
+	all, err := r.MayRead(ctx, coll, doc, by)
+	return err == nil && all[0], err
+}
+
+// MayRead reports who of some readers may read a document.
+func (r *Replica) MayRead(ctx context.Context, coll CollectionID, doc DocID, readers ...Reader) ([]bool, error) {
 	c, ok := r.db.store.Schema().ByID(coll)
 	if !ok {
-		return false, fault.NotFound.Errorf("collection %s is unknown", coll)
+		return nil, fault.NotFound.Errorf("collection %s is unknown", coll)
 	}
-	err = r.db.store.View(ctx, by.caller(), func(tx *store.Tx) error {
-		for _, err := range tx.GetMany(c, []DocID{doc}) {
-			may = err == nil
-			return err
+	may := make([]bool, len(readers))
+	err := r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+		for d, err := range tx.GetMany(c, []DocID{doc}) {
+			for i := 0; err == nil && i < len(readers); i++ {
+				may[i], err = tx.Reading(readers[i].Keys()...).ReadableDoc(d)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -38,6 +38,8 @@ type (
 	Lacking = store.Lacking
 	// Merged says what became of a pack of commits.
 	Merged = store.Merged
+	// Await is a commit that waits for commits of group documents.
+	Await = store.Await
 	// InvalidCommit is the error of a commit that no node may apply; whoever sent
 	// it misbehaves.
 	InvalidCommit = store.InvalidCommit

@@ -192,6 +192,7 @@ func (s *sender) sendLog(ctx context.Context, after, until uint64) error {
 type intake struct {
 	Applied, Known, Deferred int
 	Nameless                 int // of the deferred: nobody knows of which documents
+	Awaiting                 int // commits of groups
 	Documents                uint64
 	Missing                  map[dag.DocID][]dag.CID
 	More                     []*more // documents whose histories go on
@@ -203,6 +204,7 @@ func (t *intake) add(m pando.Merged) {
 	t.Applied += m.Applied
 	t.Known += m.Known
 	t.Deferred += len(m.Future)
+	t.Awaiting += len(m.Awaits)
 	t.miss(m.Missing)
 }
 
@@ -212,6 +214,7 @@ func (t *intake) include(o intake) {
 	t.Known += o.Known
 	t.Deferred += o.Deferred
 	t.Nameless += o.Nameless
+	t.Awaiting += o.Awaiting
 	t.Documents += o.Documents
 	t.Bytes += o.Bytes
 	t.miss(o.Missing)
@@ -228,11 +231,13 @@ func (t *intake) miss(missing map[dag.DocID][]dag.CID) {
 
 // nothing reports whether no commit came at all.
 func (t *intake) nothing() bool {
-	return t.Applied+t.Known+t.Deferred+len(t.Missing)+len(t.More) == 0
+	return t.Applied+t.Known+t.Deferred+t.Awaiting+len(t.Missing)+len(t.More) == 0
 }
 
 // complete reports whether everything that came is now here.
-func (t *intake) complete() bool { return len(t.Missing)+len(t.More) == 0 && t.Deferred == 0 }
+func (t *intake) complete() bool {
+	return len(t.Missing)+len(t.More) == 0 && t.Deferred+t.Awaiting == 0
+}
 
 type arrival struct {
 	m   message
@@ -403,6 +408,7 @@ func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byt
 	m, err := n.replica.Merge(ctx, id, envelopes, from.String())
 	t.leave()
 	n.count.Merged.Add(uint64(m.Applied))
+	n.awaited(from, id, m.Awaits)
 	if bad := new(pando.InvalidCommit); errors.As(err, &bad) {
 		n.count.InvalidCommits.Add(1)
 		n.mark(bad.CID, Refused, "", from)

@@ -226,6 +226,7 @@ func (n *Node) mergeTold(ctx context.Context, id dag.CollectionID, part []told, 
 		t.leave()
 		n.count.Merged.Add(uint64(m.Applied))
 		n.came(m.Commits, ByGossip, origin, begun)
+		n.awaited(origin, id, m.Awaits)
 		n.delays.note(part[:run], m.Commits, time.Now())
 		for doc, cids := range m.Missing {
 			missing[doc] = append(missing[doc], cids...)

@@ -161,6 +161,7 @@ type Node struct {
 	coming     *coming      // what was announced, and is being fetched
 	lookouts   *lookouts    // what is watched here
 	watches    *watches     // what this node watches elsewhere
+	awaits     *awaits      // commits that wait for groups
 	tellings   *tellings    // what peers are told that may read it
 	meetings   meetings
 	traffic    traffic
@@ -225,7 +226,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if n.key = c.Key; n.key.IsZero() {
 		n.key = db.NodeIdentity()
 	}
-	n.rooms = newRooms(n)
+	n.rooms, n.awaits = newRooms(n), newAwaits(n)
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}

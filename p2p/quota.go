@@ -186,7 +186,7 @@ func (n *Node) chargeBytes(p peer.ID, w *wire, before int64) {
 
 // chargeWaste books the part of a push that brought nothing.
 func (n *Node) chargeWaste(p peer.ID, bytes int64, got intake) {
-	useful := got.Applied + got.Deferred
+	useful := got.Applied + got.Deferred + got.Awaiting
 	if all := useful + got.Known; all > 0 {
 		n.quotas.spend(p, wasting, bytes*int64(got.Known)/int64(all), time.Now())
 	}

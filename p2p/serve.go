@@ -523,7 +523,7 @@ func (s *service) take(m *push) error {
 	if got.Mark > 0 && got.complete() {
 		s.n.cursors.set(s.peer, id, cursor{epoch: s.their[id].Epoch, seq: got.Mark})
 	}
-	return s.w.send(&ack{uint64(got.Applied), uint64(got.Known), uint64(len(got.Missing) + got.Deferred)})
+	return s.w.send(&ack{uint64(got.Applied), uint64(got.Known), uint64(len(got.Missing) + got.Deferred + got.Awaiting)})
 }
 
 // greetedEqual notes that a peer opened a session and everything was equal, a

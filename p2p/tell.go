@@ -127,6 +127,7 @@ func (t *tellings) drop(p peer.ID, q *telling) {
 // tellOf takes a change of a collection with a policy from the feed. It reports false
 // if the change is to be announced to everybody.
 func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (done bool) {
+	n.wants.hurry(n.awaits.changed(c.Doc))
 	cm, err := dag.Open(envelope)
 	if err == nil && slices.ContainsFunc(cm.Deltas, func(d crdt.Delta) bool { return d.Field == crdt.FieldAccess }) {
 		n.spread("") // of documents that did not change others may be read from now on
@@ -146,6 +147,7 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, doc dag.DocID, commit dag.CID, told []uint64, except peer.ID) {
 	told = append(slices.Clone(told), markOf(n.host.ID()))
 	var readers []peer.ID
+	var as []pando.Reader
 	for _, p := range n.sharers(id) {
 		if p == except || n.keepsPart(p, id) || slices.Contains(told, markOf(p)) {
 			continue
@@ -153,15 +155,15 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, doc dag.Doc
 		if ok, err := n.host.Peerstore().SupportsProtocols(p, protocolTell); err != nil || len(ok) == 0 {
 			continue
 		}
-		may, err := n.reader(p, id).may(ctx, doc)
-		if err != nil {
-			n.log.Debug("it cannot be told who may read a document", "document", doc, "error", err)
-			return
-		}
-		if may {
-			readers = append(readers, p)
-		}
+		readers, as = append(readers, p), append(as, n.readerOf(p))
 	}
+	may, err := n.replica.MayRead(ctx, id, doc, as...)
+	if err != nil {
+		n.log.Debug("it cannot be told who may read a document", "document", doc, "error", err)
+		return
+	}
+	i := -1
+	readers = slices.DeleteFunc(readers, func(peer.ID) bool { i++; return !may[i] })
 	for _, p := range readers {
 		told = append(told, markOf(p))
 	}
@@ -331,7 +333,7 @@ func (n *Node) takeTold(ctx context.Context, from sharing, m *tell) error {
 		size += len(e)
 	}
 	got, err := n.merge(ctx, from.collection, m.Envelopes, from.peer)
-	n.chargeWaste(from.peer, int64(size), intake{Applied: got.Applied, Known: got.Known, Deferred: len(got.Future)})
+	n.chargeWaste(from.peer, int64(size), intake{Applied: got.Applied, Known: got.Known, Deferred: len(got.Future), Awaiting: len(got.Awaits)})
 	n.came(got.Commits, ByTelling, from.peer, begun)
 	n.postpone(from, m.Envelopes, got.Future)
 	for _, e := range m.Envelopes {

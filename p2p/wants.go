@@ -265,6 +265,9 @@ func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 			choose = n.nextPeer
 		}
 		p, _ := choose(k.collection, v.asked) // none: what came by other ways is noticed
+		if n.protected(k.collection) {
+			p = n.nextReader(k, v, p, choose)
+		}
 		q := sharing{p, k.collection}
 		if out[q] == nil {
 			out[q] = map[dag.DocID][]dag.CID{}
@@ -273,6 +276,23 @@ func (n *Node) questions(due []wantKey) map[sharing]map[dag.DocID][]dag.CID {
 		v.asking = true
 	}
 	return out
+}
+
+// nextReader returns the first of the peers in turn, from p on, that may hear of a
+// document: one that told of it, or that may read it. n.wants.mu is held.
+func (n *Node) nextReader(k wantKey, v *want, p peer.ID, choose func(dag.CollectionID, peer.ID) (peer.ID, bool)) peer.ID {
+	for first := p; p != ""; {
+		if p == v.told || p == v.by {
+			return p
+		}
+		if may, err := n.reader(p, k.collection).may(n.ctx, k.doc); may && err == nil {
+			return p
+		}
+		if p, _ = choose(k.collection, p); p == first {
+			return ""
+		}
+	}
+	return ""
 }
 
 // tryWants asks one peer for what some documents lack.
