@@ -25,6 +25,7 @@ type dbase struct {
 	key     ident.Key
 	schemas Schemas
 	options store.Options // to open it again
+	reader  store.Caller  // who reads; nobody named: everything is read
 }
 
 func open(t testing.TB) *dbase {
@@ -75,6 +76,17 @@ func (d *dbase) generated() *Schema { return d.schemas.Of(d.store.Schema()) }
 
 // exec runs a request as a server would.
 func (d *dbase) exec(req Request) ([]byte, error) {
+	reader := store.System
+	if d.reader.Public() != "" {
+		reader = d.reader
+	}
+	return d.execOf(req, reader, store.As(d.key))
+}
+
+// execAs is exec of somebody.
+func (d *dbase) execAs(who store.Caller, req Request) ([]byte, error) { return d.execOf(req, who, who) }
+
+func (d *dbase) execOf(req Request, reader, writer store.Caller) ([]byte, error) {
 	p, err := Compile(d.generated(), req)
 	if err != nil {
 		return nil, err
@@ -85,9 +97,9 @@ func (d *dbase) exec(req Request) ([]byte, error) {
 		return p.Run(context.Background(), tx, &out)
 	}
 	if p.ReadOnly() {
-		err = d.store.View(context.Background(), store.System, run)
+		err = d.store.View(context.Background(), reader, run)
 	} else {
-		err = d.store.Update(context.Background(), store.As(d.key), run)
+		err = d.store.Update(context.Background(), writer, run)
 	}
 	if err == nil && !json.Valid(out.Bytes()) {
 		d.t.Errorf("%s: the answer is no JSON: %s", req.Query, out.Bytes())
