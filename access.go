@@ -9,6 +9,7 @@ import (
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/query"
 	"github.com/pandodb/pando/internal/store"
 )
 
@@ -190,9 +191,10 @@ func (d *Documents) Accept(ctx context.Context, id DocID, commits ...CID) (int, 
 	return len(ids), nil
 }
 
-// Grant is Documents.Grant in a transaction of its own.
+// Grant is Documents.Grant in a transaction of its own. Without the name of a
+// collection, as in the methods below, it is the one that the document is in.
 func (db *DB) Grant(ctx context.Context, collection string, id DocID, relation string, who Subject) (granted bool, err error) {
-	err = db.documents(ctx, collection, func(d *Documents) error {
+	err = db.documents(ctx, collection, id, func(d *Documents) error {
 		granted, err = d.Grant(id, relation, who)
 		return err
 	})
@@ -201,7 +203,7 @@ func (db *DB) Grant(ctx context.Context, collection string, id DocID, relation s
 
 // Revoke is Documents.Revoke in a transaction of its own.
 func (db *DB) Revoke(ctx context.Context, collection string, id DocID, relation string, who Subject) (revoked bool, err error) {
-	err = db.documents(ctx, collection, func(d *Documents) error {
+	err = db.documents(ctx, collection, id, func(d *Documents) error {
 		revoked, err = d.Revoke(id, relation, who)
 		return err
 	})
@@ -210,21 +212,21 @@ func (db *DB) Revoke(ctx context.Context, collection string, id DocID, relation 
 
 // Transfer is Documents.Transfer in a transaction of its own.
 func (db *DB) Transfer(ctx context.Context, collection string, id DocID, to DID) error {
-	return db.documents(ctx, collection, func(d *Documents) error { return d.Transfer(id, to) })
+	return db.documents(ctx, collection, id, func(d *Documents) error { return d.Transfer(id, to) })
 }
 
 // Accept is Documents.Accept in a transaction of its own.
 func (db *DB) Accept(ctx context.Context, collection string, id DocID, commits ...CID) (n int, err error) {
-	err = db.documents(ctx, collection, func(d *Documents) error {
+	err = db.documents(ctx, collection, id, func(d *Documents) error {
 		n, err = d.Accept(ctx, id, commits...)
 		return err
 	})
 	return n, err
 }
 
-func (db *DB) documents(ctx context.Context, collection string, fn func(*Documents) error) error {
+func (db *DB) documents(ctx context.Context, collection string, id DocID, fn func(*Documents) error) error {
 	return db.Update(ctx, func(tx *Tx) error {
-		d, err := tx.Collection(collection)
+		d, err := tx.holding(collection, id)
 		if err != nil {
 			return err
 		}
@@ -232,10 +234,30 @@ func (db *DB) documents(ctx context.Context, collection string, fn func(*Documen
 	})
 }
 
+// holding returns the documents of a collection; without a name, those of the
+// collection that the document is in.
+func (tx *Tx) holding(collection string, id DocID) (*Documents, error) {
+	if collection != "" {
+		return tx.Collection(collection)
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	for _, c := range tx.tx.Collections() {
+		_, ok, err := query.GetOrNone(tx.tx, c, id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return &Documents{tx: tx, c: c}, nil
+		}
+	}
+	return nil, fault.NotFound.Errorf("document %s is not here", id)
+}
+
 // Access is Documents.Access on a snapshot of its own.
 func (db *DB) Access(ctx context.Context, collection string, id DocID) (a Access, err error) {
 	err = db.View(ctx, func(tx *Tx) error {
-		d, err := tx.Collection(collection)
+		d, err := tx.holding(collection, id)
 		if err == nil {
 			a, err = d.Access(ctx, id)
 		}
@@ -263,7 +285,7 @@ func (d *Documents) Allowed(id DocID, permission string, who DID) (bool, error) 
 // Allowed is Documents.Allowed on a snapshot of its own.
 func (db *DB) Allowed(ctx context.Context, collection string, id DocID, permission string, who DID) (may bool, err error) {
 	err = db.View(ctx, func(tx *Tx) error {
-		d, err := tx.Collection(collection)
+		d, err := tx.holding(collection, id)
 		if err == nil {
 			may, err = d.Allowed(id, permission, who)
 		}

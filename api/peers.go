@@ -207,6 +207,7 @@ var operations = []operation{
 	opAccess, opChangeAccess,
 	opDoctor, opReach,
 	opVerify, opBlame,
+	opAddPolicy, opPolicies, opPolicy, opAddRelationship, opDropRelationship, opRelationships, opAllowed, opTransfer, opAccept,
 	opIdentity, opClaim, opGrants, opGrant, opRevoke, opNodeStatus, opNodeDisable, opNodeEnable,
 }
 

@@ -14,7 +14,7 @@ type Collection struct {
 	VersionID    string
 	CollectionID string
 	Fields       []struct{ Name string }
-	Policy       *struct{ ID string } // nobody enforces it yet
+	Policy       *struct{ ID, ResourceName string }
 	IsActive     bool
 }
 

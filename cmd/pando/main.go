@@ -93,7 +93,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	c.who.add(f)
 	root.AddCommand(
 		c.startCommand(), c.shareCommand(), c.joinCommand(),
-		c.schemaCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),
+		c.schemaCommand(), c.aclCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),
 		c.statusCommand(), c.topCommand(), c.traceCommand(), c.verifyCommand(), c.blameCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.keepCommand(), c.topicCommand(), c.nodeCommand(),
 		c.fsckCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand(),
 		c.identityCommand(), c.keyringCommand(),
