@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -191,6 +192,7 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 	if self.IsZero() {
 		self = node
 	}
+	so.Keys = keysOf(self, node)
 	s, err := store.Open(data, so)
 	if err != nil {
 		return nil, err
@@ -204,6 +206,17 @@ func Open(ctx context.Context, dir string, o *Options) (*DB, error) {
 		sh.startBuilding(o.Logger)
 	}
 	return &DB{sh, store.As(self)}, nil
+}
+
+// keysOf returns the keys that open encrypted documents: those of who uses the database,
+// and of the node, which may be let in itself.
+func keysOf(self, node Identity) (keys []Identity) {
+	for _, k := range []Identity{self, node} {
+		if !k.IsZero() && !slices.ContainsFunc(keys, func(o Identity) bool { return o.Public() == k.Public() }) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // makeDirectory makes the directory of a database, unless it is there.
@@ -382,7 +395,8 @@ func (db *DB) Check(ctx context.Context, report func(Problem)) error {
 
 // Rebuild makes the database in a directory anew from its commits; see Check for
 // whether that is needed. It must not be open. It can be interrupted at any time. Of the
-// options, which may be nil, it heeds the key of the store.
+// options, which may be nil, it heeds the key of the store, and the identity: without it,
+// encrypted documents are opened by the next start that has it.
 func Rebuild(ctx context.Context, dir string, o *Options, report func(Problem)) (Rebuilt, error) {
 	if err := makeDirectory(dir, true); err != nil {
 		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
@@ -390,6 +404,13 @@ func Rebuild(ctx context.Context, dir string, o *Options, report func(Problem)) 
 	data, so, err := place(ctx, dir, o)
 	if err != nil {
 		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+	}
+	if o != nil {
+		node, err := ident.LoadKey(filepath.Join(dir, keyFile))
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return Rebuilt{}, fmt.Errorf("rebuild: identity of the node: %w", err)
+		}
+		so.Keys = keysOf(o.Identity, node)
 	}
 	return store.Rebuild(ctx, data, so, report)
 }

@@ -3,10 +3,12 @@ package pando
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/store"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // Tx is a transaction: a snapshot and the writes made in it.
@@ -125,6 +127,36 @@ func (d *Documents) Create(fields any) (Document, error) {
 	d.tx.mu.Lock()
 	defer d.tx.mu.Unlock()
 	return document(d.tx.tx.Create(d.c, deltas))
+}
+
+// CreateEncrypted is Create of a document that only those can read who may, wherever
+// it is kept: of all its fields, or of those that are named. It stays so for ever. The
+// collection needs a policy, and the database the key of the owner, who is the caller.
+func (d *Documents) CreateEncrypted(fields any, only ...string) (Document, error) {
+	in, err := inputs(fields)
+	if err != nil {
+		return Document{}, err
+	}
+	deltas, err := d.c.Create(in)
+	if err != nil {
+		return Document{}, err
+	}
+	cover := veil.Cover{All: len(only) == 0}
+	for _, name := range only {
+		f, ok := d.c.Field(name)
+		if !ok {
+			f, ok = d.c.Relation(name)
+		}
+		if !ok || f.IsVirtual() {
+			return Document{}, fault.NotFound.Errorf("the given field does not exist. Name: %s", name)
+		}
+		cover.Fields = append(cover.Fields, f.ID)
+	}
+	slices.Sort(cover.Fields)
+	cover.Fields = slices.Compact(cover.Fields)
+	d.tx.mu.Lock()
+	defer d.tx.mu.Unlock()
+	return document(d.tx.tx.CreateEncrypted(d.c, deltas, cover))
 }
 
 // Get returns a document. NotFound means absent, deleted, or not readable.

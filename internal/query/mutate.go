@@ -8,6 +8,7 @@ import (
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/store"
 	"github.com/pandodb/pando/internal/value"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // change is a root field of a mutation: it changes documents and then writes what
@@ -78,10 +79,14 @@ func (c *compiler) create(g *collection, f *selected) (func(*run) (rowsOf, error
 			return nil, argumentError(f, "input", fmt.Errorf("element %d: %w", i, err))
 		}
 	}
+	cover, err := c.cover(g, f)
+	if err != nil {
+		return nil, err
+	}
 	return func(x *run) (rowsOf, error) {
 		rows := make(rowsOf, 0, len(docs))
 		for i, in := range docs {
-			r, err := x.create(g, in)
+			r, err := x.create(g, in, cover)
 			if err == nil {
 				err = x.step()
 			}
@@ -94,10 +99,13 @@ func (c *compiler) create(g *collection, f *selected) (func(*run) (rowsOf, error
 	}, nil
 }
 
-func (x *run) create(g *collection, in []schema.Input) (*row, error) {
+func (x *run) create(g *collection, in []schema.Input, cover veil.Cover) (*row, error) {
 	deltas, err := g.Create(in)
 	if err != nil {
 		return nil, err
+	}
+	if !cover.None() {
+		return x.changed(x.tx.CreateEncrypted(g.Collection, deltas, cover))
 	}
 	return x.changed(x.tx.Create(g.Collection, deltas))
 }
@@ -240,7 +248,7 @@ func (c *compiler) upsert(g *collection, f *selected, ch *change) (func(*run) (r
 		var r *row
 		switch len(ids) {
 		case 0:
-			r, err = x.create(g, in[0])
+			r, err = x.create(g, in[0], veil.Cover{})
 		case 1:
 			r, err = x.update(g, ids[0], in[1])
 		default:

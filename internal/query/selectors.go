@@ -22,6 +22,7 @@ var functions = []struct {
 
 func fieldEnumName(c string) string         { return c + "Field" }
 func numericFieldsName(c string) string     { return c + "NumericFieldsArg" }
+func explicitName(c string) string          { return c + "ExplicitField" }
 func numericName(c string) string           { return c + "__NumericSelector" }
 func listCountName(c, f string) string      { return c + "__" + f + "__CountSelector" }
 func listNumericName(c, f string) string    { return c + "__" + f + "__NumericSelector" }
@@ -69,6 +70,9 @@ func (g *collection) selectors() []*ast.Definition {
 		}
 	}
 	filter, order := filterName(g.Name), orderName(g.Name)
+	if explicit := g.explicit(); explicit != nil {
+		lists = append(lists, explicit)
+	}
 	return append(lists, groups, numbers,
 		input(countName(g.Name), windowed(defined("filter", named(filter), ""))...),
 		input(numericName(g.Name), windowed(

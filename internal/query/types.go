@@ -339,7 +339,7 @@ func (g *collection) roots() {
 	all := argument("all", named("Boolean"), "Required as true to change every document, with neither docID nor filter.")
 	g.mutations = withTwins(ast.FieldList{
 		defined(createPrefix+g.Name, listOf(g.Name), "Creates documents and returns them in the order of the input.",
-			argument("input", listOfNonNull(input), "")),
+			append(ast.ArgumentDefinitionList{argument("input", listOfNonNull(input), "")}, g.sealing()...)...),
 		defined("update_"+g.Name, listOf(g.Name), "Changes documents and returns them.",
 			append(slices.Clone(targets), argument("input", named(input), "Only the named fields change; null clears; counters add."), all)...),
 		defined("delete_"+g.Name, listOf(g.Name), "Deletes documents and returns them.",
