@@ -177,13 +177,14 @@ func (w *halfWorld) askSeen(t *rapid.T) {
 func (w *halfWorld) openShared(t *testing.T, rt *rapid.T, indexed bool) *dbase {
 	d := openStore(t)
 	d.reader = store.As(d.key)
-	if err := d.addShared(strings.ReplaceAll(w.sdl(indexed), "type ", "type @policy ")); err != nil {
+	if err := d.addShared(typeLine.ReplaceAllString(w.sdl(indexed), "type $1 @policy")); err != nil {
 		rt.Fatalf("%s: %v", w.sdl(indexed), err)
 	}
 	return d
 }
 
-var typeLine = regexp.MustCompile(`type @policy (\w+)`)
+
+var typeLine = regexp.MustCompile(`type (\w+)`)
 
 // addShared adds types in which @policy stands for sharedPolicy.
 func (d *dbase) addShared(sdl string) error {
@@ -194,5 +195,194 @@ func (d *dbase) addShared(sdl string) error {
 	if err := d.store.Update(context.Background(), store.As(d.key), func(tx *store.Tx) error { return tx.AddPolicy(p) }); err != nil {
 		return err
 	}
-	return d.addSchema(typeLine.ReplaceAllString(sdl, fmt.Sprintf(`type $1 @policy(id: "%s", resource: "note")`, dag.Digest(p.Sum()))))
+	return d.addSchema(strings.ReplaceAll(sdl, "@policy", fmt.Sprintf(`@policy(id: "%s", resource: "note")`, dag.Digest(p.Sum()))))
+}
+
+// half is a database of two people, and one of the documents alone that one of them
+// reads: commit by commit the same.
+type half struct {
+	t          *testing.T
+	whole, own *dbase
+	other      ident.Key
+	names      names
+}
+
+const libraryTypes = `
+type Author @policy @index(includes: [{field: "name"}]) { name: String @index(unique: true) born: Int @index books: [Book] }
+type Book @policy @index(includes: [{field: "title"}, {field: "pages"}]) { title: String pages: Int @index tags: [String] @index author: Author sequel: Book @primary @relation(name: "series") prequel: Book @relation(name: "series") }
+`
+
+func newHalf(t *testing.T) *half {
+	h := &half{t: t, whole: open(t), own: open(t), other: keyOf("other"), names: names{ids: map[string]string{}, of: map[string]string{}}}
+	for _, d := range []*dbase{h.whole, h.own} {
+		d.reader = store.As(d.key)
+		if err := d.addShared(libraryTypes); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.addView("Book(filter: {pages: {_gt: 100}}) { title author { name } }\nas\ntype Thick @materialized(if: false) { title: String author: ThickAuthor } interface ThickAuthor { name: String }"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// mine makes documents of the reader, which both databases have.
+func (h *half) mine(mutation string) string {
+	h.t.Helper()
+	out, err := h.own.execAs(store.As(h.own.key), Request{Query: "mutation { " + mutation + " }"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, c := range h.own.store.Schema().Collections() {
+		var envelopes [][]byte
+		err := h.own.store.View(context.Background(), store.System, func(tx *store.Tx) error {
+			for b, err := range tx.Full(c.ID, dag.DocID{}) {
+				if err != nil {
+					return err
+				}
+				envelopes = append(envelopes, slices.Clone(b.Envelope))
+			}
+			return nil
+		})
+		if err == nil {
+			_, err = h.whole.store.Merge(context.Background(), c.ID, envelopes, "")
+		}
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return docIDOf.FindStringSubmatch(string(out))[1]
+}
+
+// theirs makes documents of somebody else in the whole database.
+func (h *half) theirs(mutation string) string {
+	h.t.Helper()
+	out, err := h.whole.execAs(store.As(h.other), Request{Query: "mutation { " + mutation + " }"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return docIDOf.FindStringSubmatch(string(out))[1]
+}
+
+// elapsed is what differs between two runs of one request.
+var elapsed = regexp.MustCompile(`"microseconds":\d+|\b[0-9.]+(µs|ms|s)[,\]]`)
+
+// wantSame compares what the reader is answered by both.
+func (h *half) wantSame(req Request) {
+	h.t.Helper()
+	answer := func(d *dbase) string {
+		out, err := d.execAs(store.As(d.key), req)
+		if err != nil {
+			return err.Error()
+		}
+		return elapsed.ReplaceAllString(string(out), "some time")
+	}
+	if got, want := answer(h.whole), answer(h.own); got != want {
+		h.t.Errorf("%s\nis answered %s\nwithout what may not be read %s", req.Query, got, want)
+	}
+}
+
+// What may not be read shows nowhere: every answer, every error and every plan is that of
+// a database without it.
+func TestNothingTellsOfWhatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	h := newHalf(t)
+	ann := h.mine(`create_Author(input: {name: "Ann", born: 1950}) { _docID }`)
+	first := h.mine(fmt.Sprintf(`create_Book(input: {title: "First", pages: 200, tags: ["a", "b"], author: %q}) { _docID }`, ann))
+	h.mine(fmt.Sprintf(`create_Book(input: {title: "Second", pages: 90, tags: ["b"], author: %q}) { _docID }`, ann))
+	h.mine(fmt.Sprintf(`update_Book(docID: %q, input: {pages: 201}) { _docID }`, first))
+	gone := h.mine(`create_Book(input: {title: "Gone", pages: 10}) { _docID }`)
+	h.mine(fmt.Sprintf(`delete_Book(docID: %q) { _docID }`, gone))
+
+	zoe := h.theirs(`create_Author(input: {name: "Zoe", born: 1950}) { _docID }`)
+	secret := h.theirs(fmt.Sprintf(`create_Book(input: {title: "Secret", pages: 200, tags: ["a", "z"], author: %q, sequel: %q}) { _docID }`, ann, first))
+	h.theirs(fmt.Sprintf(`create_Book(input: {title: "First", pages: 999, tags: ["z"], author: %q}) { _docID }`, zoe))
+	h.theirs(fmt.Sprintf(`update_Book(docID: %q, input: {pages: 300}) { _docID }`, secret))
+	dropped := h.theirs(`create_Book(input: {title: "Dropped", pages: 5}) { _docID }`)
+	h.theirs(fmt.Sprintf(`delete_Book(docID: %q) { _docID }`, dropped))
+	cids := h.commitsOf(secret)
+
+	ask := []string{
+		`{ Book { _docID title pages tags } }`,
+		`{ Book(showDeleted: true) { title _deleted } }`,
+		`{ Book(filter: {title: {_eq: "Secret"}}) { title } }`,
+		`{ Book(filter: {pages: {_ge: 200}}) { title } }`,
+		`{ Book(filter: {tags: {_any: {_eq: "z"}}}) { title } }`,
+		`{ Book(filter: {_or: [{pages: {_eq: 300}}, {title: {_eq: "First"}}]}) { title } }`,
+		`{ Book(order: {pages: DESC}, limit: 2) { title } }`,
+		`{ Book(order: [{title: ASC}, {pages: DESC}], offset: 1) { title pages } }`,
+		`{ Book(order: {author: {name: DESC}}) { title } }`,
+		`{ Book(filter: {author: {name: {_ne: "Ann"}}}) { title } }`,
+		`{ Book(filter: {author: {born: {_eq: 1950}}}) { title } }`,
+		`{ Author { name books { title } } }`,
+		`{ Author(filter: {books: {pages: {_gt: 200}}}) { name } }`,
+		`{ Author { name _count(books: {}) _sum(books: {field: pages}) } }`,
+		`{ Book { title prequel { title } sequel { title } } }`,
+		`{ Book(groupBy: [pages]) { pages _group { title } _count(_group: {}) } }`,
+		`{ _count(Book: {}) }`,
+		`{ _count(Book: {filter: {pages: {_eq: 300}}}) }`,
+		`{ _count(Book: {filter: {title: {_eq: "First"}}}) }`,
+		`{ _sum(Book: {field: pages}) }`,
+		`{ _avg(Book: {field: pages}) }`,
+		`{ _max(Book: {field: pages}) }`,
+		`{ _min(Author: {field: born}) }`,
+		`{ Thick { title author { name } } }`,
+		`{ Book { title _acl { owner permissions pending tuples { relation } } } }`,
+		`{ Book { title _version { cid height } } }`,
+		`{ commits { cid docID height } }`,
+		`{ latestCommits(docID: "SECRET") { cid } }`,
+		`{ commits(docID: "SECRET") { cid } }`,
+		`{ commits(order: {height: DESC}) { cid docID height fieldName delta } }`,
+		`{ Book(docID: "SECRET") { title } }`,
+		`{ Book(docID: ["SECRET", "` + first + `"]) { title } }`,
+		`{ Book(filter: {_docID: {_in: ["SECRET", "DROPPED"]}}) { title } }`,
+		`{ Book(docID: "DROPPED", showDeleted: true) { title } }`,
+		`{ Book(asOf: "2030-01-01T00:00:00Z") { title pages } }`,
+		`{ Book(asOf: "2026-01-02T03:04:20Z") { title pages } }`,
+		`{ Book(filter: {author_id: {_eq: "` + ann + `"}}) { title } }`,
+		`{ Book(filter: {author_id: {_eq: "` + zoe + `"}}) { title } }`,
+	}
+	for _, cid := range cids {
+		for _, q := range []string{`{ Book(cid: "CID") { title } }`, `{ Author(cid: "CID") { name } }`, `{ commits(cid: "CID") { height } }`, `{ commits(docID: "SECRET", cid: "CID") { height } }`, `{ commits(docID: "` + first + `", cid: "CID") { height } }`} {
+			ask = append(ask, strings.ReplaceAll(q, "CID", cid))
+		}
+	}
+	for _, q := range ask {
+		q = strings.NewReplacer("SECRET", secret, "DROPPED", dropped).Replace(q)
+		h.wantSame(Request{Query: q})
+		h.wantSame(Request{Query: q, Explain: explainSimple})
+		h.wantSame(Request{Query: q, Explain: explainExecute})
+	}
+	for _, q := range []string{
+		`mutation { update_Book(docID: "SECRET", input: {pages: 1}) { title } }`,
+		`mutation { delete_Book(docID: "SECRET") { title } }`,
+		`mutation { delete_Book(docID: "DROPPED") { title } }`,
+		`mutation { update_Book(filter: {title: {_eq: "Secret"}}, input: {pages: 1}) { title } }`,
+		`mutation { update_Book(filter: {pages: {_ge: 300}}, input: {tags: ["mine"]}) { title } }`,
+		`mutation { upsert_Author(filter: {name: {_eq: "Zoe"}}, create: {name: "Zoe"}, update: {born: 1}) { name born } }`,
+		`mutation { create_Author(input: {name: "Zoe", born: 3}) { name } }`,
+		`mutation { create_Author(input: {name: "Ann", born: 3}) { name } }`,
+		`mutation { create_Book(input: {title: "Third", sequel: "` + first + `"}) { title } }`,
+	} {
+		h.wantSame(Request{Query: strings.NewReplacer("SECRET", secret, "DROPPED", dropped).Replace(q)})
+	}
+	if out, err := h.whole.execAs(store.As(h.other), Request{Query: `{ Book(docID: "` + secret + `") { title pages tags } }`}); err != nil || !strings.Contains(string(out), `"title":"Secret","pages":300,"tags":["a","z"]`) {
+		t.Errorf("whose it is finds %s, %v", out, err)
+	}
+}
+
+// commitsOf returns the commits of a document in the whole database.
+func (h *half) commitsOf(id string) (cids []string) {
+	h.t.Helper()
+	out, err := h.whole.execAs(store.As(h.other), Request{Query: `{ commits(docID: "` + id + `") { cid } }`})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`"cid":"([a-z0-9]+)"`).FindAllStringSubmatch(string(out), -1) {
+		cids = append(cids, m[1])
+	}
+	if len(cids) != 2 {
+		h.t.Fatalf("%d commits, want 2", len(cids))
+	}
+	return cids
 }
