@@ -486,3 +486,50 @@ func TestACLOfThePast(t *testing.T) {
 	ann.grant(id, "reader", bob.subject(), true)
 	expect(t, bob.DB, request, fmt.Sprintf(`{"Note":[{"_acl":{"owner":%q,"permissions":[],"tuples":[]}}]}`, ann.id.DID()))
 }
+
+// Exports, views and GraphQL hold what their reader may read, each in its own way.
+func TestEveryReaderHasHisOwn(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob := ann.beside()
+	ann.note("secret")
+	shown := ann.note("shown")
+	ann.grant(shown, "reader", bob.subject(), true)
+	bob.note("mine")
+	if _, err := ann.AddView(t.Context(), pando.ViewSource{Query: `Note(order: {text: ASC}) { text }`, SDL: `type Seen @materialized(if: false) { text: String }`}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, ann.DB, `{ Seen { text } n: _count(Note: {}) }`, `{"Seen":[{"text":"secret"},{"text":"shown"}],"n":2}`)
+	expect(t, bob.DB, `{ Seen { text } n: _count(Note: {}) }`, `{"Seen":[{"text":"mine"},{"text":"shown"}],"n":2}`)
+	expect(t, ann.beside().DB, `{ Seen { text } n: _count(Note: {}) }`, `{"Seen":[],"n":0}`)
+	file := exported(t, bob.DB, pando.ExportOptions{})
+	if strings.Contains(file, "secret") || !strings.Contains(file, "shown") || !strings.Contains(file, "mine") {
+		t.Errorf("bob exports %s", file)
+	}
+	other := noteTaker(t)
+	if done, err := other.Import(t.Context(), strings.NewReader(file), pando.ImportOptions{}); err != nil || done.Documents != 2 {
+		t.Fatalf("imported %+v, %v", done, err)
+	}
+	expect(t, other.DB, `{ Note(order: {text: ASC}) { text _acl { owner } } }`,
+		fmt.Sprintf(`{"Note":[{"text":"mine","_acl":{"owner":%q}},{"text":"shown","_acl":{"owner":%q}}]}`, other.id.DID(), other.id.DID()))
+}
+
+// A materialized view tells of what everybody reads, whoever refreshes it.
+func TestARefreshReadsAsNobody(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	if _, err := ann.AddSchema(t.Context(), "type Town { name: String }"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, ann.DB, `mutation { create_Town(input: {name: "Oslo"}) { name } }`)
+	if _, err := ann.AddView(t.Context(), pando.ViewSource{Query: `Town { name }`, SDL: `type Towns { name: String }`}); err != nil {
+		t.Fatal(err)
+	}
+	did, err := ann.RefreshView(t.Context())
+	if err != nil || len(did) != 1 || did[0].Rows != 1 {
+		t.Fatalf("refreshed %+v, %v", did, err)
+	}
+	if _, err := ann.AddView(t.Context(), pando.ViewSource{Query: `Note { text }`, SDL: `type Notes { text: String }`}); !errors.Is(err, pando.ErrInvalid) {
+		t.Errorf("a stored view of notes: %v", err)
+	}
+}

@@ -23,9 +23,9 @@ type access struct {
 func (a *access) input() operator { return nil }
 func (a *access) describe() string {
 	if len(a.ways) == 0 {
-		return "scan " + a.coll.Name
+		return "scan " + a.coll.source()
 	}
-	return "find " + a.coll.Name + " by " + alternatives(a.ways) + " | scan"
+	return "find " + a.coll.source() + " by " + alternatives(a.ways) + " | scan"
 }
 
 func (a *access) rows(x *run, _ *row) iter.Seq2[*row, error] {
@@ -153,7 +153,7 @@ type taster struct {
 func (t *taster) found() []dag.DocID { return nil }
 func (t *taster) settle(*run)        {}
 func (t *taster) taken() string      { return t.describe() }
-func (t *taster) describe() string   { return "scan " + t.a.coll.Name + " as far as needed" }
+func (t *taster) describe() string   { return "scan " + t.a.coll.source() + " as far as needed" }
 
 func (t *taster) advance(x *run, most int) (bool, error) {
 	var r row

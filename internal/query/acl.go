@@ -66,6 +66,14 @@ func (g *collection) addAccess() {
 	g.add(&field{Field: &schema.Field{Name: "_acl", Embedded: accessObject}, name: "_acl", role: roleAccess})
 }
 
+// source is how plans call the documents that a part of them begins with.
+func (g *collection) source() string {
+	if g.Access() != nil {
+		return "readable " + g.Name
+	}
+	return g.Name
+}
+
 func accessField() *ast.FieldDefinition {
 	return defined("_acl", named(accessName), "Who may do what with the document; of one as it was once, who could then.")
 }

@@ -131,3 +131,22 @@ func TestMaterializedViewsKeepNothingOfProtectedDocuments(t *testing.T) {
 		})
 	}
 }
+
+// A plan says where it passes over what the caller may not read.
+func TestExplainTellsOfPolicies(t *testing.T) {
+	d := open(t)
+	d.mustAddProtected(`type Note @policy { text: String @index folder: Folder } type Folder { name: String notes: [Note] }`)
+	for request, want := range map[string]string{
+		`{ Note { text } }`:                                    "scan readable Note",
+		`{ Note(filter: {text: {_eq: "a"}}) { text } }`:        "find readable Note by ",
+		`{ Note(docID: ["x"]) { text } }`:                      "readable Note by ",
+		`{ Folder { name notes { text } } }`:                   "group readable Note",
+		`{ Folder { name } }`:                                  "scan Folder",
+		`{ Note(showDeleted: true) { text folder { name } } }`: "scan readable Note with deleted",
+	} {
+		got := d.must("query @explain " + request)
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: the plan lacks %q: %s", request, want, got)
+		}
+	}
+}

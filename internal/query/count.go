@@ -84,7 +84,7 @@ func (n *count) write(x *run, _ *row) error {
 func (n *count) tree(p *printer) {
 	for _, h := range n.hosts {
 		if h.from == nil {
-			p.line("size of " + h.coll.Name)
+			p.line("size of " + h.coll.source())
 			continue
 		}
 		p.operator(h.from)

@@ -395,9 +395,9 @@ func (f *farFinder) drop(x *run) {
 
 func (f *farFinder) taken() string {
 	if f.from == nil {
-		return "relation " + f.w.to.name + " from a scan of " + f.w.to.target.Name
+		return "relation " + f.w.to.name + " from a scan of " + f.w.to.target.source()
 	}
-	return "relation " + f.w.to.name + " from " + f.w.to.target.Name + " by " + f.from.taken()
+	return "relation " + f.w.to.name + " from " + f.w.to.target.source() + " by " + f.from.taken()
 }
 
 // backFinder finds the documents that refer to those of the far side.

@@ -144,7 +144,7 @@ type atCommit struct {
 }
 
 func (a *atCommit) input() operator  { return nil }
-func (a *atCommit) describe() string { return "get " + a.coll.Name + " at commit " + a.cid.String() }
+func (a *atCommit) describe() string { return "get " + a.coll.source() + " at commit " + a.cid.String() }
 
 func (a *atCommit) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {

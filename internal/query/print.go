@@ -122,7 +122,7 @@ func (s *single) tree(p *printer) {
 	if !s.to.near {
 		how = "group "
 	}
-	p.part(how+s.to.target.Name, s.to, p.of(s.to))
+	p.part(how+s.to.target.source(), s.to, p.of(s.to))
 	if s.filter != "" {
 		p.line("where " + s.filter)
 	}

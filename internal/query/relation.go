@@ -239,7 +239,7 @@ func (c *children) describe() string {
 }
 
 func (to *relation) describe() string {
-	text := "group " + to.target.Name
+	text := "group " + to.target.source()
 	if to.back != nil && !to.tallied {
 		text = "by index " + to.back.Name + " | " + text
 	}

@@ -124,9 +124,9 @@ type scan struct {
 func (s *scan) input() operator { return nil }
 func (s *scan) describe() string {
 	if s.deleted {
-		return "scan " + s.coll.Name + " with deleted"
+		return "scan " + s.coll.source() + " with deleted"
 	}
-	return "scan " + s.coll.Name
+	return "scan " + s.coll.source()
 }
 
 func (s *scan) rows(x *run, _ *row) iter.Seq2[*row, error] {
@@ -163,7 +163,7 @@ func newLookup(g *collection, ids []dag.DocID, deleted bool) *lookup {
 
 func (l *lookup) input() operator { return nil }
 func (l *lookup) describe() string {
-	return fmt.Sprintf("get %s by %d docIDs", l.coll.Name, len(l.ids))
+	return fmt.Sprintf("get %s by %d docIDs", l.coll.source(), len(l.ids))
 }
 
 func (l *lookup) rows(x *run, _ *row) iter.Seq2[*row, error] {

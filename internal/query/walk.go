@@ -29,7 +29,7 @@ func (o *inOrder) input() operator {
 	return chosen(o.found, o.found.cond, o.text)
 }
 func (o *inOrder) describe() string {
-	text := "walk " + o.found.coll.Name + " by index " + o.order.ix.Name
+	text := "walk " + o.found.coll.source() + " by index " + o.order.ix.Name
 	if o.order.reverse {
 		text += " backwards"
 	}

@@ -290,7 +290,7 @@ func (w *byUnion) describe() string {
 }
 
 func (w *byRelation) describe() string {
-	text := "relation " + w.to.name + " from " + w.to.target.Name
+	text := "relation " + w.to.name + " from " + w.to.target.source()
 	if len(w.far) > 0 {
 		text += " by " + alternatives(w.far)
 	}
