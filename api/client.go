@@ -20,7 +20,9 @@ import (
 type Client struct {
 	base string // http://host:port
 	http *http.Client
-	tx   uint64 // explicit transaction that requests run in, 0 for none
+	// where is a socket that the node is to be reached by, and not over HTTP
+	where string
+	tx    uint64 // explicit transaction that requests run in, 0 for none
 	// tokens prove who the client is; nil: it says nothing of itself
 	tokens *tokens
 }
@@ -87,14 +89,7 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	if c.tx != 0 {
 		req.Header.Set(headerTx, strconv.FormatUint(c.tx, 10))
 	}
-	proof, err := c.Token()
-	if err != nil {
-		return nil, err
-	}
-	if proof != "" {
-		req.Header.Set("Authorization", "Bearer "+proof)
-	}
-	return req, nil
+	return req, c.prove(req)
 }
 
 // do sends a request; an answer that reports a failure becomes an error of its kind.
@@ -118,6 +113,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	host := strings.TrimPrefix(strings.TrimPrefix(c.base, "http://"), "https://")
 	var dns *net.DNSError
 	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) && c.where != "":
+		return fault.Unavailable.Errorf("no node answers at %s: start one there with 'pando start', or name another with --url and --node", c.where)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fault.Unavailable.Errorf("no node answers at %s: start one with 'pando start', or name another with --url", host)
 	case errors.As(err, &dns):

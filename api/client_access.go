@@ -2,9 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pandodb/pando"
@@ -14,16 +18,25 @@ import (
 )
 
 // Socket makes the client reach the node by the socket in its directory, as long as there
-// is somebody who listens, and else over HTTP. It must be called before the first request.
-func (c *Client) Socket(path string) {
+// is somebody who listens, and else over HTTP, or if it is to be the socket alone, not at
+// all. It must be called before the first request.
+func (c *Client) Socket(path string, alone bool) {
 	t := c.http.Transport.(*http.Transport)
 	dial := t.DialContext
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-		if err == nil {
+		switch {
+		case err == nil:
 			return conn, nil
+		case !alone:
+			return dial(ctx, network, addr)
+		case errors.Is(err, fs.ErrNotExist): // as one that a crash has left behind, for who waits
+			return nil, fmt.Errorf("%w: %w", syscall.ECONNREFUSED, err)
 		}
-		return dial(ctx, network, addr)
+		return nil, err
+	}
+	if alone {
+		c.where = path
 	}
 }
 
@@ -59,30 +72,68 @@ func (t *tokens) get(now time.Time) (string, error) {
 	if t.text != "" && now.Before(t.ends.Add(-renew)) {
 		return t.text, nil
 	}
-	gateway, err := t.node.PublicKey()
-	if err != nil {
-		return "", err
+	text, ends, err := t.make(now, TokenOptions{})
+	if err == nil {
+		t.text, t.ends = text, ends
 	}
-	c := token.Claims{Audience: t.node, NotBefore: now.Truncate(time.Second), Expiry: now.Truncate(time.Second).Add(token.DefaultLifetime)}
-	if gateway != t.key.Public() {
-		// Commits that are made at the last moment tell the time by the clock of the node.
-		d := ident.Delegation{Author: t.key.Public(), Gateway: gateway, NotBefore: c.NotBefore.Add(-token.Leeway), NotAfter: c.Ends()}
-		if c.Delegation, err = d.Seal(t.key); err != nil {
-			return "", err
-		}
-	}
-	if t.text, err = token.Sign(t.key, c); err != nil {
-		return "", err
-	}
-	t.ends = c.Expiry
-	return t.text, nil
+	return text, err
 }
 
-// Token returns a token of the client, for programs that call the node in other ways, or ""
-// if it proves nothing.
-func (c *Client) Token() (string, error) {
-	if c.tokens == nil {
-		return "", nil
+// make makes a token from now on.
+func (t *tokens) make(now time.Time, o TokenOptions) (text string, ends time.Time, err error) {
+	gateway, err := t.node.PublicKey()
+	if err != nil {
+		return "", ends, err
 	}
-	return c.tokens.get(time.Now())
+	if o.Lifetime <= 0 {
+		o.Lifetime = token.DefaultLifetime
+	}
+	now = now.Truncate(time.Second)
+	c := token.Claims{Audience: t.node, NotBefore: now, Expiry: now.Add(o.Lifetime)}
+	if !o.ReadOnly && gateway != t.key.Public() {
+		// Commits that are made at the last moment tell the time by the clock of the node.
+		d := ident.Delegation{Author: t.key.Public(), Gateway: gateway, NotBefore: now.Add(-token.Leeway), NotAfter: c.Ends()}
+		for _, id := range o.Collections {
+			d.Collections = append(d.Collections, id)
+		}
+		if c.Delegation, err = d.Seal(t.key); err != nil {
+			return "", ends, err
+		}
+	}
+	text, err = token.Sign(t.key, c)
+	return text, c.Expiry, err
+}
+
+// renews reports whether a stream that ended with err goes on with a new token.
+func (c *Client) renews(err error) bool {
+	return c.tokens != nil && Reason(err) == string(token.Expired)
+}
+
+// TokenOptions say what a token is good for. The zero value is what the client itself uses.
+type TokenOptions struct {
+	Lifetime    time.Duration        // at most a day; 0 is a quarter of an hour
+	ReadOnly    bool                 // the node may not sign what is written
+	Collections []pando.CollectionID // that the node may sign for; none: all
+}
+
+// Token makes a token, for programs that call the node in other ways. Whoever has it is
+// the owner of the key to that node, until it ends.
+func (c *Client) Token(o TokenOptions) (string, error) {
+	if c.tokens == nil {
+		return "", fault.Invalid.Errorf("the client proves nothing, so it has no tokens: say who you are, with -i on the command line")
+	}
+	text, _, err := c.tokens.make(time.Now(), o)
+	return text, err
+}
+
+// prove adds a token to a request.
+func (c *Client) prove(r *http.Request) error {
+	if c.tokens == nil {
+		return nil
+	}
+	text, err := c.tokens.get(time.Now())
+	if err == nil {
+		r.Header.Set("Authorization", "Bearer "+text)
+	}
+	return err
 }

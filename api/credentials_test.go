@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -178,6 +181,48 @@ func TestProxiedCallersAreFromAfar(t *testing.T) {
 			t.Errorf("with %s: %d %s", name, code, body)
 		}
 	}
+}
+
+// Who follows something goes on with a new token when the first has ended, and misses nothing.
+func TestAClientFollowsBeyondItsToken(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		ada := someone(t)
+		if err := s.rights.Claim(ada.DID()); err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewClient("localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return w.dial().Conn, nil }}
+		defer wire.CloseIdleConnections()
+		c.http.Transport = wire
+		c.Authenticate(ada, s.key.DID())
+		names, followed := make(chan string), make(chan error)
+		go func() {
+			_, err := c.Follow(t.Context(), Request{Query: "subscription { User { name } }"}, "", io.Discard, func(e Event) error {
+				names <- string(e.Body)
+				return nil
+			})
+			followed <- err
+		}()
+		for _, name := range []string{"ada", "bo", "cy"} {
+			time.Sleep(token.DefaultLifetime) // at other times between two tokens
+			createUser(t, s.db, name)
+			if got, want := <-names, `{"data":{"User":[{"name":"`+name+`"}]}}`; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+		if first := time.Now().Add(-3 * token.DefaultLifetime); c.tokens.ends.Sub(first) <= token.DefaultLifetime {
+			t.Error("there was one token only")
+		}
+		if err := s.rights.recover(someone(t).DID()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-followed; Reason(err) != string(reasonNode) {
+			t.Errorf("after the node changed hands: %v, want %s", err, reasonNode)
+		}
+	})
 }
 
 func TestASocketSaysWhoItIsLater(t *testing.T) {

@@ -106,8 +106,8 @@ type Event struct {
 // maxEvent bounds an event that a client takes in.
 const maxEvent = 64 << 20
 
-// events reads a stream to its end. The error of each ends it.
-func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) error) error {
+// events reads a stream to its end, and returns where that is. The error of each ends it.
+func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) error) (last pando.Cursor, err error) {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxEvent)
 	var e Event
@@ -118,10 +118,10 @@ func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) er
 		switch {
 		case len(line) == 0 && e.Body != nil:
 			if err := failureIn(e.Body); err != nil {
-				return err
+				return e.Cursor, err
 			}
 			if err := each(e); err != nil {
-				return err
+				return e.Cursor, err
 			}
 			e.Body = nil
 		case string(name) == "id":
@@ -131,12 +131,12 @@ func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) er
 		}
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return e.Cursor, context.Cause(ctx)
 	}
 	if err := lines.Err(); err != nil {
-		return fault.Unavailable.Errorf("the connection to the node broke off: %w", err)
+		return e.Cursor, fault.Unavailable.Errorf("the connection to the node broke off: %w", err)
 	}
-	return fault.Unavailable.Errorf("the node ended the stream: it closes, or was too busy")
+	return e.Cursor, fault.Unavailable.Errorf("the node ended the stream: it closes, or was too busy")
 }
 
 // failureIn returns the error that an event tells of.

@@ -402,7 +402,7 @@ func TestClientFollows(t *testing.T) {
 	var s Client
 	body := "id: a-1\n:\n\nid: a-2\ndata: {\"data\":1}\n\n:\n\nid: a-3\ndata: {\"data\":2}\n\nid: a-4\ndata: {\"errors\":[{\"message\":\"full\",\"extensions\":{\"code\":\"TOO_LARGE\"}}],\"data\":null}\n\n"
 	var got []string
-	err := s.events(t.Context(), strings.NewReader(body), func(e Event) error {
+	_, err := s.events(t.Context(), strings.NewReader(body), func(e Event) error {
 		got = append(got, string(e.Cursor)+string(e.Body))
 		return nil
 	})

@@ -131,15 +131,35 @@ func (c *Client) Stream(ctx context.Context, in Request, w io.Writer) (*Response
 // Follow is Stream, also for subscriptions and live queries: each hears of every event
 // behind the cursor after, until it returns an error, the context ends, or the node
 // ends the stream.
+//
+// A stream that ends with the token of the client goes on with a new one.
 func (c *Client) Follow(ctx context.Context, in Request, after pando.Cursor, w io.Writer, each func(Event) error) (*Response, error) {
+	for {
+		resp, last, err := c.follow(ctx, in, after, w, each)
+		if !c.renews(err) || last == "" {
+			return resp, err
+		}
+		after = last
+	}
+}
+
+// follow is Follow until the stream ends. last is where it did.
+func (c *Client) follow(ctx context.Context, in Request, after pando.Cursor, w io.Writer, each func(Event) error) (whole *Response, last pando.Cursor, err error) {
 	resp, err := c.send(ctx, in, after)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), typeEventStream) {
-		return nil, c.events(ctx, resp.Body, each)
+		last, err = c.events(ctx, resp.Body, each)
+		return nil, last, err
 	}
+	whole, err = c.whole(ctx, resp, w)
+	return whole, "", err
+}
+
+// whole passes on the data of an answer that is no stream of events.
+func (c *Client) whole(ctx context.Context, resp *http.Response, w io.Writer) (*Response, error) {
 	body := bufio.NewReaderSize(resp.Body, 64<<10)
 	const prefix = `{"data":`
 	if start, _ := body.Peek(len(prefix)); resp.StatusCode != http.StatusOK || string(start) != prefix {

@@ -235,8 +235,11 @@ func (s *Server) sendTopic(ctx context.Context, w http.ResponseWriter, sub *p2p.
 			b = append(append(append(b[:0], "data: "...), raw...), "\n\n"...)
 		case ctx.Err() == nil && quiet.Err() != nil && !errors.Is(err, fault.Closed):
 			b = append(b[:0], ":\n\n"...)
-		default:
-			return // the client has gone, or the node closes
+		default: // the client has gone or may not go on, or the node closes
+			if why := context.Cause(ctx); Reason(why) != "" {
+				_, _ = w.Write(appendEvent(nil, pando.Event{}, why))
+			}
+			return
 		}
 	}
 }
@@ -349,7 +352,9 @@ func (c *Client) Present(ctx context.Context, topic string) ([]TopicMember, erro
 }
 
 // Listen calls each with everything that is heard in a topic, from when it has called
-// ready, which may be nil, until ctx is done, each fails, or the node ends the stream.
+// ready, which may be nil, until ctx is done, each fails, or the node ends the stream. One
+// that ends with the token of the client goes on with a new one, and may miss what was said
+// between.
 func (c *Client) Listen(ctx context.Context, topic string, o TopicOptions, ready func(), each func(TopicMessage) error) error {
 	in, err := splitTopic(topic)
 	if err != nil {
@@ -362,6 +367,15 @@ func (c *Client) Listen(ctx context.Context, topic string, o TopicOptions, ready
 	if o.State != "" {
 		query.Set("state", o.State)
 	}
+	for {
+		if err = c.listen(ctx, in, query, ready, each); !c.renews(err) {
+			return err
+		}
+		ready = nil // it was called
+	}
+}
+
+func (c *Client) listen(ctx context.Context, in topicRequest, query url.Values, ready func(), each func(TopicMessage) error) error {
 	req, err := c.request(ctx, http.MethodGet, "/topics/"+url.PathEscape(in.Collection)+"/"+url.PathEscape(in.Room), query, nil)
 	if err != nil {
 		return err
@@ -374,11 +388,12 @@ func (c *Client) Listen(ctx context.Context, topic string, o TopicOptions, ready
 	if ready != nil {
 		ready()
 	}
-	return c.events(ctx, resp.Body, func(e Event) error {
+	_, err = c.events(ctx, resp.Body, func(e Event) error {
 		var m TopicMessage
 		if err := json.Unmarshal(e.Body, &m); err != nil {
 			return fault.Unavailable.Errorf("an event that is no message: %w: is it a pando node of this version?", err)
 		}
 		return each(m)
 	})
+	return err
 }

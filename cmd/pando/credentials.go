@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -57,56 +56,88 @@ func (c *command) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.who.urlGiven {
-		node.Socket(filepath.Join(c.rootdir, socketFile))
-	}
-	node.Wait(patience)
 	key, err := c.me()
-	if err != nil || key.IsZero() {
-		return node, err
-	}
-	meant, err := c.meant(node)
 	if err != nil {
 		return nil, err
+	}
+	if key.IsZero() {
+		if !c.who.urlGiven {
+			node.Socket(filepath.Join(c.rootdir, socketFile), false)
+		}
+		node.Wait(patience)
+		return node, nil
+	}
+	meant, here, err := c.meant()
+	if err != nil {
+		return nil, err
+	}
+	if here {
+		node.Socket(filepath.Join(c.rootdir, socketFile), true)
+	}
+	node.Wait(patience)
+	if meant == "" {
+		return nil, c.unknownNode(node)
 	}
 	node.Authenticate(key, meant)
 	return node, nil
 }
 
-// meant returns the DID of the node that tokens are made for. It is never what somebody
-// says who answers at the address: he could show the token to the node that he names.
-func (c *command) meant(node *api.Client) (pando.DID, error) {
-	host := hostPort(c.url)
-	known := filepath.Join(c.rootdir, knownNodes)
-	if c.who.node != "" {
-		did, err := nodeDID(c.who.node)
-		if err != nil {
-			return "", fault.Invalid.Errorf("--node: %w", err)
-		}
-		return did, remember(known, host, did)
+// clientOf returns a client of another node, to whom the user proves who he is if he has met
+// the node before.
+func (c *command) clientOf(address string) (*api.Client, error) {
+	node, err := api.NewClient(address)
+	if err != nil {
+		return nil, err
 	}
-	if c.who.urlGiven {
-		if did, err := recall(known, host); err != nil || did != "" {
-			return did, err
-		}
+	key, err := c.me()
+	if err != nil || key.IsZero() {
+		return node, err
 	}
-	if !c.who.urlGiven || onLoopback(host) {
+	did, err := recall(filepath.Join(c.rootdir, knownNodes), hostPort(address))
+	if err == nil && did != "" {
+		node.Authenticate(key, did)
+	}
+	return node, err
+}
+
+// meant returns the DID of the node that tokens are made for, "" if it is not known, and
+// whether it is the one in --rootdir, without --url. It is never what somebody says who
+// answers at the address: he could show the token to the node that he names. For the same reason
+// what is made for the node in the directory goes by its socket alone: while it does not
+// run, anybody on the machine can listen at its address.
+func (c *command) meant() (did pando.DID, here bool, err error) {
+	host, known := hostPort(c.url), filepath.Join(c.rootdir, knownNodes)
+	own := pando.DID("")
+	if !c.who.urlGiven {
 		key, err := ident.LoadKey(filepath.Join(c.rootdir, "node.key"))
-		if err == nil {
-			return key.DID(), nil
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return "", false, err
 		}
-		if !errors.Is(err, fault.NotFound) {
-			return "", err
+		own = key.DID()
+	}
+	switch {
+	case c.who.node != "":
+		if did, err = nodeDID(c.who.node); err != nil {
+			return "", false, fault.Invalid.Errorf("--node: %w", err)
 		}
+		if did != own {
+			err = remember(known, host, did)
+		}
+	case own != "":
+		did = own
+	default:
+		did, err = recall(known, host)
 	}
-	if did, err := recall(known, host); err != nil || did != "" {
-		return did, err
-	}
+	return did, did != "" && did == own, err
+}
+
+// unknownNode says what to do about a node that is not known.
+func (c *command) unknownNode(node *api.Client) error {
 	says := ""
 	if id, err := node.NodeIdentity(c.who.ctx); err == nil {
 		says = fmt.Sprintf(": whoever answers there says that it is %s", id.DID)
 	}
-	return "", fault.Denied.Errorf("it is not known which node is at %s, and a token must be for one%s: ask its owner, and name it once with --node", host, says)
+	return fault.Denied.Errorf("it is not known which node is at %s, and a token must be for one%s: ask its owner, and name it once with --node", hostPort(c.url), says)
 }
 
 // nodeDID reads the name of a node: a did:key, or a peer id.
@@ -122,11 +153,6 @@ func hostPort(address string) string {
 		return u.Host
 	}
 	return address
-}
-
-func onLoopback(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	return err == nil && (name == "localhost" || net.ParseIP(name).IsLoopback())
 }
 
 // recall returns which node is at an address, "" if that is not known.

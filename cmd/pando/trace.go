@@ -66,7 +66,7 @@ func (c *command) clients(others []string) ([]*api.Client, error) {
 	}
 	all := []*api.Client{node}
 	for _, address := range others {
-		other, err := api.NewClient(address)
+		other, err := c.clientOf(address)
 		if err != nil {
 			return nil, err
 		}
