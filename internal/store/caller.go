@@ -12,7 +12,7 @@ import (
 // signs nothing.
 type Caller struct {
 	Key    ident.Key         // signs
-	Author ident.PublicKey   // on whose behalf; "": the key's own
+	Author ident.PublicKey   // on whose behalf; "": the key's own; alone, see Drafting
 	Proof  []byte            // the delegation by which Key may sign for Author; nil without Author
 	Reads  []ident.PublicKey // further identities that it reads as: it has proved that it acts for them
 
@@ -52,7 +52,7 @@ func (c Caller) Keys() []ident.PublicKey {
 // signs completes who made a commit.
 func (c Caller) signs(cm *dag.Commit) {
 	cm.Author = dag.Author{Key: c.Public()}
-	if c.Author != "" && c.Author != c.Key.Public() {
+	if c.Author != "" && c.Author != c.Key.Public() && !c.Key.IsZero() {
 		cm.Author.Via, cm.Author.Proof = c.Key.Public(), sha256.Sum256(c.Proof)
 		cm.Proof = c.Proof
 	}

@@ -65,7 +65,7 @@ func (s *Store) wait(ctx context.Context, r receipt) error {
 func (tx *Tx) sign() error {
 	var own []*dag.Commit
 	for _, p := range tx.pending {
-		if p.own {
+		if p.own && p.commit.Envelope() == nil { // else its author did
 			own = append(own, p.commit)
 		}
 	}
