@@ -13,7 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/p2p"
 )
 
 // Client calls the operations of a node over HTTP. It is safe for concurrent use.
@@ -25,10 +27,15 @@ type Client struct {
 	tx    uint64 // explicit transaction that requests run in, 0 for none
 	// tokens prove who the client is; nil: it says nothing of itself
 	tokens *tokens
+	line   *p2p.Dialer // nil: TCP
 }
 
-// NewClient returns a client of the node at address, which is HOST:PORT or a URL.
+// NewClient returns a client of the node at address, which is HOST:PORT, a URL, or a
+// multiaddr that ends with /p2p/PEERID.
 func NewClient(address string) (*Client, error) {
+	if isPeerAddress(address) {
+		return NewPeerClient(address, pando.Identity{})
+	}
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
@@ -74,8 +81,13 @@ func (c *Client) Within(tx uint64) *Client {
 	return &within
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close drops idle connections, and those over libp2p all.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	if c.line != nil {
+		_ = c.line.Close() // nothing is lost with it
+	}
+}
 
 func (c *Client) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
 	target := c.base + Base + path
@@ -110,6 +122,9 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if c.line != nil && fault.Of(err) != nil {
+		return fault.Of(err).Errorf("%w", innermost(err)) // it says which node
+	}
 	host := strings.TrimPrefix(strings.TrimPrefix(c.base, "http://"), "https://")
 	var dns *net.DNSError
 	switch {
@@ -120,11 +135,16 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	case errors.As(err, &dns):
 		return fault.Unavailable.Errorf("host of %s is not known: name the node with --url HOST:PORT", host)
 	}
+	return fault.Unavailable.Errorf("node at %s: %w", host, innermost(err))
+}
+
+// innermost takes off what net/http says of a request.
+func innermost(err error) error {
 	var outer *url.Error
 	if errors.As(err, &outer) {
-		err = outer.Err
+		return outer.Err
 	}
-	return fault.Unavailable.Errorf("node at %s: %w", host, err)
+	return err
 }
 
 // problemIn reads the failure that an answer reports.

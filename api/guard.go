@@ -106,6 +106,9 @@ func (s *Server) hostAllowed(r *http.Request) bool {
 	if host == "localhost" || net.ParseIP(trimBrackets(host)) != nil || slices.Contains(s.hosts, host) {
 		return true
 	}
+	if r.Context().Value(peerKey{}) != nil {
+		return true // no browser comes over libp2p
+	}
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return len(s.hosts) == 0 && (!ok || !local.IP.IsLoopback())
 }

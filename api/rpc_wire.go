@@ -129,16 +129,17 @@ func (c *collected) failure() error {
 	}
 	var wrong Response
 	if json.Unmarshal(c.body, &wrong) == nil && len(wrong.Errors) > 0 {
-		return rpcError(c.busy(wrong.Errors[0].Err()), strings.TrimSuffix(string(c.body), "\n"))
+		return rpcError(c.asSent(wrong.Errors[0].Err()), strings.TrimSuffix(string(c.body), "\n"))
 	}
 	var p problem
 	if json.Unmarshal(c.body, &p) == nil && p.Error != "" {
-		return rpcError(c.busy(p.err()), "")
+		return rpcError(c.asSent(p.err()), "")
 	}
 	return rpcError(fault.NotFound.Errorf("there is no such operation"), "") // it would lead elsewhere
 }
 
-func (c *collected) busy(err error) error {
+// asSent is err with what the status says beside it.
+func (c *collected) asSent(err error) error {
 	if c.status == http.StatusTooManyRequests {
 		return &busyError{err}
 	}

@@ -501,7 +501,7 @@ func resources(hub bool) (network.ResourceManager, error) {
 	for _, id := range tellProtocols {
 		bound(id, [2]int{2 * tellsPerPeer, 2 * maxTells})
 	}
-	bound(protocolAPI, [2]int{2 * linesPerPeer, 2 * maxLines})
+	bound(protocolAPI, [2]int{2 * LinesPerClient, 2 * maxLines})
 	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})
 	bound(circuits.ProtoIDv2Hop, [2]int{maxAsking, 2 * (maxCarried + maxLimited)})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})

@@ -22,9 +22,9 @@ import (
 const protocolAPI protocol.ID = "/pando/api/1"
 
 const (
-	// linesPerPeer is how many lines a client may have open: it opens one for each request
+	// LinesPerClient is how many lines a client may have open: it opens one for each request
 	// that runs at the same time, unless it speaks HTTP/2.
-	linesPerPeer = 32
+	LinesPerClient = 32
 	// maxLines is how many there are of all clients together, of which each takes some
 	// ten kilobytes while it is idle.
 	maxLines = 512
@@ -126,7 +126,7 @@ func (l *lines) handle(s network.Stream) {
 func (l *lines) enter(p peer.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[p] >= linesPerPeer || l.all >= maxLines {
+	if l.open[p] >= LinesPerClient || l.all >= maxLines {
 		return false
 	}
 	l.open[p]++
@@ -219,6 +219,9 @@ func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
 	}
 	return &Line{Stream: s, end: func() {}}, nil
 }
+
+// Peer returns the ID of the node.
+func (d *Dialer) Peer() string { return d.to.ID.String() }
 
 // Close ends all lines.
 func (d *Dialer) Close() error { return d.host.Close() }

@@ -135,7 +135,7 @@ func TestAClientHasSoManyLines(t *testing.T) {
 	}()
 	d := dialerOf(t, n, "", pando.Identity{})
 	open := 0
-	for range linesPerPeer + 4 {
+	for range LinesPerClient + 4 {
 		line, err := d.Dial(t.Context())
 		if err != nil {
 			break
@@ -145,8 +145,8 @@ func TestAClientHasSoManyLines(t *testing.T) {
 			open++
 		}
 	}
-	if open != linesPerPeer {
-		t.Errorf("got %d lines, want %d", open, linesPerPeer)
+	if open != LinesPerClient {
+		t.Errorf("got %d lines, want %d", open, LinesPerClient)
 	}
 	if got, err := ask(t, dialerOf(t, n, "", pando.Identity{}), "hello"); err != nil {
 		t.Errorf("another client beside it: got %q, %v", got, err)

@@ -1,0 +1,23 @@
+package api
+
+import (
+	"context"
+	"net"
+
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/p2p"
+)
+
+// ofLine adds to the context of a connection over libp2p who its other end is.
+func ofLine(ctx context.Context, c net.Conn) context.Context {
+	if line, ok := c.(*p2p.Line); ok {
+		return withPeer(ctx, line.Peer())
+	}
+	return ctx
+}
+
+// Knows reports whether the owner of a key is something to the node: whom it belongs to, or
+// who was let in.
+func (s *Server) Knows(key ident.PublicKey) bool {
+	return key != "" && len(s.rights.relationsOf(key.DID())) > 0
+}
