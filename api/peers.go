@@ -208,6 +208,7 @@ var operations = []operation{
 	opDoctor, opReach,
 	opVerify, opBlame,
 	opAddPolicy, opPolicies, opPolicy, opAddRelationship, opDropRelationship, opRelationships, opAllowed, opTransfer, opAccept,
+	opPrepare, opSubmit, opDefinition,
 	opIdentity, opClaim, opGrants, opGrant, opRevoke, opNodeStatus, opNodeDisable, opNodeEnable,
 }
 

@@ -497,8 +497,6 @@ var harmless = map[string]string{
 	"Tx.Behind":          "how much has been written here is no secret",
 	"Tx.ViewState":       "of a view, whose rows are made of what everybody reads",
 	"Tx.Rows":            "of a view, whose rows are made of what everybody reads",
-	"Tx.ViewState":       "of a view, made by who may read what it shows",
-	"Tx.Rows":            "of a view, made by who may read what it shows",
 	"Tx.Drafts":          "what the caller itself writes",
 	"Store.Submit":       "TestDraftsObeyPolicies: says what became of commits that were brought",
 	"Store.Archive":      "whole databases are for their operators",
