@@ -2,6 +2,7 @@ package pando
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -244,6 +245,12 @@ func (tx *Tx) holding(collection string, id DocID) (*Documents, error) {
 	defer tx.mu.Unlock()
 	for _, c := range tx.tx.Collections() {
 		_, ok, err := query.GetOrNone(tx.tx, c, id)
+		if err == nil && !ok && c.Access() != nil { // who manages it need not read it
+			_, err = tx.tx.Access(c, id)
+			if ok = err == nil; errors.Is(err, fault.NotFound) {
+				err = nil
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -233,6 +233,8 @@ type Permission uint64
 type Rules struct {
 	// Read, Update and Delete are what a database asks for.
 	Read, Update, Delete Permission
+	// Manage is of who may grant and revoke something, besides the owner.
+	Manage Permission
 
 	relations []string // sorted: places are what states name relations by
 	manages   []uint64 // of each relation
@@ -264,6 +266,11 @@ func (p *Policy) Rules(name string) (*Rules, error) {
 		}
 		if mask>>r.owner&1 == 0 {
 			return nil, fault.Invalid.Errorf("resource %q: permission %q must begin with owner", name, perm)
+		}
+	}
+	for i, managed := range r.manages {
+		if managed != 0 {
+			r.Manage |= 1 << i
 		}
 	}
 	r.Read, r.Update, r.Delete = r.others["read"], r.others["update"], r.others["delete"]

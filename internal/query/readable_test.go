@@ -183,7 +183,6 @@ func (w *halfWorld) openShared(t *testing.T, rt *rapid.T, indexed bool) *dbase {
 	return d
 }
 
-
 var typeLine = regexp.MustCompile(`type (\w+)`)
 
 // addShared adds types in which @policy stands for sharedPolicy.

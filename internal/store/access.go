@@ -25,10 +25,10 @@ type Access struct {
 	Rules *acp.Rules
 }
 
-// Access returns who may do what with a document, or NotFound. It is Invalid for
-// one of a collection without a policy.
+// Access returns who may do what with a document, also to who may change that and not
+// read the document; or NotFound. It is Invalid for one of a collection without a policy.
 func (tx *Tx) Access(c *schema.Collection, id dag.DocID) (Access, error) {
-	d, err := tx.Get(c, id)
+	d, err := tx.governed(c, id)
 	if err != nil {
 		return Access{}, err
 	}
@@ -196,7 +196,11 @@ func all(*Applied) bool { return true }
 // their right to was being taken away. The owner can accept them. They come in the
 // order in which they apply.
 func (tx *Tx) Pending(ctx context.Context, c *schema.Collection, id dag.DocID) ([]Applied, error) {
-	a, err := tx.Access(c, id)
+	d, err := tx.Get(c, id)
+	if err != nil {
+		return nil, err
+	}
+	a, err := AccessOf(d)
 	if err != nil || a.Voided() == 0 {
 		return nil, err
 	}
@@ -223,7 +227,8 @@ func (tx *Tx) Pending(ctx context.Context, c *schema.Collection, id dag.DocID) (
 }
 
 // WriteAccess writes access operations: one commit on top of all heads of the
-// document. Who may not gets Denied. Taking somebody out of a group also anchors the
+// document. Who may not gets Denied, if he may read it. Who may and does not read it
+// gets the document without its contents. Taking somebody out of a group also anchors the
 // group in documents here that name it, as far as the caller may write them, so that
 // it takes effect in these at once.
 func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Doc, error) {
@@ -242,11 +247,20 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 	if _, err := acp.Ops(deltas); err != nil {
 		return Doc{}, err
 	}
-	d, err := tx.Write(c, id, deltas)
+	d, err := tx.governed(c, id)
+	if err == nil {
+		d, err = tx.change(d, deltas)
+	}
 	if err == nil && revokes {
 		err = tx.anchorWhereNamed(id)
 	}
-	return d, err
+	if err != nil {
+		return Doc{}, err
+	}
+	if may, err := tx.MayRead(d); err != nil || !may {
+		return Doc{ID: id, Collection: c}, err
+	}
+	return d, nil
 }
 
 // refused says in the words of a caller why a commit of its own may not be.

@@ -109,7 +109,11 @@ func (r *Reading) guard(n short) guard {
 	if r.all {
 		return guard{}
 	}
-	return guard{r: r, rules: r.tx.set.readers(n)}
+	rules := r.tx.set.readers(n)
+	if rules == nil {
+		return guard{}
+	}
+	return guard{r: r, rules: rules, wanted: rules.Read}
 }
 
 // visible returns a document if the caller may read it.
@@ -125,6 +129,30 @@ func (tx *Tx) visible(n short, id dag.DocID) (crdt.Document, bool, error) {
 	return d, true, nil
 }
 
+// governed returns a document if the caller may read it or say who may: who manages a
+// relation knows of the document, and need not know what is in it.
+func (tx *Tx) governed(c *schema.Collection, id dag.DocID) (Doc, error) {
+	n, err := tx.short(c)
+	if err != nil {
+		return Doc{}, err
+	}
+	d, ok, err := tx.document(n, id)
+	if err == nil && ok {
+		g := tx.guard(n)
+		if !g.open() {
+			g.wanted |= g.rules.Manage
+		}
+		ok, err = g.passes(id, d)
+	}
+	if err == nil && !ok {
+		err = notIn(c, id)
+	}
+	if err != nil {
+		return Doc{}, err
+	}
+	return Doc{id, c, d}, nil
+}
+
 // mayRead reports whether the caller may read a document. It looks at the document
 // only where a policy asks for it.
 func (tx *Tx) mayRead(n short, id dag.DocID) (bool, error) {
@@ -138,9 +166,10 @@ func (tx *Tx) mayRead(n short, id dag.DocID) (bool, error) {
 // guard lets pass the documents of one collection that may be read. It is for one pass
 // over them, in one goroutine. The zero guard lets all pass.
 type guard struct {
-	r     *Reading
-	rules *acp.Rules // nil: everything passes
-	known *[knownStates]verdict
+	r      *Reading
+	rules  *acp.Rules // nil: everything passes
+	wanted acp.Permission
+	known  *[knownStates]verdict
 }
 
 // verdict says whether a document may be read whose state begins with some bytes.
@@ -182,7 +211,7 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	if err != nil {
 		return false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
 	}
-	may := st.Allows(g.rules, g.r.actor, g.rules.Read)
+	may := st.Allows(g.rules, g.r.actor, g.wanted)
 	if err := g.r.failed.Load(); err != nil && !may {
 		return false, *err
 	}

@@ -36,6 +36,7 @@ resources:
       reader: {types: [actor]}
       writer: {types: [actor]}
       mute:   {types: [actor]}
+      keeper: {types: [actor], manages: [reader, writer]}
   group:
     permissions:
       read:   {expr: owner + member}
@@ -486,7 +487,7 @@ var harmless = map[string]string{
 	"Tx.Create":          "TestCreatingTellsOfOnesOwnOnly",
 	"Tx.CreateEncrypted": "draws the name of the document",
 	"Tx.Delete":          "is Write",
-	"Tx.WriteAccess":     "is Write",
+	"Tx.WriteAccess":     "TestManagingNeedsNoReading",
 	"Tx.Rights":          "of a document that was shown",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
 	"Tx.DocIDOf":         "is computed of its arguments",
@@ -722,6 +723,39 @@ func TestWritingNeedsReading(t *testing.T) {
 	l.as(someone("bo"), func(tx *Tx) {
 		_, err := tx.Delete(l.memos(), id)
 		wantKind(t, err, fault.NotFound, "deleting what one may not read")
+	})
+}
+
+// Who says who may read need not read. He changes nothing else, and is shown nothing.
+func TestManagingNeedsNoReading(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	id := l.memo("ann", "box")
+	l.settle()
+	l.grant("Memo", id, "keeper", keyText("bo"))
+	for door, s := range l.visits(someone("bo")) {
+		if want := door == "Tx.Access"; s[id] != want {
+			t.Errorf("bo, who manages the readers of the box, is shown it by %s: %v, want %v", door, s[id], want)
+		}
+	}
+	err := l.Update(context.Background(), someone("bo"), func(tx *Tx) error {
+		d, err := tx.WriteAccess(l.memos(), id, acp.Op{Kind: acp.Grant, Relation: "reader", Subject: keyText("cy")})
+		if len(d.State.Bytes()) > 0 {
+			t.Error("bo is shown the box as he lets cy read it")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.wantShown(someone("cy"), "cy, whom bo let read", "box")
+	l.as(someone("bo"), func(tx *Tx) {
+		_, err := tx.WriteAccess(l.memos(), id, acp.Op{Kind: acp.Transfer, Subject: keyText("bo")})
+		wantKind(t, err, fault.Denied, "a transfer by who manages readers")
+	})
+	l.as(someone("dan"), func(tx *Tx) {
+		_, err := tx.WriteAccess(l.memos(), id, acp.Op{Kind: acp.Grant, Relation: "reader", Subject: keyText("dan")})
+		wantKind(t, err, fault.NotFound, "a grant by a stranger")
 	})
 }
 

@@ -170,9 +170,13 @@ func (tx *Tx) Get(c *schema.Collection, id dag.DocID) (Doc, error) {
 		return Doc{}, err
 	}
 	if !ok {
-		return Doc{}, fault.NotFound.Errorf("document %s is not in collection %s", id, c.Name)
+		return Doc{}, notIn(c, id)
 	}
 	return Doc{id, c, st}, nil
+}
+
+func notIn(c *schema.Collection, id dag.DocID) error {
+	return fault.NotFound.Errorf("document %s is not in collection %s", id, c.Name)
 }
 
 // document returns the merged state of a document, and whether it exists: also to who

@@ -106,17 +106,22 @@ func (tx *Tx) Write(c *schema.Collection, id dag.DocID, deltas []crdt.Delta) (Do
 	if err != nil {
 		return Doc{}, err
 	}
+	return tx.change(d, deltas)
+}
+
+// change is Write of a document at hand, as the transaction sees it.
+func (tx *Tx) change(d Doc, deltas []crdt.Delta) (Doc, error) {
 	if d.Deleted() {
-		return Doc{}, fault.NotFound.Errorf("a document with the given ID has been deleted. DocID: %s", id)
+		return Doc{}, fault.NotFound.Errorf("a document with the given ID has been deleted. DocID: %s", d.ID)
 	}
 	if len(deltas) == 0 {
 		return d, nil
 	}
-	n, err := tx.short(c)
+	n, err := tx.short(d.Collection)
 	if err != nil {
 		return Doc{}, err
 	}
-	return tx.write(c, n, d.State, &dag.Commit{Doc: id, Deltas: deltas})
+	return tx.write(d.Collection, n, d.State, &dag.Commit{Doc: d.ID, Deltas: deltas})
 }
 
 // Delete marks a document deleted; its values and history stay.
