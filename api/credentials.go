@@ -40,8 +40,13 @@ type requester struct {
 	until   time.Time // when what it has proved ends; zero: never
 }
 
-// name is what transactions are told apart by.
-func (q requester) name() string { return string(q.did) }
+// name is what transactions are told apart by: those of the node itself are not of nobody.
+func (q requester) name() string {
+	if q.did == "" {
+		return string(q.caller.Public().DID())
+	}
+	return string(q.did)
+}
 
 // identify finds out who calls. It gives a refusal for credentials that are not good,
 // also where none were needed: who shows some means to be somebody.
@@ -78,10 +83,7 @@ func (s *Server) identifyToken(who *requester, text string) error {
 	if err != nil {
 		return refusalOf(err)
 	}
-	key, err := claims.Issuer.PublicKey()
-	if err != nil {
-		return err
-	}
+	key := claims.Key()
 	who.did, who.until = claims.Issuer, claims.Ends()
 	for _, held := range []pando.Identity{s.key, s.db.Identity()} {
 		if key == held.Public() { // it signs with the key that proved who it is

@@ -183,6 +183,23 @@ func TestProxiedCallersAreFromAfar(t *testing.T) {
 	}
 }
 
+// Who followed something while nobody owned the node is a stranger when somebody does.
+func TestAClaimEndsWhatStrangersFollow(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		e := w.stream(t, "POST", "/api/v0/graphql", ask("subscription { User { name } }"))
+		k := w.socket(t)
+		k.send(`{"id":"1","type":"subscribe","payload":` + namesOfUsers + `}`)
+		e.next()
+		if err := s.rights.Claim(someone(t).DID()); err != nil {
+			t.Fatal(err)
+		}
+		if rest, _ := io.ReadAll(e.in); !strings.Contains(string(rest), "token-missing") {
+			t.Errorf("the stream ends with %q, want the reason token-missing", rest)
+		}
+		k.isClosed(closeForbidden)
+	})
+}
+
 // Who follows something goes on with a new token when the first has ended, and misses nothing.
 func TestAClientFollowsBeyondItsToken(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *Server, w *wires) {
@@ -252,4 +269,32 @@ func TestASocketSaysWhoItIsLater(t *testing.T) {
 		k.send(`{"id":"1","type":"subscribe","payload":` + namesOfUsers + `}`)
 		k.isClosed(closeForbidden)
 	})
+}
+
+// How long it takes to know who calls, when he has called before.
+func BenchmarkIdentify(b *testing.B) {
+	db, err := pando.Open(b.Context(), "", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	s := NewServer(Config{DB: db})
+	key, err := ident.Generate(ident.EdDSA)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, o := range map[string]TokenOptions{"reads": {ReadOnly: true}, "writes": {}} {
+		text, _, err := (&tokens{key: key, node: s.key.DID()}).make(time.Now(), o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.identify(credentials{token: text, from: here}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -20,8 +20,8 @@ const (
 	socketFile = "api.sock"    // where its owner reaches it
 )
 
-// maxSocketPath is what the address of a socket holds on all systems.
-const maxSocketPath = 100
+// maxSocketPath is what the address of a socket holds on all systems, where it is made too.
+const maxSocketPath = 96
 
 // openAccess returns who may do what with the node in a directory, "" for one in memory,
 // after it was claimed for somebody, if so.

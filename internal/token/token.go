@@ -42,7 +42,12 @@ type Claims struct {
 	// Delegation is an ident.Delegation, sealed, by which the node may sign what the issuer
 	// writes; nil: it may not. Whether it is good is not looked at here.
 	Delegation []byte
+
+	key ident.PublicKey // of the issuer, of a token that was verified
 }
+
+// Key returns the key of the issuer of a token that was verified.
+func (c *Claims) Key() ident.PublicKey { return c.key }
 
 // Holds returns why a token does not hold at a time, or nil.
 func (c *Claims) Holds(now time.Time) error {
@@ -224,6 +229,7 @@ func open(text string) (*Claims, error) {
 	} else if m.Verify(strings.Join(parts[:2], "."), t.Signature, key) != nil {
 		return nil, refuse(Forged, "the token is not signed by its issuer %s", c.Issuer)
 	}
+	c.key = key
 	return c, nil
 }
 
