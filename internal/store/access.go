@@ -183,7 +183,11 @@ func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Appl
 			return crdt.Document{}, nil, err
 		}
 	}
-	d, err := foldAll(kept, j, tx.opener())
+	o, err := tx.openerOf(n, id)
+	if err != nil {
+		return crdt.Document{}, nil, err
+	}
+	d, err := foldAll(kept, j, o)
 	if err != nil && context.Cause(ctx) == nil {
 		err = fault.Corrupt.Errorf("history of document %s: %w: run pando fsck", id, err)
 	}

@@ -72,7 +72,7 @@ func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Mem
 func foldAll(commits iter.Seq2[*dag.Commit, error], j *judged, o opener) (d crdt.Document, err error) {
 	var f *veil.Finder
 	if j != nil && j.keys.Encrypted() {
-		f = o.finder(j.doc, j.keys, func(id acp.ID) ([]veil.Op, error) { return j.ops[id], nil })
+		f = o.finderFor(j)
 		defer o.keep(f)
 	}
 	folded := map[dag.CID]bool{}

@@ -11,7 +11,9 @@ import (
 	"github.com/pandodb/pando/internal/schema"
 )
 
-// Applied is a commit with what this node knows about its arrival.
+// Applied is a commit with what this node knows about its arrival. Its operations are
+// all of them, those in encrypted segments too, if they open here; what its segments
+// and its envelope hold stays as it is.
 type Applied struct {
 	*dag.Commit
 	Collection *schema.Collection
@@ -53,7 +55,12 @@ func (tx *Tx) FindCommit(cid dag.CID) (Applied, error) {
 	if err != nil {
 		return Applied{}, err
 	}
-	return tx.commitOf(at)
+	a, err := tx.commitOf(at)
+	if err != nil {
+		return Applied{}, err
+	}
+	s := showing{tx: tx}
+	return s.open(at.coll, a)
 }
 
 // find returns where a commit is, or NotFound as FindCommit does.
@@ -122,7 +129,7 @@ func (tx *Tx) History(c *schema.Collection, id dag.DocID) iter.Seq2[Applied, err
 			}
 			return
 		}
-		tx.historyOf(n, id)(yield)
+		tx.historyOf(n, id)(tx.shown(n, yield))
 	}
 }
 
@@ -160,7 +167,7 @@ func (tx *Tx) Commits(c *schema.Collection) iter.Seq2[Applied, error] {
 		slices.SortFunc(own, func(a, b *pending) int { return a.place.compare(b.place) })
 		lo := collectionPrefix(tableCommit, n)
 		f := follower{tx: tx}
-		tx.merged(lo, after(lo), own, f.passes, yield)
+		tx.merged(lo, after(lo), own, f.passes, tx.shown(n, yield))
 	}
 }
 

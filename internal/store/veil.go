@@ -105,13 +105,13 @@ func (tx *Tx) lift(v *veiled, cm *dag.Commit, ch *crdt.Change) (again bool, err 
 
 // openAll returns all operations of those commits of a history that have encrypted
 // segments which open here.
-func (tx *Tx) openAll(f *fold) (map[dag.CID][]crdt.Delta, error) {
+func (o opener) openAll(f *fold) (map[dag.CID][]crdt.Delta, error) {
 	j := f.judged
 	if j == nil || !j.keys.Encrypted() {
 		return nil, nil
 	}
 	all := map[dag.CID][]crdt.Delta{}
-	find := tx.opener().finder(j.doc, j.keys, func(id acp.ID) ([]veil.Op, error) { return j.ops[id], nil })
+	find := o.finderFor(j)
 	for i, e := range f.entries {
 		if !hasSealed(e.commit) {
 			continue
@@ -125,6 +125,53 @@ func (tx *Tx) openAll(f *fold) (map[dag.CID][]crdt.Delta, error) {
 		}
 	}
 	return all, nil
+}
+
+// showing opens commits of documents, one after the other, for who reads them.
+type showing struct {
+	tx  *Tx
+	doc dag.DocID
+	f   *veil.Finder // of doc
+}
+
+// shown opens what is yielded.
+func (tx *Tx) shown(n short, yield func(Applied, error) bool) func(Applied, error) bool {
+	if tx.set.rules[n] == nil {
+		return yield
+	}
+	s := showing{tx: tx}
+	return func(a Applied, err error) bool {
+		if err == nil {
+			a, err = s.open(n, a)
+		}
+		return yield(a, err) && err == nil
+	}
+}
+
+// open returns the commit with all its operations, if they open here.
+func (s *showing) open(n short, a Applied) (Applied, error) {
+	if s.tx.set.rules[n] == nil || a.HeaderOnly() || !hasSealed(a.Commit) {
+		return a, nil
+	}
+	if s.f == nil || s.doc != a.Doc {
+		d, _, err := s.tx.document(n, a.Doc)
+		if err != nil {
+			return a, err
+		}
+		keys, err := keysOf(a.Doc, d)
+		if err != nil {
+			return a, err
+		}
+		s.doc, s.f = a.Doc, s.tx.opener().finder(a.Doc, keys, s.tx.keyOps)
+	}
+	deltas, ok, err := s.f.Open(a.Commit, veil.Standing{})
+	if err != nil || !ok {
+		return a, err
+	}
+	opened := *a.Commit
+	opened.Deltas = deltas
+	a.Commit = &opened
+	return a, nil
 }
 
 // keyOps returns the operations on keys of an applied commit.
@@ -147,11 +194,39 @@ func (tx *Tx) keyOps(id acp.ID) ([]veil.Op, error) {
 type opener struct {
 	keys    []ident.Key
 	secrets *secrets // nil: it remembers none
+
+	// all is what a document's whole history says of keys, and source reads it. Who
+	// was let in later needs it to open what it said earlier. Without source, a
+	// history that is folded has it all.
+	all    veil.State
+	source veil.Source
+}
+
+// openerOf returns one for a document that is here.
+func (tx *Tx) openerOf(n short, id dag.DocID) (opener, error) {
+	o := tx.opener()
+	if tx.set.rules[n] == nil {
+		return o, nil
+	}
+	d, _, err := tx.document(n, id)
+	if err == nil {
+		o.all, err = keysOf(id, d)
+	}
+	o.source = tx.keyOps
+	return o, err
+}
+
+// finderFor returns what finds the secrets of a history that is folded.
+func (o opener) finderFor(j *judged) *veil.Finder {
+	if o.source != nil {
+		return o.finder(j.doc, o.all, o.source)
+	}
+	return o.finder(j.doc, j.keys, func(id acp.ID) ([]veil.Op, error) { return j.ops[id], nil })
 }
 
 // opener returns one with the keys of the store and of the caller.
 func (tx *Tx) opener() opener {
-	o := opener{tx.s.keys, tx.s.secrets}
+	o := opener{keys: tx.s.keys, secrets: tx.s.secrets}
 	if k := tx.who.Key; !k.IsZero() && !slices.ContainsFunc(o.keys, func(h ident.Key) bool { return h.Public() == k.Public() }) {
 		o.keys = append(slices.Clone(o.keys), k)
 	}
@@ -309,7 +384,10 @@ func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *d
 		return plan, err
 	}
 	if cm.Root != nil {
-		return cover.Begin(acp.ID(cm.Doc), readers, tx.s.rand)
+		if plan, err = cover.Begin(acp.ID(cm.Doc), readers, tx.s.rand); err == nil {
+			tx.s.secrets.keep(map[veil.EpochID]veil.Secret{plan.Key.Epoch: plan.Key.Secret})
+		}
+		return plan, err
 	}
 	before, err := tx.before(state, cm.Parents)
 	if err != nil {

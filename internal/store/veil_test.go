@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -369,6 +370,62 @@ func TestTheHistoryOfAnEncryptedDocumentIsVerified(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Who was let in late sees what the document was before, and who wrote what.
+func TestTheHistoryOpensForWhoWasLetInLate(t *testing.T) {
+	t.Parallel()
+	ann, bob := newHome(t, "ann"), newHome(t, "bob")
+	id := ann.createSealed(whole, "title", "one")
+	first := ann.heads("Paper", id)[0]
+	ann.set("Paper", id, "title", "two")
+	ann.mustDo("Paper", id, grantTo("reader", person("bob")))
+	bob.learns(ann)
+	bob.reopen() // and remembers no secrets
+	ctx := context.Background()
+	err := bob.View(ctx, As(bob.key), func(tx *Tx) error {
+		c := bob.coll("Paper")
+		f, _ := c.Field("title")
+		d, err := tx.At(ctx, c, first)
+		if err != nil {
+			return err
+		}
+		if got := d.Value(f).Text(); got != "one" {
+			t.Errorf("at first it was %q", got)
+		}
+		var said []string
+		for a, err := range tx.History(c, id) {
+			if err != nil {
+				return err
+			}
+			for _, d := range a.Deltas {
+				if d.Field == f.ID {
+					said = append(said, d.Val.Text())
+				}
+			}
+		}
+		if !slices.Equal(said, []string{"one", "two"}) {
+			t.Errorf("its commits say %q", said)
+		}
+		a, err := tx.FindCommit(first)
+		if err != nil {
+			return err
+		}
+		if len(a.Deltas) == 0 || a.Deltas[len(a.Deltas)-1].Val.Text() != "one" {
+			t.Errorf("its first commit says %v", a.Deltas)
+		}
+		v, err := tx.Verify(ctx, c, id, &first)
+		if err != nil {
+			return err
+		}
+		if !v.Sound() || len(v.Commits) != 1 {
+			t.Errorf("of %d commits, sound %v", len(v.Commits), v.Sound())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -88,7 +88,11 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 			bad(e.at.cid, err)
 		}
 	}
-	if err := f.judge(memberships{tx, tx.s.memory}, n, tx.opener(), bad); err != nil {
+	o, err := tx.openerOf(n, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.judge(memberships{tx, tx.s.memory}, n, o, bad); err != nil {
 		return nil, err
 	}
 	verdicts := map[dag.CID]acp.Verdict{}
@@ -97,7 +101,7 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 			verdicts[e.at.cid] = f.judged.Verdicts[i]
 		}
 	}
-	opened, err := tx.openAll(&f)
+	opened, err := o.openAll(&f)
 	if err != nil {
 		return nil, err
 	}
