@@ -150,8 +150,9 @@ func TestPoliciesAreKept(t *testing.T) {
 // person is somebody who works with notes: a database of their own, as one identity.
 type person struct {
 	*pando.DB
-	t  testing.TB
-	id pando.Identity
+	t    testing.TB
+	id   pando.Identity
+	mark uint64 // of the feed: what somebody follows it up to
 }
 
 func noteTaker(t testing.TB) person {
@@ -168,7 +169,7 @@ func noteTaker(t testing.TB) person {
 	if _, err := db.AddSchema(t.Context(), "type Note "+addPolicy(t, db, notePolicy, "note")+" { text: String }"); err != nil {
 		t.Fatal(err)
 	}
-	return person{db, t, id}
+	return person{DB: db, t: t, id: id}
 }
 
 // beside is somebody else at the same database.
@@ -178,7 +179,7 @@ func (p person) beside() person {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return person{p.As(id), p.t, id}
+	return person{DB: p.As(id), t: p.t, id: id}
 }
 
 func (p person) subject() pando.Subject {
