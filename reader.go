@@ -11,9 +11,14 @@ import (
 
 // Reader is somebody that documents are given to: of collections with a policy, those
 // that one of the identities may read, by what this node knows at the time. The zero
-// Reader gets what everybody may read.
+// Reader gets what everybody may read. Readers can be compared.
 type Reader struct {
-	keys string // sorted, each once, one after the other: so that readers can be compared
+	// Hub gets besides what is sealed as a whole: to keep it for others.
+	Hub bool
+	// Blind gets nothing but what is sealed as a whole.
+	Blind bool
+
+	keys string // sorted, each once, one after the other
 	n    int
 }
 
@@ -40,7 +45,7 @@ func (r Reader) Keys() []ident.PublicKey {
 	return keys
 }
 
-func (r Reader) caller() store.Caller { return store.Reader(r.Keys()...) }
+func (r Reader) caller() store.Caller { return store.Peer{Hub: r.Hub, Blind: r.Blind}.As(r.Keys()...) }
 
 // For returns the replica as a reader sees it: heads, packs and the feed are of what it
 // may read, and the rest does not exist. Merging through it is merging into the whole.
@@ -70,7 +75,7 @@ func (r *Replica) MayRead(ctx context.Context, coll CollectionID, doc DocID, rea
 	err := r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
 		for d, err := range tx.GetMany(c, []DocID{doc}) {
 			for i := 0; err == nil && i < len(readers); i++ {
-				may[i], err = tx.Reading(readers[i].Keys()...).ReadableDoc(d)
+				may[i], err = tx.ReadingAs(readers[i].caller()).ReadableDoc(d)
 			}
 			if err != nil {
 				return err

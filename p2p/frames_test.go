@@ -67,8 +67,8 @@ func specimens(version uint64) map[string]message {
 
 func specimensOf3() map[string]message {
 	return map[string]message{
-		"show":         &show{[][]byte{{1, 2}, {3}}},
-		"show nothing": &show{},
+		"show":         &show{false, [][]byte{{1, 2}, {3}}},
+		"show nothing": &show{Blind: true},
 		"tell":         &tell{fill[proof](6), []uint64{1, 1 << 40}, [][]byte{{1, 2, 3}, {4}}},
 	}
 }

@@ -22,11 +22,14 @@ import (
 const versionOfAccess = 3
 
 // show carries the certificates of its sender: all that it has now. They hold for the
-// connection, until the next.
-type show struct{ Certificates [][]byte }
+// connection, until the next. One that is blind wants nothing but what is sealed.
+type show struct {
+	Blind        bool
+	Certificates [][]byte
+}
 
 func (m *show) append(b []byte) []byte {
-	b = cbor.AppendArray(begin(b, msgShow), len(m.Certificates))
+	b = cbor.AppendArray(cbor.AppendBool(begin(b, msgShow), m.Blind), len(m.Certificates))
 	for _, c := range m.Certificates {
 		b = cbor.AppendBytes(b, c)
 	}
@@ -34,7 +37,7 @@ func (m *show) append(b []byte) []byte {
 }
 
 func readShow(r *cbor.Reader) message {
-	m := new(show)
+	m := &show{Blind: r.Bool()}
 	for n := list(r, "certificates", maxCertificates); n > 0 && r.Err() == nil; n-- {
 		c := r.Bytes()
 		if len(c) > ident.MaxCertificateSize {
@@ -50,10 +53,16 @@ type identities struct {
 	self ident.PublicKey
 
 	mu    sync.Mutex // guards what follows
-	own   [][]byte   // certificates of this node
-	issue int        // grows when they change
+	own   show       // of this node
+	issue int        // grows when it changes
 	shown map[peer.ID]int
-	of    map[peer.ID][]ident.Certificate
+	of    map[peer.ID]acting
+}
+
+// acting is what a peer has shown.
+type acting struct {
+	blind        bool
+	certificates []ident.Certificate
 }
 
 func newIdentities(self peer.ID) (*identities, error) {
@@ -61,7 +70,7 @@ func newIdentities(self peer.ID) (*identities, error) {
 	if k == "" {
 		return nil, fault.Invalid.Errorf("peer %s: its key is none of Ed25519", self)
 	}
-	return &identities{self: k, shown: map[peer.ID]int{}, of: map[peer.ID][]ident.Certificate{}}, nil
+	return &identities{self: k, shown: map[peer.ID]int{}, of: map[peer.ID]acting{}}, nil
 }
 
 // set replaces the certificates of this node, and reports whether they are others.
@@ -80,15 +89,23 @@ func (i *identities) set(certificates [][]byte, now time.Time) (bool, error) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if slices.EqualFunc(i.own, certificates, bytes.Equal) {
+	if slices.EqualFunc(i.own.Certificates, certificates, bytes.Equal) {
 		return false, nil
 	}
-	i.own = nil
+	i.own.Certificates = nil
 	for _, b := range certificates {
-		i.own = append(i.own, bytes.Clone(b))
+		i.own.Certificates = append(i.own.Certificates, bytes.Clone(b))
 	}
 	i.issue++
 	return true, nil
+}
+
+// setBlind makes this node tell its peers that it is.
+func (i *identities) setBlind() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.own.Blind = true
+	i.issue++
 }
 
 // due returns what is to be shown to a peer that has not seen it, nil if nothing is.
@@ -100,7 +117,8 @@ func (i *identities) due(p peer.ID) (m *show, seen func()) {
 	if i.shown[p] == issue { // a node that never had any shows none
 		return nil, nil
 	}
-	return &show{slices.Clone(i.own)}, func() {
+	own := i.own
+	return &own, func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.shown[p] = issue
@@ -111,7 +129,7 @@ func (i *identities) due(p peer.ID) (m *show, seen func()) {
 // certificate of this peer is a breach. One that does not hold now may do so later.
 func (i *identities) take(p peer.ID, m *show) (bool, error) {
 	key := publicKeyOf(p)
-	var all []ident.Certificate
+	all := acting{blind: m.Blind}
 	for _, b := range m.Certificates {
 		c, err := ident.OpenCertificate(b)
 		if err != nil {
@@ -120,11 +138,11 @@ func (i *identities) take(p peer.ID, m *show) (bool, error) {
 		if c.Peer != key {
 			return false, breach("a certificate of another peer, %s", c.Peer)
 		}
-		all = append(all, c)
+		all.certificates = append(all.certificates, c)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if slices.Equal(i.of[p], all) {
+	if old := i.of[p]; old.blind == all.blind && slices.Equal(old.certificates, all.certificates) {
 		return false, nil
 	}
 	i.of[p] = all
@@ -136,12 +154,19 @@ func (i *identities) acting(p peer.ID, now time.Time) map[ident.PublicKey]time.T
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	acts := map[ident.PublicKey]time.Time{}
-	for _, c := range i.of[p] {
+	for _, c := range i.of[p].certificates {
 		if c.Valid(c.Peer, now) == nil && acts[c.Owner].Before(c.NotAfter) {
 			acts[c.Owner] = c.NotAfter
 		}
 	}
 	return acts
+}
+
+// blind reports whether a peer wants nothing but what is sealed.
+func (i *identities) blind(p peer.ID) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.of[p].blind
 }
 
 // keys returns all identities of a peer.
@@ -165,7 +190,7 @@ func (i *identities) forget(p peer.ID) {
 func (i *identities) keepOnly(here func(peer.ID) bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	maps.DeleteFunc(i.of, func(p peer.ID, _ []ident.Certificate) bool { return !here(p) })
+	maps.DeleteFunc(i.of, func(p peer.ID, _ acting) bool { return !here(p) })
 	maps.DeleteFunc(i.shown, func(p peer.ID, _ int) bool { return !here(p) })
 }
 

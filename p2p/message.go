@@ -83,7 +83,7 @@ var messages = [...]struct {
 	msgWatch:    {"WATCH", 2, 4, readWatch},
 	msgWatching: {"WATCHING", 2, 3, readWatching},
 
-	msgShow: {"SHOW", 3, 2, readShow},
+	msgShow: {"SHOW", 3, 3, readShow},
 	msgTell: {"TELL", 3, 4, readTell},
 }
 

@@ -58,6 +58,9 @@ type Config struct {
 	// Certificates are those by which this node acts for identities, and reads what they
 	// may read: see Node.Act.
 	Certificates [][]byte
+	// Blind makes this node take nothing of collections with a policy but what is sealed,
+	// so that it cannot read it.
+	Blind bool
 	// NATMap asks the router to let others in, by UPnP or NAT-PMP.
 	NATMap bool
 	// Host is used instead of a new one, for networks that are not the system's.
@@ -151,6 +154,7 @@ type Node struct {
 	parts      *partTrees
 	identities *identities
 	agreements *agreements
+	hubs       *hubs // peers that keep what is sealed for others
 	later      *later
 	gossip     *gossip
 	rooms      *rooms
@@ -266,7 +270,13 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	if n.identities, err = newIdentities(n.host.ID()); err != nil {
 		return err
 	}
+	if c.Blind {
+		n.identities.setBlind()
+	}
 	if _, err := n.identities.set(c.Certificates, n.replica.Now()); err != nil {
+		return err
+	}
+	if n.hubs, err = newHubs(n.notes); err != nil {
 		return err
 	}
 	if n.admission, err = newAdmission(n.host.ID(), n.notes, c.Rand); err != nil {

@@ -26,6 +26,7 @@ const (
 	noteWant       = "p2p/want/"       // ‖ collection ‖ docID: see wants.go
 	noteReplicator = "p2p/replicator/" // ‖ peer: see replicator.go
 	noteAccess     = "p2p/access/"     // ‖ peer: whether it is allowed; else it is denied
+	noteHub        = "p2p/hub/"        // ‖ peer: true
 )
 
 func (n notes) put(m map[string][]byte) error {

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -38,7 +39,9 @@ func (n *Node) reader(p peer.ID, id dag.CollectionID) *reader {
 
 // readerOf returns all that a peer may read as.
 func (n *Node) readerOf(p peer.ID) pando.Reader {
-	return pando.ReaderOf(n.identities.keys(p, n.replica.Now())...)
+	r := pando.ReaderOf(n.identities.keys(p, n.replica.Now())...)
+	r.Hub, r.Blind = n.hubs.has(p), n.identities.blind(p)
+	return r
 }
 
 // protected reports whether not everybody may read all of a collection.
@@ -198,7 +201,7 @@ func (ps *partTrees) seen(ctx context.Context, r *reader, scopes ...Scope) (*pan
 }
 
 func viewKey(r *reader, scopes []Scope) string {
-	key := partKey(r.id, scopes) + "\x00seen"
+	key := fmt.Sprint(partKey(r.id, scopes), "\x00seen", r.by.Hub, r.by.Blind)
 	for _, k := range r.by.Keys() {
 		key += string(k)
 	}

@@ -17,7 +17,18 @@ type Caller struct {
 	Reads  []ident.PublicKey // further identities that it reads as: it has proved that it acts for them
 
 	system bool
+	peer   *Peer // it takes commits elsewhere
 }
+
+// Peer says what is given to another node besides what its identities may read. What is
+// locked here is given too: keys may be there.
+type Peer struct {
+	Hub   bool // also what is sealed as a whole, and it cannot read
+	Blind bool // nothing but what is sealed as a whole
+}
+
+// As returns the caller who takes commits to another node, as those identities.
+func (p Peer) As(keys ...ident.PublicKey) Caller { return Caller{Reads: keys, peer: &p} }
 
 // System is the database itself: it reads everything and signs nothing. Merges,
 // checks and the making of indexes run as System.

@@ -29,6 +29,7 @@ type Reading struct {
 	tx    *Tx
 	all   bool // everything
 	here  bool // with the keys that are here: what is locked does not exist
+	peer  *Peer
 	actor acp.Actor
 
 	failed atomic.Pointer[error] // why it cannot be told who is in a group
@@ -53,6 +54,13 @@ const maxAsked = 1024
 func (tx *Tx) Reading(keys ...ident.PublicKey) *Reading {
 	r := &Reading{tx: tx}
 	r.actor = acp.Actor{Keys: keys, Groups: r.member}
+	return r
+}
+
+// ReadingAs returns what a caller may read, whoever runs the transaction.
+func (tx *Tx) ReadingAs(c Caller) *Reading {
+	r := tx.Reading(c.Keys()...)
+	r.peer = c.peer
 	return r
 }
 
@@ -92,7 +100,8 @@ func (r *Reading) ReadableDoc(d Doc) (bool, error) {
 func (tx *Tx) reading() *Reading {
 	tx.asked.Do(func() {
 		tx.caller = tx.Reading(tx.who.Keys()...)
-		tx.caller.all, tx.caller.here = tx.who.system, true
+		tx.caller.all, tx.caller.peer = tx.who.system, tx.who.peer
+		tx.caller.here = tx.who.peer == nil
 	})
 	return tx.caller
 }
@@ -205,7 +214,7 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	}
 	v := &g.known[raw[keyByte]%knownStates]
 	if len(v.held) > 0 && bytes.HasPrefix(raw, v.held) {
-		return v.passes && !(g.r.here && locked(d)), nil
+		return g.verdict(v.passes, d)
 	}
 	st, err := acp.Open(raw)
 	if err != nil {
@@ -218,7 +227,19 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	if held := st.Held(); len(held) <= maxKnown {
 		v.held, v.passes = append(v.held[:0], held...), may
 	}
-	return may && !(g.r.here && locked(d)), nil
+	return g.verdict(may, d)
+}
+
+// verdict reports whether a document passes that may be read, or may not.
+func (g *guard) verdict(may bool, d crdt.Document) (bool, error) {
+	if may && g.r.here && locked(d) {
+		return false, nil
+	}
+	if p := g.r.peer; p != nil && (p.Blind || p.Hub && !may) {
+		whole, err := sealedWhole(d)
+		return whole && (may || p.Hub), err
+	}
+	return may, nil
 }
 
 // newest returns the newest commit of the transaction, nil if it has none.

@@ -47,6 +47,17 @@ func locked(d crdt.Document) bool {
 	return veil.Locked(d.Attached(crdt.FieldKeys, crdt.KindKeys))
 }
 
+// sealedWhole reports whether all that a document says is encrypted: whoever keeps it
+// without a key learns who writes and reads it, and when, and nothing else.
+func sealedWhole(d crdt.Document) (bool, error) {
+	raw := d.Attached(crdt.FieldKeys, crdt.KindKeys)
+	if len(raw) == 0 {
+		return false, nil
+	}
+	st, err := veil.Open(raw)
+	return err == nil && st.Cover().All, err
+}
+
 // hasSealed reports whether a commit has other segments than that in clear.
 func hasSealed(cm *dag.Commit) bool {
 	return len(cm.Segs) > 1 || len(cm.Segs) == 1 && cm.Segs[0].Group != 0
