@@ -107,11 +107,19 @@ type PeerStatus struct {
 	Since       time.Time        `json:"since,omitzero"`        // it is connected
 	Connections []Connection     `json:"connections,omitempty"` // direct ones first
 	Moved                        // with it, since it was first met
-	Session     Session          `json:"session,omitzero"` // the last one
-	Score       float64          `json:"score"`            // 0 is good; at -400 gossip does not listen to it
+	Session     Session          `json:"session,omitzero"`  // the last one
+	ActsFor     []Acting         `json:"actsFor,omitempty"` // beside its own key
+	Hub         bool             `json:"hub,omitempty"`     // of this node: it is given what is sealed
+	Score       float64          `json:"score"`             // 0 is good; at -400 gossip does not listen to it
 	Collections []PeerCollection `json:"collections"`
 	Problem     string           `json:"problem,omitempty"` // of the last session
 	Hint        string           `json:"hint,omitempty"`    // what to do about it
+}
+
+// Acting is an identity that a peer acts for: what that may read, the peer may.
+type Acting struct {
+	DID   string    `json:"did"`
+	Until time.Time `json:"until"`
 }
 
 // PeerCollection is a peer's copy of a collection.
@@ -204,7 +212,7 @@ var operations = []operation{
 	opTopics, opAddTopics, opRemoveTopics, opShare, opStatus, opWants, opTrace, opTraces,
 	opPublish, opRooms, opPresence,
 	opKept, opKeep, opDocs, opAddDocs, opRemoveDocs,
-	opAccess, opChangeAccess,
+	opAccess, opChangeAccess, opHubs, opAddHub, opRemoveHub,
 	opDoctor, opReach,
 	opVerify, opBlame,
 	opAddPolicy, opPolicies, opPolicy, opAddRelationship, opDropRelationship, opRelationships, opAllowed, opTransfer, opAccept,

@@ -209,6 +209,10 @@ func peerStatus(p p2p.PeerStatus) PeerStatus {
 	if l := p.Session; !l.At.IsZero() {
 		out.Session = Session{l.At, milliseconds(l.Took), l.Applied, l.Sent, l.Bytes, l.Problem}
 	}
+	for _, a := range p.ActsFor {
+		out.ActsFor = append(out.ActsFor, Acting{string(a.DID), a.Until})
+	}
+	out.Hub = p.Hub
 	for _, c := range p.Collections {
 		out.Collections = append(out.Collections, PeerCollection{Name: c.Name, State: c.State, Differ: c.Differ, AtLeast: c.AtLeast, Part: c.Part, Problem: c.Problem,
 			Documents: c.Documents, Moved: movedOf(c.Moved), Wants: c.Wants, Compared: c.Compared, Same: c.Same, Mismatch: c.Mismatch})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -72,9 +73,26 @@ type PeerStatus struct {
 	Collections []PeerCollection // by name
 	Moved                        // with it, since it was first met
 	Session     SessionStatus    // the last one
+	ActsFor     []Acting         // by the certificates that it has shown, sorted
+	Hub         bool             // of this node: it is given what is sealed
 	Score       float64          // 0 is good; below, gossip trusts it less: -400 and it is not listened to
 	Problem     string           // of the last session; "" if it went well
 	Hint        string           // what to do, if something is to be done
+}
+
+// Acting is an identity that a peer acts for.
+type Acting struct {
+	DID   ident.DID
+	Until time.Time
+}
+
+// actsFor returns whom a peer acts for, beside itself.
+func (n *Node) actsFor(p peer.ID) (all []Acting) {
+	for k, until := range n.identities.acting(p, n.replica.Now()) {
+		all = append(all, Acting{k.DID(), until})
+	}
+	slices.SortFunc(all, func(a, b Acting) int { return strings.Compare(string(a.DID), string(b.DID)) })
+	return all
 }
 
 // PeerCollection is a peer's copy of a collection.
@@ -131,6 +149,7 @@ func (n *Node) Peers() []PeerStatus {
 			addrs = append(slices.Clone(addrs), r.addrs...)
 		}
 		s.Session = n.contacts.lastSession(p)
+		s.ActsFor, s.Hub = n.actsFor(p), n.hubs.has(p)
 		if c != nil {
 			s.Connections = n.connections(p)
 			s.Since = c.since

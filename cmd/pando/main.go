@@ -94,7 +94,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	root.AddCommand(
 		c.startCommand(), c.shareCommand(), c.joinCommand(),
 		c.schemaCommand(), c.aclCommand(), c.indexCommand(), c.viewCommand(), c.queryCommand(), c.importCommand(), c.exportCommand(), c.backupCommand(),
-		c.statusCommand(), c.topCommand(), c.traceCommand(), c.verifyCommand(), c.blameCommand(), c.doctorCommand(), c.peerCommand(), c.replicatorCommand(), c.keepCommand(), c.topicCommand(), c.nodeCommand(), c.tokenCommand(),
+		c.statusCommand(), c.topCommand(), c.traceCommand(), c.verifyCommand(), c.blameCommand(), c.doctorCommand(), c.peerCommand(), c.hubCommand(), c.replicatorCommand(), c.keepCommand(), c.topicCommand(), c.nodeCommand(), c.tokenCommand(),
 		c.fsckCommand(), c.benchCommand(), c.demoCommand(), c.versionCommand(),
 		c.identityCommand(), c.keyringCommand(),
 	)

@@ -96,6 +96,12 @@ func showPeer(out io.Writer, p api.PeerStatus, now time.Time) error {
 		line("address", "%s", a)
 	}
 	line("trusted", "%t", p.Trusted)
+	for _, a := range p.ActsFor {
+		line("acts for", "%s, until %s", a.DID, a.Until.Local().Format(time.DateTime))
+	}
+	if p.Hub {
+		line("hub", "true")
+	}
 	line("score", "%.0f", p.Score)
 	line("received", "%s, %s/s", size(p.Received), size(uint64(p.ReceiveRate)))
 	line("sent", "%s, %s/s", size(p.Sent), size(uint64(p.SendRate)))

@@ -30,6 +30,7 @@ type startFlags struct {
 	hosts   []string
 	backups string
 	closed  bool
+	blind   bool
 	allow   []string
 	relay   bool
 	natMap  bool
@@ -63,10 +64,11 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.StringVar(&s.backups, "backup-dir", "", "directory where HTTP clients may have backup files written and read")
 	f.BoolVar(&s.closed, "closed", false, "let no strangers in: peers have to prove a join secret, or to be allowed if any are")
 	f.StringSliceVar(&s.allow, "allow", nil, "peers that may connect, by peer id or did:key, beside those of peer allow; others may not")
+	f.BoolVar(&s.blind, "blind", false, "of collections with a policy, take nothing but documents that are sealed: see hub")
 	f.BoolVar(&s.relay, "relay", false, "carry connections between peers that cannot reach each other: without limit for members of this node's collections")
 	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
 	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
-	settings(f, "closed", "allow", "relay", "nat-map", "no-dht")
+	settings(f, "closed", "allow", "blind", "relay", "nat-map", "no-dht")
 	f.StringVar(&s.claim, "claim", "", "did:key that owns the node, if nobody does yet: others have to be let in, see pando node")
 	f.BoolVar(&s.open, "allow-unclaimed", false, "while nobody owns the node, let callers from other machines do everything")
 	settings(f, "claim", "allow-unclaimed")
@@ -86,7 +88,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		return err
 	}
 	network := p2p.Config{
-		Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Relay: s.relay, NATMap: s.natMap,
+		Listen: s.p2paddr, Peers: s.peers, Logger: log, Closed: s.closed, Allow: s.allow, Blind: s.blind, Relay: s.relay, NATMap: s.natMap,
 		MDNS:     !onlyHere(s.p2paddr), // nobody nearby could reach a node that listens on this machine only
 		Exchange: true,
 		DHT:      !s.noDHT && !onlyHere(s.p2paddr),
