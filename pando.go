@@ -65,6 +65,10 @@ type (
 	Identity = ident.Key
 	// DID is the public name of an identity, such as did:key:z6Mk….
 	DID = ident.DID
+	// Certificate says that a node acts for an identity, between two instants: sealed by
+	// both it is shown to peers by p2p.Node.Act, and they give the node what the identity
+	// may read.
+	Certificate = ident.Certificate
 	// Caller is on whose behalf a database is used: what it may read, and how what it
 	// writes is signed.
 	Caller = store.Caller

@@ -49,6 +49,7 @@ func TestACertificateIsRenewedBeforeItEnds(t *testing.T) {
 				t.Fatalf("it is for %s, for %s", got.Owner, left)
 			}
 			time.Sleep(24 * time.Hour)
+			synctest.Wait()
 		}
 		stop()
 		if len(shown) < 30 || len(shown) > 40 {
@@ -56,6 +57,7 @@ func TestACertificateIsRenewedBeforeItEnds(t *testing.T) {
 		}
 		n := len(shown)
 		time.Sleep(certifiedFor)
+		synctest.Wait()
 		if len(shown) != n {
 			t.Error("it goes on after its end")
 		}
