@@ -50,8 +50,12 @@ func (c *command) me() (ident.Key, error) {
 	return c.who.mine, err
 }
 
-// client returns a client of the node in --rootdir, by its socket, or at --url.
+// client returns a client of the node in --rootdir, by its socket, or at --url, which may be a
+// multiaddr.
 func (c *command) client() (*api.Client, error) {
+	if c.atPeer() {
+		return c.peerClient()
+	}
 	node, err := api.NewClient(c.url)
 	if err != nil {
 		return nil, err

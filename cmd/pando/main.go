@@ -85,7 +85,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&c.rootdir, "rootdir", defaultRootdir(), "directory of the node")
-	f.StringVar(&c.url, "url", api.DefaultAddress, "HOST:PORT of the node's HTTP API")
+	f.StringVar(&c.url, "url", api.DefaultAddress, "HOST:PORT of the node's HTTP API; of another node also its multiaddr, with /p2p/PEERID")
 	f.StringVar(&c.logLevel, "log-level", "info", "what to log: debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "form of the log: text or json")
 	settings(f, "rootdir", "url", "log-level", "log-format")

@@ -98,7 +98,7 @@ func (c *command) query(cmd *cobra.Command, req api.Request, after pando.Cursor)
 	// As it comes: an answer may be larger than memory.
 	out := bufio.NewWriterSize(c.out, 64<<10)
 	data := &indenter{to: out}
-	resp, err := node.Follow(cmd.Context(), req, after, data, func(e api.Event) error {
+	resp, err := c.follow(cmd.Context(), node, req, after, data, func(e api.Event) error {
 		after = e.Cursor
 		_, err := fmt.Fprintf(c.out, "%s\n", e.Body)
 		return err

@@ -35,10 +35,12 @@ type startFlags struct {
 	relay   bool
 	natMap  bool
 	noDHT   bool
-	crypt   storeFlags
-	claim   string
-	open    bool
-	who     identityFlag
+	// noPeerAPI: the API is not for clients that come over libp2p
+	noPeerAPI bool
+	crypt     storeFlags
+	claim     string
+	open      bool
+	who       identityFlag
 }
 
 func (c *command) startCommand() *cobra.Command {
@@ -68,7 +70,8 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.relay, "relay", false, "carry connections between peers that cannot reach each other: without limit for members of this node's collections")
 	f.BoolVar(&s.natMap, "nat-map", false, "ask the router to let peers in, by UPnP or NAT-PMP")
 	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
-	settings(f, "closed", "allow", "blind", "relay", "nat-map", "no-dht")
+	f.BoolVar(&s.noPeerAPI, "no-peer-api", false, "do not serve the API over libp2p, to clients that the node was told of")
+	settings(f, "closed", "allow", "blind", "relay", "nat-map", "no-dht", "no-peer-api")
 	f.StringVar(&s.claim, "claim", "", "did:key that owns the node, if nobody does yet: others have to be let in, see pando node")
 	f.BoolVar(&s.open, "allow-unclaimed", false, "while nobody owns the node, let callers from other machines do everything")
 	settings(f, "claim", "allow-unclaimed")
@@ -142,8 +145,12 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		return err
 	}
 	server := api.NewServer(api.Config{DB: db, Node: node, Logger: log, AllowedHosts: s.hosts, BackupDir: s.backups, Access: access, AllowUnclaimed: s.open})
-	served, serving := make(chan error, 2), 1
+	served, serving := make(chan error, 3), 1
 	go func() { served <- server.Serve(listener) }()
+	if node != nil && !s.noPeerAPI {
+		serving++
+		go func() { served <- server.Serve(node.Lines(server.Knows)) }()
+	}
 	if socket != nil {
 		serving++
 		go func() { served <- server.ServeInside(socket) }()
