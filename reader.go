@@ -96,3 +96,26 @@ func (r *Replica) View(coll CollectionID, by Reader, scopes ...Scope) (*Part, er
 	m.by = &by
 	return newPart(m), nil
 }
+
+// Partings returns the commits that took the right to read a document from a reader
+// who has it no more: what may be told to it last. See store.Tx.Partings.
+func (r *Replica) Partings(ctx context.Context, coll CollectionID, doc DocID, by Reader) (all []Parting, err error) {
+	c, ok := r.db.store.Schema().ByID(coll)
+	if !ok {
+		return nil, fault.NotFound.Errorf("collection %s is unknown", coll)
+	}
+	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
+		found, err := tx.Partings(ctx, c, doc, by.Keys()...)
+		for _, a := range found {
+			all = append(all, Parting{a.CID, a.Parents})
+		}
+		return err
+	})
+	return all, err
+}
+
+// Parting is a commit that took a right, and what it stands on.
+type Parting struct {
+	Commit  CID
+	Parents []CID
+}

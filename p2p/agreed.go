@@ -197,6 +197,7 @@ func (s *session) fetchUnseen(p pair, docs []dag.DocID) error {
 		}
 	}
 	for _, doc := range docs {
+		s.n.farewell(s.ctx, s.peer, p.id, doc, s.n.readerOf(s.peer), there[doc])
 		if left, err := s.n.lacking(s.ctx, there[doc]); err != nil {
 			return err
 		} else if len(left) == 0 && len(there[doc]) > 0 {

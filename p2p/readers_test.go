@@ -3,6 +3,7 @@ package p2p
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -296,11 +297,14 @@ func TestRightsComeAndGo(t *testing.T) {
 		ada.shares(doc, "reader", eve.did())
 		alike(t, time.Second, doc, ada, bob, eve)
 		ada.takesBack(doc, "reader", bob.did())
-		t.Logf("eve knows of the end of bob's right after %v", alike(t, time.Second, doc, ada, eve))
+		t.Logf("all know of the end of bob's right after %v", alike(t, time.Second, doc, ada, eve, bob))
+		before := bob.holds("Note")[doc]
+		if err := bob.edits(doc, "bob goes on"); !errors.Is(err, pando.ErrNotFound) {
+			t.Errorf("bob, who was told, edits: %v", err)
+		}
 		if err := ada.edits(doc, "not for bob"); err != nil {
 			t.Fatal(err)
 		}
-		before := bob.holds("Note")[doc]
 		alike(t, time.Second, doc, ada, eve)
 		time.Sleep(5 * time.Minute)
 		if now := bob.holds("Note")[doc]; !slices.Equal(now, before) {
@@ -309,6 +313,40 @@ func TestRightsComeAndGo(t *testing.T) {
 		atRest(t, ps...)
 		ada.shares(doc, "reader", bob.did())
 		alike(t, 2*time.Second, doc, ada, bob, eve)
+	})
+}
+
+// Who was away while the right was taken is told when he returns, and what he wrote
+// meanwhile waits for the owner.
+func TestWhoWasAwayIsToldThatHisRightIsGone(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		doc := ada.writes("begins")[0]
+		ada.shares(doc, "writer", bob.did())
+		meet(ps...)
+		alike(t, 20*time.Second, doc, ada, bob)
+		w.cut([]*member{bob.member}, []*member{ada.member})
+		ada.takesBack(doc, "writer", bob.did())
+		took := ada.holds("Note")[doc][0]
+		if err := ada.edits(doc, "not for bob"); err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.edits(doc, "too late"); err != nil {
+			t.Fatal(err)
+		}
+		w.heal([]*member{bob.member}, []*member{ada.member})
+		eventually(t, 3*time.Minute, func() (bool, string) {
+			heads := bob.holds("Note")[doc]
+			return slices.Contains(heads, took), fmt.Sprintf("bob has %v, his right ended at %v", heads, took)
+		})
+		eventually(t, time.Minute, func() (bool, string) {
+			a, err := ada.db.Access(ada.ctx, "Note", doc)
+			return len(a.Pending) == 1, fmt.Sprintf("%d commits wait for ada, %v", len(a.Pending), err)
+		})
+		if n := len(bob.holds("Note")[doc]); n != 2 {
+			t.Errorf("bob's copy has %d heads, want his own and the end of his right", n)
+		}
 	})
 }
 

@@ -82,6 +82,7 @@ type news struct {
 	collection dag.CollectionID
 	commit     dag.CID
 	told       []uint64 // shared by all who are told
+	parting    bool     // it takes from the peer the right to read: see farewell.go
 }
 
 func newTellings() *tellings { return &tellings{of: map[peer.ID]*telling{}} }
@@ -129,7 +130,10 @@ func (t *tellings) drop(p peer.ID, q *telling) {
 func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (done bool) {
 	n.wants.hurry(n.awaits.changed(c.Doc))
 	cm, err := dag.Open(envelope)
-	if err == nil && slices.ContainsFunc(cm.Deltas, func(d crdt.Delta) bool { return d.Field == crdt.FieldAccess }) {
+	if err != nil {
+		return true
+	}
+	if slices.ContainsFunc(cm.Deltas, func(d crdt.Delta) bool { return d.Field == crdt.FieldAccess }) {
 		n.spread("") // of documents that did not change others may be read from now on
 	}
 	if c.Origin != "" {
@@ -138,13 +142,13 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 	if public, err := n.replica.Readable(ctx, c.Collection, c.Doc, pando.Reader{}); public && err == nil {
 		return false
 	}
-	n.tellReaders(ctx, c.Collection, c.Doc, c.Commit, nil, "")
+	n.tellReaders(ctx, c.Collection, cm, nil, "")
 	return true
 }
 
 // tellReaders tells the connected members that may read a document of a commit, but for
 // those that were told already.
-func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, doc dag.DocID, commit dag.CID, told []uint64, except peer.ID) {
+func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Commit, told []uint64, except peer.ID) {
 	told = append(slices.Clone(told), markOf(n.host.ID()))
 	var readers []peer.ID
 	var as []pando.Reader
@@ -152,34 +156,50 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, doc dag.Doc
 		if p == except || n.keepsPart(p, id) || slices.Contains(told, markOf(p)) {
 			continue
 		}
-		if ok, err := n.host.Peerstore().SupportsProtocols(p, protocolTell); err != nil || len(ok) == 0 {
+		if !n.tellable(p) {
 			continue
 		}
 		readers, as = append(readers, p), append(as, n.readerOf(p))
 	}
-	may, err := n.replica.MayRead(ctx, id, doc, as...)
+	may, err := n.replica.MayRead(ctx, id, cm.Doc, as...)
 	if err != nil {
-		n.log.Debug("it cannot be told who may read a document", "document", doc, "error", err)
+		n.log.Debug("it cannot be told who may read a document", "document", cm.Doc, "error", err)
 		return
+	}
+	parts := parted(cm)
+	for i, p := range readers {
+		if may[i] {
+			told = append(told, markOf(p))
+		} else if parts {
+			n.farewell(ctx, p, id, cm.Doc, as[i], nil)
+		}
 	}
 	i := -1
 	readers = slices.DeleteFunc(readers, func(peer.ID) bool { i++; return !may[i] })
-	for _, p := range readers {
-		told = append(told, markOf(p))
-	}
 	told = told[:min(len(told), maxToldReaders)] // the others are told once more
 	for _, p := range readers {
-		q, lost := n.tellings.put(p, news{id, commit, told})
-		if lost {
-			n.count.Untold.Add(1)
-			n.compareSoon(p)
-		}
-		if q != nil {
-			n.spawn(func(ctx context.Context) { n.tellAll(inLane(ctx, live), p, q) })
-		}
+		n.queue(p, news{collection: id, commit: cm.CID, told: told})
 	}
 	if len(readers) > 0 {
-		n.markAt(time.Now(), []dag.CID{commit}, Announced, ByTelling, "")
+		n.markAt(time.Now(), []dag.CID{cm.CID}, Announced, ByTelling, "")
+	}
+}
+
+// tellable reports whether a peer can be told of something.
+func (n *Node) tellable(p peer.ID) bool {
+	ok, err := n.host.Peerstore().SupportsProtocols(p, protocolTell)
+	return err == nil && len(ok) > 0
+}
+
+// queue puts something into the queue of a peer.
+func (n *Node) queue(p peer.ID, x news) {
+	q, lost := n.tellings.put(p, x)
+	if lost {
+		n.count.Untold.Add(1)
+		n.compareSoon(p)
+	}
+	if q != nil {
+		n.spawn(func(ctx context.Context) { n.tellAll(inLane(ctx, live), p, q) })
 	}
 }
 
@@ -265,7 +285,11 @@ func (n *Node) tellSome(ctx context.Context, w *wire, p peer.ID, some []news) er
 		return err
 	}
 	for _, x := range some {
-		envelope, err := to.Block(ctx, x.commit)
+		from := to.Replica
+		if x.parting {
+			from = n.replica // it was asked about when it was put into the queue
+		}
+		envelope, err := from.Block(ctx, x.commit)
 		if errors.Is(err, fault.NotFound) {
 			continue
 		}
@@ -338,7 +362,7 @@ func (n *Node) takeTold(ctx context.Context, from sharing, m *tell) error {
 	n.postpone(from, m.Envelopes, got.Future)
 	for _, e := range m.Envelopes {
 		if c, err := dag.Open(e); err == nil && slices.Contains(got.Commits, c.CID) {
-			n.tellReaders(ctx, from.collection, c.Doc, c.CID, m.Told, from.peer)
+			n.tellReaders(ctx, from.collection, c, m.Told, from.peer)
 		}
 	}
 	if err != nil {

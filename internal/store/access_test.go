@@ -559,3 +559,42 @@ func (w *company) tell(t *rapid.T, a, b *node) {
 		}
 	}
 }
+
+// Who lost the right to read may be told just that: the commit that took it, and nothing
+// that came after.
+func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
+	t.Parallel()
+	ann := newNode(t, "ann").policed()
+	id := ann.create("Paper", "title", "draft")
+	partings := func(who string) (cids []dag.CID) {
+		ann.view(func(tx *Tx) error {
+			found, err := tx.Partings(context.Background(), ann.coll("Paper"), id, keyOf(who).Public())
+			for _, a := range found {
+				cids = append(cids, a.CID)
+			}
+			return err
+		})
+		return cids
+	}
+	ann.mustDo("Paper", id, grantTo("reader", person("bob")), grantTo("reader", person("cy")))
+	if got := partings("bob"); len(got) > 0 {
+		t.Errorf("bob may read, and parts with %v", got)
+	}
+	ann.mustDo("Paper", id, revokeFrom("reader", person("eve"))) // who never could
+	ann.mustDo("Paper", id, revokeFrom("reader", person("bob")))
+	took := ann.heads("Paper", id)
+	ann.set("Paper", id, "title", "not for bob")
+	ann.mustDo("Paper", id, revokeFrom("reader", person("bob"))) // once more: he had nothing left
+	if got := partings("bob"); !slices.Equal(got, took) {
+		t.Errorf("bob parts with %v, want %v", got, took)
+	}
+	for _, who := range []string{"eve", "cy", "ann"} {
+		if got := partings(who); len(got) > 0 {
+			t.Errorf("%s parts with %v", who, got)
+		}
+	}
+	ann.mustDo("Paper", id, acp.Op{Kind: acp.Transfer, Subject: person("dan")})
+	if got := partings("ann"); !slices.Equal(got, ann.heads("Paper", id)) {
+		t.Errorf("ann gave it away and parts with %v", got)
+	}
+}
