@@ -60,8 +60,14 @@ func (c *command) keyringOptions(ctx context.Context) (keyring.Options, error) {
 	if err != nil {
 		return keyring.Options{}, fmt.Errorf("--keyring-backend: %w", err)
 	}
+	dir := c.keyring.dir
+	if dir == "" {
+		if dir, err = keyring.DefaultDir(); err != nil {
+			return keyring.Options{}, fmt.Errorf("%w with --keyring-dir", err)
+		}
+	}
 	return keyring.Options{
-		Dir: c.keyring.dir, Backend: backend,
+		Dir: dir, Backend: backend,
 		Passphrase: func(a keyring.Ask) (string, error) { return c.passphrase(ctx, a) },
 		Notice:     func(text string) { fmt.Fprintln(c.err, "note:", text) },
 	}, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -129,8 +130,13 @@ var errLocked = errors.New("locked by another process")
 
 // fileError is what the operating system says of the keyring's files.
 func fileError(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return fault.Invalid.Errorf("keyring: %w: name another directory", err)
+	case errors.Is(err, fs.ErrPermission):
 		return fault.Denied.Errorf("keyring: %w: run as its owner", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fault.Unavailable.Errorf("keyring: the disk is full, and nothing was changed: %w: free some space", err)
 	}
 	return fault.Unavailable.Errorf("keyring: %w", err)
 }
