@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
@@ -198,4 +199,76 @@ func TestWhatCannotBeEncryptedIsRefused(t *testing.T) {
 	if got := ask(t, ann, `{ Flyer { text } Letter { text } }`); got != `{"Flyer":[],"Letter":[]}` {
 		t.Errorf("written is %s", got)
 	}
+}
+
+// A live query hears of a letter when its key comes, of what is written in it, and that
+// it is gone when the right is.
+func TestLiveQueriesHearOfKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		annKey, bobKey := newKey(t), newKey(t)
+		ann, bob := letters(t, "", annKey), letters(t, "", bobKey)
+		live := []*watcher{
+			watch(t, bob, `query @live { Letter(order: {text: ASC}) { text } }`, pando.SubscribeOptions{}),
+			watch(t, bob, `query @live { Letter(filter: {text: {_like: "b%"}}) { text to } }`, pando.SubscribeOptions{}),
+			watch(t, bob, `query @live { _count(Letter: {}) }`, pando.SubscribeOptions{}),
+			watch(t, bob, `query @live { Flyer { text } Letter(groupBy: [to]) { to _group { text } } }`, pando.SubscribeOptions{}),
+		}
+		told := listen(t, bob, `subscription { Letter { text } }`, pando.SubscribeOptions{})
+		settle := func() {
+			t.Helper()
+			bring(t, ann, bob)
+			for _, w := range live {
+				w.settles(t)
+			}
+		}
+		settle()
+		id := idOf(t, ask(t, ann, `mutation { create_Letter(input: {text: "aa", to: "x"}, encrypt: true) { _docID } }`))
+		ask(t, ann, fmt.Sprintf(`mutation { update_Letter(docID: %q, input: {text: "bb"}) { text } }`, id))
+		settle()
+		if live[0].events != 1 {
+			t.Errorf("of what is locked %d events were told, want the first only", live[0].events)
+		}
+		share := func(change func(c *pando.Documents, doc pando.DocID, who pando.Subject) (bool, error)) {
+			t.Helper()
+			doc, err := dag.ParseDocID(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			who, err := pando.ParseSubject(string(bobKey.DID()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = ann.Update(context.Background(), func(tx *pando.Tx) error {
+				c, err := tx.Collection("Letter")
+				if err == nil {
+					_, err = change(c, doc, who)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		share(func(c *pando.Documents, doc pando.DocID, who pando.Subject) (bool, error) {
+			return c.Grant(doc, "reader", who)
+		})
+		settle()
+		if got := fmt.Sprint(live[0].result); !strings.Contains(got, "bb") {
+			t.Errorf("with the key the result is %s", got)
+		}
+		for _, text := range []string{"aa", "bb", "bb"} { // it asks now, and the last is of the key
+			told.hears(`{"Letter":[{"text":"` + text + `"}]}`)
+		}
+		ask(t, ann, fmt.Sprintf(`mutation { update_Letter(docID: %q, input: {text: "bc"}) { text } }`, id))
+		settle()
+		told.hears(`{"Letter":[{"text":"bc"}]}`)
+		share(func(c *pando.Documents, doc pando.DocID, who pando.Subject) (bool, error) {
+			return c.Revoke(doc, "reader", who)
+		})
+		settle()
+		if got := fmt.Sprint(live[0].result); strings.Contains(got, "bc") {
+			t.Errorf("without the right the result is %s", got)
+		}
+	})
 }
