@@ -234,7 +234,8 @@ func (tx *Tx) Pending(ctx context.Context, c *schema.Collection, id dag.DocID) (
 // document. Who may not gets Denied, if he may read it. Who may and does not read it
 // gets the document without its contents. Taking somebody out of a group also anchors the
 // group in documents here that name it, as far as the caller may write them, so that
-// it takes effect in these at once.
+// it takes effect in these at once; letting somebody in gives him the keys of those that
+// are encrypted.
 func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Doc, error) {
 	if err := tx.writable(); err != nil {
 		return Doc{}, err
@@ -243,10 +244,10 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 		return Doc{}, errNoPolicy(c)
 	}
 	deltas := make([]crdt.Delta, 0, len(ops))
-	revokes := false
+	revokes, grants := false, false
 	for _, o := range ops {
 		deltas = append(deltas, o.Delta())
-		revokes = revokes || o.Kind == acp.Revoke
+		revokes, grants = revokes || o.Kind == acp.Revoke, grants || o.Kind == acp.Grant
 	}
 	if _, err := acp.Ops(deltas); err != nil {
 		return Doc{}, err
@@ -255,8 +256,8 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 	if err == nil {
 		d, err = tx.change(d, deltas)
 	}
-	if err == nil && revokes {
-		err = tx.anchorWhereNamed(id)
+	if err == nil && (revokes || grants) {
+		err = tx.anchorWhereNamed(id, revokes)
 	}
 	if err != nil {
 		return Doc{}, err

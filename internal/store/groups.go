@@ -314,8 +314,9 @@ func (tx *Tx) beginning(n short, id dag.DocID) (acp.Frontier, error) {
 const maxAnchored = 1000
 
 // anchorWhereNamed writes what is known of a group now to the documents that name it,
-// also through other groups, where the caller may.
-func (tx *Tx) anchorWhereNamed(group dag.DocID) error {
+// also through other groups, where the caller may: to all if somebody left, and else to
+// those that are encrypted, for whom it gives keys to who came.
+func (tx *Tx) anchorWhereNamed(group dag.DocID, left bool) error {
 	asked := map[dag.DocID]bool{group: true}
 	written := 0
 	for next := []dag.DocID{group}; len(next) > 0; next = next[1:] {
@@ -332,7 +333,7 @@ func (tx *Tx) anchorWhereNamed(group dag.DocID) error {
 			if written == maxAnchored {
 				return nil
 			}
-			ok, err := tx.anchor(at)
+			ok, err := tx.anchor(at, left)
 			if err != nil {
 				return err
 			}
@@ -362,14 +363,14 @@ func (tx *Tx) naming(group dag.DocID) (docs []place, err error) {
 
 // anchor writes a commit without operations that names what is known of groups, if
 // the caller may and there is something to tell.
-func (tx *Tx) anchor(at place) (bool, error) {
+func (tx *Tx) anchor(at place, left bool) (bool, error) {
 	c := tx.collection(at.coll)
 	rules := tx.set.rules[at.coll]
 	if c == nil || rules == nil {
 		return false, nil
 	}
 	d, ok, err := tx.document(at.coll, at.doc)
-	if err != nil || !ok || d.Deleted() {
+	if err != nil || !ok || d.Deleted() || !left && len(d.Attached(crdt.FieldKeys, crdt.KindKeys)) == 0 {
 		return false, err
 	}
 	s, err := accessState(at.doc, d)

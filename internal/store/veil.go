@@ -364,15 +364,15 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 		cover = keys.Cover()
 	}
 	seals := cm.Root != nil || cover.Seals(cm.Deltas)
-	if !seals && len(ops) == 0 {
+	if !seals && len(ops) == 0 && len(cm.Auth) == 0 {
 		return nil
 	}
 	plan, err := tx.planKeys(rules, keys, d, cm, ops, cover)
 	if err != nil {
 		return err
 	}
-	if !seals && plan.Begins() && !rules.Removes(acp.Need{Ops: ops}) {
-		return nil // the keys are not here: who has them gives them with his next commit
+	if !seals && plan.Blind {
+		return nil // who has the keys gives them with his next commit
 	}
 	for _, o := range plan.Ops {
 		cm.Deltas = append(cm.Deltas, o.Delta())

@@ -471,21 +471,52 @@ func TestARebuildOpensWhatItHasKeysFor(t *testing.T) {
 	wantSound(t, ann)
 }
 
-// Groups have no key: who writes gives keys to whoever is in them.
+// Groups have no key: who writes gives keys to whoever is in them, and who lets somebody
+// into the group, or takes him out, does so where the group is named.
 func TestATeamReadsWhatIsEncryptedForIt(t *testing.T) {
 	t.Parallel()
-	ann, bob := newHome(t, "ann"), newHome(t, "bob")
+	ann, bob, cy := newHome(t, "ann"), newHome(t, "bob"), newHome(t, "cy")
 	team := ann.create("Team", "name", "us")
 	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	plain := ann.create("Paper", "title", "in clear")
+	ann.mustDo("Paper", plain, grantTo("reader", memberOf(team)))
 	id := ann.createSealed(whole, "title", "for the team")
 	ann.mustDo("Paper", id, grantTo("reader", memberOf(team)))
-	bob.learns(ann)
-	bob.wantReads(id, "title", `"for the team"`)
+	before := ann.heads("Paper", plain)[0]
+	ann.mustDo("Team", team, grantTo("member", person("cy")))
+	if ann.heads("Paper", plain)[0] != before {
+		t.Error("who comes into a group is told to documents that are not encrypted")
+	}
+	for _, n := range []*node{bob, cy} {
+		n.learns(ann)
+		n.wantReads(id, "title", `"for the team"`)
+	}
 	ann.mustDo("Team", team, revokeFrom("member", person("bob")))
+	var began bool
+	ann.view(func(tx *Tx) error {
+		for a, err := range tx.History(ann.coll("Paper"), id) {
+			if err != nil {
+				return err
+			}
+			ops, err := veil.Ops(a.Deltas)
+			began = slices.ContainsFunc(ops, func(o veil.Op) bool { return o.Kind == veil.Begin })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if !began {
+		t.Error("bob left, and no other epoch began")
+	}
 	ann.set("Paper", id, "title", "without bob")
 	bob.learns(ann)
 	bob.holdsNothingOf("without bob")
-	wantSound(t, bob)
+	cy.learns(ann)
+	cy.wantReads(id, "title", `"without bob"`)
+	for _, n := range []*node{ann, bob, cy} {
+		wantSound(t, n)
+	}
 }
 
 // People write, let each other in and out, and meet in any order. Who may read in the

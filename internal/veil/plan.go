@@ -16,11 +16,6 @@ type Readers struct {
 	Everyone bool
 }
 
-// Begins reports whether the plan begins an epoch.
-func (p *Plan) Begins() bool {
-	return slices.ContainsFunc(p.Ops, func(o Op) bool { return o.Kind == Begin })
-}
-
 func (r Readers) sorted() Readers {
 	r.Keys = slices.Clone(r.Keys)
 	slices.Sort(r.Keys)
@@ -38,6 +33,9 @@ func (r Readers) has(k ident.PublicKey) bool {
 type Plan struct {
 	Key Key  // what it seals with
 	Ops []Op // what it adds to the commit
+	// Blind says that the epoch begins only because the secrets of those before are not
+	// here: who seals nothing had better leave it.
+	Blind bool
 }
 
 // Begin returns the plan for the first commit of a document.
@@ -118,6 +116,7 @@ func (f *Finder) beginAbove(v *view, top []*begun, readers Readers, rand io.Read
 			return p, err
 		}
 	}
+	p.Blind = !v.Rules.Removes(v.Need) && !slices.ContainsFunc(top, func(e *begun) bool { _, ok := f.found[e.id]; return ok })
 	return p, nil
 }
 
