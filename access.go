@@ -78,19 +78,17 @@ type PendingCommit struct {
 	Time   time.Time // as the author's clock had it
 }
 
-// Access returns who may do what with a document.
+// Access returns who may do what with a document. Who says who has a relation to it, and
+// may not read it, learns of no pending commits.
 func (d *Documents) Access(ctx context.Context, id DocID) (Access, error) {
 	d.tx.mu.Lock()
 	defer d.tx.mu.Unlock()
-	doc, err := d.tx.tx.Get(d.c, id)
+	held, err := d.tx.tx.Access(d.c, id)
 	if err != nil {
 		return Access{}, err
 	}
-	r, ok, err := d.tx.tx.Rights(doc)
-	if err != nil || !ok {
-		if err == nil {
-			_, err = store.AccessOf(doc)
-		}
+	r, err := d.tx.tx.RightsIn(held)
+	if err != nil {
 		return Access{}, err
 	}
 	a := Access{Permissions: r.Permissions, Tuples: []Tuple{}, Pending: []PendingCommit{}}
@@ -104,6 +102,9 @@ func (d *Documents) Access(ctx context.Context, id DocID) (Access, error) {
 		return a, nil
 	}
 	void, err := d.tx.tx.Pending(ctx, d.c, id)
+	if errors.Is(err, fault.NotFound) { // it is not his to read
+		return a, nil
+	}
 	for _, cm := range void {
 		a.Pending = append(a.Pending, PendingCommit{cm.CID, cm.Author.Key.DID(), dag.HLCTime(cm.HLC)})
 	}

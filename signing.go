@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -48,6 +49,15 @@ func (db *DB) Prepare(ctx context.Context, author DID, r Request) (*Result, []Dr
 	if len(result.Errors) > 0 {
 		return result, nil
 	}
+	drafts, err := tx.drafts()
+	if err != nil {
+		return failedResult(err), nil
+	}
+	return result, drafts
+}
+
+// drafts returns the commits that the transaction has prepared.
+func (tx *Tx) drafts() ([]Draft, error) {
 	var drafts []Draft
 	size := 0
 	for _, d := range tx.tx.Drafts() {
@@ -57,10 +67,10 @@ func (db *DB) Prepare(ctx context.Context, author DID, r Request) (*Result, []Dr
 			size += len(p)
 		}
 		if len(drafts) > MaxDrafts || size > maxDraftBytes {
-			return failedResult(fault.TooLarge.Errorf("the mutation makes more than %d commits, or %d MiB of them: write less at once", MaxDrafts, maxDraftBytes>>20)), nil
+			return nil, fault.TooLarge.Errorf("the mutation makes more than %d commits, or %d MiB of them: write less at once", MaxDrafts, maxDraftBytes>>20)
 		}
 	}
-	return result, drafts
+	return drafts, nil
 }
 
 // SubmitOptions configure Submit.
@@ -109,6 +119,7 @@ type Proposal struct {
 	Operations []Operation
 
 	deltas []crdt.Delta
+	rights []acp.Op
 	commit *dag.Commit
 }
 
@@ -123,6 +134,19 @@ type Operation struct {
 // commits that say more than what a mutation writes into fields: changes of rights and keys, parts
 // that cannot be looked into, signatures on behalf of others.
 func (d Draft) Open() (Proposal, error) {
+	p, err := d.open()
+	switch {
+	case err != nil:
+		return p, err
+	case len(p.rights) > 0:
+		return p, fault.Denied.Errorf("it changes who may read and write document %s", p.Doc)
+	case len(p.commit.Segs) != 1:
+		return p, fault.Denied.Errorf("it writes nothing")
+	}
+	return p, nil
+}
+
+func (d Draft) open() (Proposal, error) {
 	cm, err := dag.OpenDraft(d.Header, d.Payload)
 	if err != nil {
 		return Proposal{}, err
@@ -136,15 +160,22 @@ func (d Draft) Open() (Proposal, error) {
 		return p, fault.Denied.Errorf("it is not the commit of a mutation")
 	case cm.Delegated():
 		return p, fault.Denied.Errorf("it is to be signed on behalf of %s", p.Author)
-	case len(cm.Segs) != 1 || cm.Segs[0].Group != 0:
+	case len(cm.Segs) > 1 || len(cm.Segs) == 1 && cm.Segs[0].Group != 0:
 		return p, fault.Denied.Errorf("it has encrypted parts, which nobody should sign unseen")
 	case cm.Txn != nil:
 		return p, fault.Denied.Errorf("it is tied to commits that are not shown")
 	}
 	for _, x := range cm.Deltas {
 		switch x.Field {
-		case crdt.FieldAccess, crdt.FieldKeys:
-			return p, fault.Denied.Errorf("it changes who may read and write document %s", p.Doc)
+		case crdt.FieldAccess:
+			ops, err := acp.Ops([]crdt.Delta{x})
+			if err != nil {
+				return p, err
+			}
+			p.rights = append(p.rights, ops...)
+			continue
+		case crdt.FieldKeys:
+			return p, fault.Denied.Errorf("it gives keys of document %s", p.Doc)
 		case crdt.FieldStatus:
 			p.Deletes = true
 			continue

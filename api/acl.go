@@ -187,16 +187,23 @@ func (s *Server) accept(ctx context.Context, in documentAccept) (accepted, error
 	if err != nil {
 		return accepted{}, err
 	}
-	var commits []pando.CID
-	for _, text := range in.Body.Commits {
-		var c pando.CID
-		if err := c.UnmarshalText([]byte(text)); err != nil {
-			return accepted{}, err
-		}
-		commits = append(commits, c)
+	commits, err := commitsOf(in.Body.Commits)
+	if err != nil {
+		return accepted{}, err
 	}
 	n, err := s.as(ctx).Accept(ctx, in.Body.CollectionName, id, commits...)
 	return accepted{n}, err
+}
+
+func commitsOf(texts []string) (commits []pando.CID, err error) {
+	for _, text := range texts {
+		var c pando.CID
+		if err := c.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		commits = append(commits, c)
+	}
+	return commits, nil
 }
 
 // AddPolicy makes a policy known, a file in YAML or JSON.

@@ -216,7 +216,7 @@ var operations = []operation{
 	opDoctor, opReach,
 	opVerify, opBlame,
 	opAddPolicy, opPolicies, opPolicy, opAddRelationship, opDropRelationship, opRelationships, opAllowed, opTransfer, opAccept,
-	opPrepare, opSubmit, opDefinition,
+	opPrepare, opPrepareAccess, opSubmit, opDefinition,
 	opIdentity, opClaim, opGrants, opGrant, opRevoke, opNodeStatus, opNodeDisable, opNodeEnable,
 }
 

@@ -489,6 +489,7 @@ var harmless = map[string]string{
 	"Tx.Delete":          "is Write",
 	"Tx.WriteAccess":     "TestManagingNeedsNoReading",
 	"Tx.Rights":          "of a document that was shown",
+	"Tx.RightsIn":        "of what Access returned",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
 	"Tx.DocIDOf":         "is computed of its arguments",
 	"Tx.Set":             "schema",

@@ -24,17 +24,23 @@ func (tx *Tx) Rights(d Doc) (Rights, bool, error) {
 	if err != nil || !ok {
 		return Rights{}, false, err
 	}
+	r, err := tx.RightsIn(a)
+	return r, err == nil, err
+}
+
+// RightsIn is Rights of what Access returned.
+func (tx *Tx) RightsIn(a Access) (Rights, error) {
 	r := Rights{Owner: a.Owner(), Tuples: a.Tuples(a.Rules), Voided: a.Voided()}
 	for _, name := range a.Rules.Permissions() {
 		may, err := tx.reading().allowed(a, name)
 		if err != nil {
-			return Rights{}, false, err
+			return Rights{}, err
 		}
 		if may {
 			r.Permissions = append(r.Permissions, name)
 		}
 	}
-	return r, true, nil
+	return r, nil
 }
 
 // Allowed reports whether those may do what a permission of the policy says who are
