@@ -320,6 +320,9 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 		}
 	}
 	g.n.count.Heard.Add(uint64(len(all)))
+	if g.n.identities.own.Blind && g.n.protected(t.id) {
+		return pubsub.ValidationAccept // it is not sealed, as everybody may read it
+	}
 	if t.doc == nil && g.n.partial(t.id) {
 		g.n.repair(from) // whether it concerns the part shows by comparing
 		return pubsub.ValidationAccept

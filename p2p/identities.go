@@ -53,7 +53,7 @@ type identities struct {
 	self ident.PublicKey
 
 	mu    sync.Mutex // guards what follows
-	own   show       // of this node
+	own   show       // of this node; whether it is blind does not change
 	issue int        // grows when it changes
 	shown map[peer.ID]int
 	of    map[peer.ID]acting

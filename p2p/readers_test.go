@@ -53,6 +53,12 @@ func persons(t *testing.T, w *world, n int) []*person {
 	var all []*person
 	for i, m := range w.members(n) {
 		p := &person{member: m, key: personKey(t, i), ctx: t.Context()}
+		m.db.Close()
+		var err error
+		if m.db, err = pando.Open(t.Context(), "", &pando.Options{Identity: p.key}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.db.Close() })
 		p.member.config.Certificates = [][]byte{p.certificate(time.Hour)}
 		p.as()
 		all = append(all, p)
@@ -461,4 +467,76 @@ func (p *person) takesIn(team pando.DocID, other *person) {
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
+}
+
+// A hub that can read nothing stands between people who never meet: it is given what is
+// sealed by who named it, and gives it to who may read it. What is not sealed it does not
+// keep, not even what everybody may read.
+func TestABlindHubStandsBetween(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 4)
+		ada, hub, bob, eve := ps[0], ps[1], ps[2], ps[3]
+		hub.member.config.Certificates, hub.member.config.Blind = nil, true
+		ada.start(hub.member)
+		hub.start(ada.member, bob.member, eve.member)
+		for _, p := range []*person{bob, eve} {
+			p.start(hub.member)
+		}
+		eventually(t, 20*time.Second, func() (bool, string) { return len(bob.member.db.Collections()) == 2, "no collections" })
+		plain := ada.writes("plain", "for all")
+		ada.shares(plain[0], "reader", bob.did())
+		ada.shares(plain[1], "reader", "*")
+		secret := ada.seals("for bob")
+		ada.shares(secret, "reader", bob.did())
+		time.Sleep(2 * time.Minute)
+		hub.has(0)
+		if err := ada.node.AddHub(hub.id().String()); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the hub has what is sealed after %v", hub.has(5*time.Second, secret))
+		t.Logf("bob has it after %v", alike(t, 5*time.Second, secret, ada, bob))
+		if err := ada.edits(secret, "and changed"); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("a change is at bob's after %v", alike(t, 2*time.Second, secret, ada, hub, bob))
+		reads := func(p *person) string {
+			r := p.db.Exec(p.ctx, pando.Request{Query: `{ Note { text } }`})
+			if len(r.Errors) > 0 {
+				t.Fatal(r.Errors)
+			}
+			return string(r.Data)
+		}
+		if got := reads(bob); !strings.Contains(got, `{"text":"and changed"}`) {
+			t.Errorf("bob reads %s", got)
+		}
+		if got := reads(hub); got != `{"Note":[]}` {
+			t.Errorf("the hub reads %s", got)
+		}
+		if bob.holds("Note")[plain[0]] != nil || eve.holds("Note")[secret] != nil {
+			t.Error("something came that nobody could have passed on")
+		}
+		ada.stop()
+		if err := bob.edits(secret, "bob may not"); err == nil {
+			t.Error("a reader wrote")
+		}
+		atRest(t, hub, bob, eve)
+	})
+}
+
+// seals makes a note that nobody reads without a key.
+func (p *person) seals(text string) (id pando.DocID) {
+	p.w.t.Helper()
+	err := p.db.Update(p.ctx, func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err == nil {
+			var d pando.Document
+			d, err = notes.CreateEncrypted(map[string]any{"text": text})
+			id = d.ID
+		}
+		return err
+	})
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return id
 }
