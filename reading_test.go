@@ -99,6 +99,16 @@ var openings = map[string]told{
 		r, drafts := p.Prepare(p.t.Context(), p.id.DID(), pando.Request{Query: fmt.Sprintf(`mutation { update_Note(docID: %q, input: {text: "secret 2"}) { text } }`, id)})
 		return fmt.Sprint(string(r.AppendJSON(nil)), len(drafts)), nil
 	},
+	"DB.PrepareAccess": func(p person, id pando.DocID) (any, error) {
+		_, err := p.PrepareAccess(p.t.Context(), p.id.DID(), func(tx *pando.Tx) error {
+			notes, err := tx.Documents("", id)
+			if err == nil {
+				_, err = notes.Grant(id, "reader", p.subject())
+			}
+			return err
+		})
+		return "secret", err
+	},
 	"DB.Verify": func(p person, id pando.DocID) (any, error) { return p.Verify(p.t.Context(), id, nil) },
 	"DB.Blame":  func(p person, id pando.DocID) (any, error) { return p.Blame(p.t.Context(), id, nil) },
 	"DB.Access": func(p person, id pando.DocID) (any, error) { return p.Access(p.t.Context(), "", id) },
@@ -157,7 +167,7 @@ var openings = map[string]told{
 // private are methods that the openings go through, and those that tell nothing of
 // documents. Whoever adds a method finds a place for it here or above.
 var private = `DB.Grant DB.Revoke DB.Transfer DB.Accept DB.View DB.Update Documents.Access Documents.Allowed Documents.Transfer Documents.Create Documents.CreateEncrypted Documents.Describe
-Tx.Collection Tx.Collections Tx.AddSchema Tx.Commit Tx.Discard DB.As DB.AsCaller DB.Caller DB.Signs DB.Identity DB.NodeIdentity DB.Submit
+Tx.Collection Tx.Documents Tx.Collections Tx.AddSchema Tx.Commit Tx.Discard DB.As DB.AsCaller DB.Caller DB.Signs DB.Identity DB.NodeIdentity DB.Submit
 DB.AddPolicy DB.Policies DB.Policy DB.AddSchema DB.Collections DB.Collection DB.PatchSchema DB.AddLens DB.ActivateVersion DB.Versions DB.AddView DB.DropView DB.Views DB.RefreshView DB.ViewState
 DB.CreateIndex DB.DropIndex DB.Indexes DB.AwaitIndex DB.Streams DB.Coverage DB.Import
 DB.Close DB.Save DB.Check DB.DiskBytes DB.Storage DB.Seq DB.Replica`
