@@ -64,8 +64,11 @@ var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
 // net.Pipe, comes from the same program.
 func placeOf(r *http.Request) place {
 	ctx := r.Context()
-	if ctx.Value(insideKey{}) != nil {
+	switch {
+	case ctx.Value(insideKey{}) != nil:
 		return inside
+	case ctx.Value(peerKey{}) != nil: // whatever address the connection says that it has
+		return afar
 	}
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {

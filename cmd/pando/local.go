@@ -1,16 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
-	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -20,19 +21,21 @@ const (
 	socketFile = "api.sock"    // where its owner reaches it
 )
 
+// didOf returns whom a text names: by a DID, a name in the keyring, or a key file.
+func (c *command) didOf(ctx context.Context, text string) (pando.DID, error) {
+	if strings.HasPrefix(text, "did:") {
+		return ident.ParseDID(text)
+	}
+	key, err := c.identity(ctx, text)
+	return key.DID(), err
+}
+
 // maxSocketPath is what the address of a socket holds on all systems, where it is made too.
 const maxSocketPath = 96
 
 // openAccess returns who may do what with the node in a directory, "" for one in memory,
 // after it was claimed for somebody, if so.
-func openAccess(dir, claim string) (*api.NodeAccess, error) {
-	var owner pando.DID
-	if claim != "" {
-		var err error
-		if owner, err = ident.ParseDID(claim); err != nil {
-			return nil, fault.Invalid.Errorf("--claim: %w", err)
-		}
-	}
+func openAccess(dir string, owner pando.DID) (*api.NodeAccess, error) {
 	file := ""
 	if dir != "" {
 		file = filepath.Join(dir, accessFile)

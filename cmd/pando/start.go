@@ -72,7 +72,7 @@ Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
 	f.BoolVar(&s.noDHT, "no-dht", false, "take no part in the directory in which members find each other")
 	f.BoolVar(&s.noPeerAPI, "no-peer-api", false, "do not serve the API over libp2p, to clients that the node was told of")
 	settings(f, "closed", "allow", "blind", "relay", "nat-map", "no-dht", "no-peer-api")
-	f.StringVar(&s.claim, "claim", "", "did:key that owns the node, if nobody does yet: others have to be let in, see pando node")
+	f.StringVar(&s.claim, "claim", "", "who owns the node, if nobody does yet: a DID, a name in your keyring, or a key file; others have to be let in, see pando node")
 	f.BoolVar(&s.open, "allow-unclaimed", false, "while nobody owns the node, let callers from other machines do everything")
 	settings(f, "claim", "allow-unclaimed")
 	s.crypt.add(cmd)
@@ -108,6 +108,12 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	var claimant pando.DID
+	if s.claim != "" {
+		if claimant, err = c.didOf(ctx, s.claim); err != nil {
+			return fmt.Errorf("--claim: %w", err)
+		}
+	}
 	c.ring = nil // the secrets in it that are not wanted
 	listener, err := listen(ctx, c.url)
 	if err != nil {
@@ -135,7 +141,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		}
 		defer stop()
 	}
-	access, err := openAccess(dir, s.claim)
+	access, err := openAccess(dir, claimant)
 	if err != nil {
 		return err
 	}
