@@ -406,11 +406,11 @@ func (f *follower) ask(at place) (bool, error) {
 	return ok, nil
 }
 
-// Index entries are checked in chunks, at first of few: whoever wants the first ones
-// does not pay for the rest.
+// Index entries are checked in chunks, the first by itself: whoever wants few does not
+// pay for more.
 const (
-	entriesFirst = 8
 	entriesChunk = 512
+	entriesMore  = 8 // how many times as many the next chunk has
 	// entriesBytes bounds the keys of a chunk: a path of JSON may be long.
 	entriesBytes = 1 << 20
 )
@@ -434,7 +434,7 @@ func (tx *Tx) sift(n short) *sifting {
 	if g.open() {
 		return nil
 	}
-	return &sifting{tx: tx, coll: n, guard: g, size: entriesFirst}
+	return &sifting{tx: tx, coll: n, guard: g, size: 1}
 }
 
 // add takes an entry; it reports whether the chunk is full.
@@ -458,13 +458,21 @@ func (s *sifting) yield(yield func(IndexEntry, error) bool) bool {
 		from = end
 	}
 	s.keys, s.ends, s.docs = s.keys[:0], s.ends[:0], s.docs[:0]
-	s.size = min(2*s.size, entriesChunk)
+	s.size = min(entriesMore*s.size, entriesChunk)
 	return true
 }
 
 // check reads the documents of the chunk in ascending order.
 func (s *sifting) check() error {
 	s.may = slices.Grow(s.may[:0], len(s.docs))[:len(s.docs)]
+	if len(s.docs) == 1 {
+		d, ok, err := s.tx.document(s.coll, s.docs[0])
+		if err == nil && ok {
+			ok, err = s.guard.passes(s.docs[0], d)
+		}
+		s.may[0] = ok
+		return err
+	}
 	s.order = appendPlaces(s.order[:0], s.docs)
 	prefix := collectionPrefix(tableDocument, s.coll)
 	it := s.tx.kv.NewIter(prefix, after(prefix))
