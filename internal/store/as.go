@@ -5,7 +5,7 @@ import "github.com/pandodb/pando/internal/dag"
 // As returns a read-only transaction as another caller sees it. Both are on one
 // snapshot, which ends with tx.
 func (tx *Tx) As(who Caller) *Tx {
-	return &Tx{s: tx.s, kv: tx.kv, who: who, set: tx.set, seq: tx.seq, base: tx.base, readOnly: true, explicit: true}
+	return &Tx{s: tx.s, kv: tx.kv, who: who, set: tx.set, seq: tx.seq, base: tx.base, readOnly: true, explicit: true, ctx: tx.ctx}
 }
 
 // Asked returns the groups that were looked at so far to say what the caller may read:

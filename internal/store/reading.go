@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -178,6 +179,7 @@ type guard struct {
 	r      *Reading
 	rules  *acp.Rules // nil: everything passes
 	wanted acp.Permission
+	hidden int // documents that it did not let pass
 	known  *[knownStates]verdict
 }
 
@@ -200,11 +202,26 @@ const (
 // open reports whether everything passes.
 func (g *guard) open() bool { return g.rules == nil }
 
+// patience is how many documents that may not be read a guard sees before it looks
+// whether somebody still waits: who iterates does not hear of them.
+const patience = 1024
+
 // passes reports whether a document may be read.
 func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 	if g.rules == nil {
 		return true, nil
 	}
+	may, err := g.ask(id, d)
+	if may || err != nil {
+		return may, err
+	}
+	if g.hidden++; g.hidden%patience == 0 && g.r.tx.ctx != nil && g.r.tx.ctx.Err() != nil {
+		return false, fault.Unavailable.Errorf("the request was cancelled: %w", context.Cause(g.r.tx.ctx))
+	}
+	return false, nil
+}
+
+func (g *guard) ask(id dag.DocID, d crdt.Document) (bool, error) {
 	raw := d.Attached(crdt.FieldAccess, crdt.KindAccess)
 	if len(raw) <= keyByte {
 		return false, nil // whose is it?

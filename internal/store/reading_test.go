@@ -727,6 +727,30 @@ func TestWritingNeedsReading(t *testing.T) {
 	})
 }
 
+// Who is shown nothing does not keep the node busy after he has gone.
+func TestNobodyWaitsForWhatIsNotShown(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	err := l.Update(context.Background(), someone("ann"), func(tx *Tx) error {
+		for i := range patience {
+			if _, err := createIn(tx, "Memo", "text", fmt.Sprint("memo ", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err = l.View(ctx, someone("bo"), func(tx *Tx) error {
+		_, err := tx.Count(l.memos())
+		return err
+	})
+	wantKind(t, err, fault.Unavailable, "counting for somebody who has gone")
+}
+
 // Who says who may read need not read. He changes nothing else, and is shown nothing.
 func TestManagingNeedsNoReading(t *testing.T) {
 	t.Parallel()

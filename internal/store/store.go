@@ -325,7 +325,7 @@ func (s *Store) attempt(ctx context.Context, who Caller, fn func(*Tx) error, ser
 		return receipt{}, err
 	}
 	defer tx.release()
-	tx.serial = serial
+	tx.serial, tx.ctx = serial, ctx
 	if err := fn(tx); err != nil {
 		return receipt{}, err
 	}
@@ -345,7 +345,7 @@ func (s *Store) View(ctx context.Context, who Caller, fn func(*Tx) error) error 
 		return err
 	}
 	defer tx.release()
-	tx.readOnly = true
+	tx.readOnly, tx.ctx = true, ctx
 	return fn(tx)
 }
 

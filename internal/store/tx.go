@@ -47,6 +47,7 @@ type Tx struct {
 	policy  bool                 // it adds a policy
 	unlocks bool                 // it opens documents that were locked
 
+	ctx    context.Context // of who waits for it; nil: of each call
 	asked  sync.Once
 	caller *Reading // what it may read, once it was asked
 }
