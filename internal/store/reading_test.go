@@ -490,6 +490,7 @@ var harmless = map[string]string{
 	"Tx.WriteAccess":     "TestManagingNeedsNoReading",
 	"Tx.Rights":          "of a document that was shown",
 	"Tx.RightsIn":        "of what Access returned",
+	"Tx.Partings":        "for who serves others: tells who lost the right to read what took it",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
 	"Tx.DocIDOf":         "is computed of its arguments",
 	"Tx.Set":             "schema",
