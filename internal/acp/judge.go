@@ -204,7 +204,7 @@ func (s State) insert(r *Rules, c Commit, voided uint32, m Members) (State, erro
 	for _, id := range c.Before {
 		p, ok := places[id]
 		if !ok || p >= at {
-			return State{}, fault.Corrupt.Errorf("commit stands on an event that is not here: rebuild the document")
+			return State{}, errNotHere
 		}
 		e.before = append(e.before, p)
 	}
@@ -233,15 +233,11 @@ func Above(c Commit) Frontier {
 
 // Join returns what a commit stands on whose parents stand on these.
 func (s State) Join(fs ...Frontier) (Frontier, error) {
-	same := true
-	for _, f := range fs {
-		same = same && slices.Equal(f, fs[0])
-	}
-	switch {
-	case len(fs) == 0:
+	if len(fs) == 0 {
 		return nil, nil
-	case same:
-		return fs[0], nil
+	}
+	if f, same := alike(fs); same {
+		return f, nil
 	}
 	events, err := s.decode()
 	if err != nil {

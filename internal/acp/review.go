@@ -2,6 +2,7 @@ package acp
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
@@ -14,10 +15,11 @@ type Review struct {
 	rules   *Rules
 	members Members
 	first   ident.PublicKey
-	events  []event
+	events  []event // each after those that it stands on
 	places  map[ID]int
 	down    []set // what an event stands on
 	up      []set // what stands on it
+	room    int   // how many events the sets can hold
 
 	transfers []int
 	anchors   []int  // events with auth links
@@ -28,6 +30,7 @@ type Review struct {
 	open      []*marks // of everyone and of groups
 
 	whole scene
+	stale bool   // whole does not say which of its events are void
 	last  *scene // of the commit that was judged before: branches are judged in a row
 }
 
@@ -47,9 +50,9 @@ type scene struct {
 // party is an author and what he does: a commit as it is judged.
 type party struct {
 	*Commit
-	below  set // the events that it stands on
-	beside set // those that are concurrent with it
-	known  []ID
+	below  set         // the events that it stands on
+	beside set         // those that are concurrent with it
+	known  func() []ID // what it knows of groups: to be asked where one is relied on
 }
 
 // Review takes the events apart.
@@ -71,18 +74,19 @@ func newReview(r *Rules, first ident.PublicKey, events []event, m Members) *Revi
 		places: make(map[ID]int, len(events)), knowledge: make([][]ID, len(events)), accepts: map[ID][]int{},
 		tuples: map[tuple]*marks{}, byKey: map[ident.PublicKey][]*marks{},
 		whole: scene{newSet(len(events)), make([]bool, len(events))},
+		up:    make([]set, len(events)), room: len(events),
 	}
-	v.up = make([]set, len(events))
 	for i := range events {
 		v.places[events[i].id] = i
 		v.whole.in.add(i)
 		v.up[i] = newSet(len(events))
-		for k := range i {
-			if v.down[i].has(k) {
-				v.up[k].add(i)
-			}
-		}
 		v.index(i)
+	}
+	for i := len(events) - 1; i >= 0; i-- {
+		for _, p := range events[i].before {
+			v.up[p].addAll(v.up[i])
+			v.up[p].add(i)
+		}
 	}
 	return v
 }
@@ -150,7 +154,7 @@ func (v *Review) valid(c *Commit, below set) (*party, error) {
 	if err := c.check(v.rules, v.owner(below), below.len(), func() int { return len(v.held(s)) }); err != nil {
 		return nil, err
 	}
-	p := &party{Commit: c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}
+	p := &party{Commit: c, below: below, beside: newSet(v.room), known: v.knowing(below, c.Auth)}
 	if ok, err := v.permits(p, s); err != nil || !ok {
 		if err == nil {
 			err = c.refusal()
@@ -183,7 +187,7 @@ func (v *Review) Again(c Commit, above func(event ID) bool) (Verdict, error) {
 	if err != nil {
 		return 0, err
 	}
-	up := newSet(len(v.events))
+	up := newSet(v.room)
 	for i := range v.events {
 		if !below.has(i) && above(v.events[i].id) {
 			up.add(i)
@@ -198,20 +202,22 @@ func (v *Review) among(c *Commit, below, up set) (Verdict, error) {
 	if slices.ContainsFunc(v.accepts[c.ID], func(i int) bool { return up.has(i) && !v.whole.voids[i] }) {
 		return Counts, nil
 	}
-	p := party{Commit: c, below: below, beside: newSet(len(v.events)), known: v.known(below, c.Auth)}
+	p := party{Commit: c, below: below, beside: newSet(v.room), known: v.knowing(below, c.Auth)}
 	p.beside.addAll(v.whole.in)
 	p.beside.removeAll(below)
 	p.beside.removeAll(up)
 	return verdict(v.permits(&p, &v.whole))
 }
 
+var errNotHere = fault.Corrupt.Errorf("commit stands on an event that is not here: rebuild the document")
+
 // below returns the events that stand below a commit.
 func (v *Review) below(before Frontier) (set, error) {
-	s := newSet(len(v.events))
+	s := newSet(v.room)
 	for _, id := range before {
 		i, ok := v.places[id]
 		if !ok {
-			return nil, fault.Corrupt.Errorf("commit stands on an event that is not here: rebuild the document")
+			return nil, errNotHere
 		}
 		s.addAll(v.down[i])
 		s.add(i)
@@ -228,6 +234,11 @@ func (v *Review) known(below set, auth []ID) []ID {
 		}
 	}
 	return union(all, nil)
+}
+
+// knowing is known, found out when it is asked for.
+func (v *Review) knowing(below set, auth []ID) func() []ID {
+	return sync.OnceValue(func() []ID { return v.known(below, auth) })
 }
 
 // knows returns what an event knows of groups.
@@ -300,14 +311,14 @@ func (v *Review) holds(p *party, t *marks, s *scene) (bool, error) {
 	if t.kind() != kindGroup {
 		return true, nil
 	}
-	if ok, err := v.members.Member(p.known, t.Group, t.Relation, p.Author); err != nil || !ok {
+	if ok, err := v.members.Member(p.known(), t.Group, t.Relation, p.Author); err != nil || !ok {
 		return false, err
 	}
 	for _, i := range v.anchors {
 		if !p.beside.has(i) {
 			continue
 		}
-		if ok, err := v.members.Member(union(p.known, v.knows(i)), t.Group, t.Relation, p.Author); err != nil || !ok {
+		if ok, err := v.members.Member(union(p.known(), v.knows(i)), t.Group, t.Relation, p.Author); err != nil || !ok {
 			return false, err
 		}
 	}
@@ -338,7 +349,7 @@ func (v *Review) held(s *scene) []tuple {
 
 // scene returns the set of events with those that are void in it.
 func (v *Review) scene(in set) (*scene, error) {
-	if slices.Equal(in, v.whole.in) {
+	if !v.stale && slices.Equal(in, v.whole.in) {
 		return &v.whole, nil
 	}
 	if v.last == nil || !slices.Equal(in, v.last.in) {
@@ -367,7 +378,7 @@ func (v *Review) fill(s *scene) error {
 			continue
 		}
 		c := e.commit(v.rules)
-		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: v.knows(i)}
+		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: func() []ID { return v.knows(i) }}
 		ok, err := v.permits(&p, s)
 		if err != nil {
 			return err

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
@@ -62,57 +61,6 @@ func withAccess(d crdt.Document, s acp.State) crdt.Document {
 	return d.Attach(crdt.FieldAccess, crdt.KindAccess, s.Bytes())
 }
 
-// ruling is what became of a commit under a policy.
-type ruling struct {
-	state     acp.State    // of the document with it
-	verdict   acp.Verdict  // on it
-	above     acp.Frontier // what those stand on that stand on it
-	unsettles bool         // it can change what commits before it count for
-	veiled
-}
-
-// rule judges a commit by the document so far. A commit that may not be is Invalid.
-func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit) (r ruling, err error) {
-	c, err := judgeable(cm)
-	if err != nil {
-		return r, err
-	}
-	heads := d.Heads()
-	state := acp.Begin(cm.Author.Key)
-	if len(heads) > 0 {
-		if state, err = accessState(cm.Doc, d); err != nil {
-			return r, err
-		}
-	}
-	if c.Before, err = tx.before(state, cm.Parents); err != nil {
-		return r, err
-	}
-	m := tx.members()
-	if r.verdict, err = state.Judge(rules, c, m); err != nil {
-		return r, err
-	}
-	if r.veiled, err = tx.veiled(rules, state, d, cm, c); err != nil {
-		return r, err
-	}
-	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
-	r.above = acp.Above(c)
-	r.state, err = state.Add(rules, c, r.verdict, m)
-	return r, err
-}
-
-// before returns what a commit with those parents stands on.
-func (tx *Tx) before(state acp.State, parents []dag.CID) (acp.Frontier, error) {
-	below := make([]acp.Frontier, 0, len(parents))
-	for _, p := range parents {
-		f, err := tx.aboveOf(p)
-		if err != nil {
-			return nil, err
-		}
-		below = append(below, f)
-	}
-	return state.Join(below...)
-}
-
 // judgeable returns what package acp has to know of a commit, but for what it stands
 // on. A commit that has no place in a collection with a policy is Invalid.
 func judgeable(cm *dag.Commit) (c acp.Commit, err error) {
@@ -152,7 +100,7 @@ func (tx *Tx) settle(n short, id dag.DocID) error {
 	if err != nil {
 		return err
 	}
-	st.doc, st.unsettled = next, false
+	st.doc, st.unsettled, st.review = next, false, nil
 	tx.kv.Set(documentKey(n, id), next.Bytes())
 	tx.tally(n, old, next)
 	tx.noteLocked(n, id, old, next)

@@ -57,7 +57,9 @@ type staged struct {
 	coll      short
 	doc       crdt.Document
 	commits   []*pending
-	unsettled bool // commits of it may count otherwise now: to be folded again
+	unsettled bool        // commits of it may count otherwise now: to be folded again
+	review    *acp.Review // of its events, in a merge; nil: what they come to is in the document
+	inserted  bool        // the merge put an event among others, and made the state again
 }
 
 // pending is a commit that the transaction applies.

@@ -215,7 +215,10 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 	ch := change(cm)
 	if rules != nil {
 		var err error
-		if r, err = tx.rule(rules, d, cm); err != nil {
+		if d, err = tx.upToDate(n, d, cm); err != nil {
+			return d, err
+		}
+		if r, err = tx.rule(rules, d, cm, p.own); err != nil {
 			return d, err
 		}
 		ch.Void, p.above = r.verdict == acp.Void, r.above
@@ -258,7 +261,7 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 			return d, err
 		}
 	}
-	if st.unsettled = st.unsettled || r.unsettles; st.unsettled && p.own {
+	if st.judgedBy(&r); st.unsettled && p.own {
 		if err := tx.settle(n, cm.Doc); err != nil {
 			return d, err
 		}

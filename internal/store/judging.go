@@ -1,0 +1,127 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// A commit that stands beside events is judged by all of them, which acp.Review takes
+// apart. A merge keeps the Review of a document from one commit to the next. Once it
+// has to fold the document again at its end, events that come beside others only go
+// into the Review: to find out after each what all count for would let whoever may
+// write a document, or once could, hold up its nodes by a few thousand small commits.
+// The access state in the row is behind then, until the document is settled.
+
+// ruling is what became of a commit under a policy.
+type ruling struct {
+	state     acp.State    // of the document with it
+	verdict   acp.Verdict  // on it
+	above     acp.Frontier // what those stand on that stand on it
+	unsettles bool         // it can change what commits before it count for
+	inserted  bool         // it is an event that stands beside others
+	review    *acp.Review  // by which the next commit of the merge is judged; nil: by the state
+	veiled
+}
+
+// rule judges a commit by the document so far. A commit that may not be is Invalid.
+func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) (r ruling, err error) {
+	c, err := judgeable(cm)
+	if err != nil {
+		return r, err
+	}
+	heads := d.Heads()
+	state := acp.Begin(cm.Author.Key)
+	if len(heads) > 0 {
+		if state, err = accessState(cm.Doc, d); err != nil {
+			return r, err
+		}
+	}
+	var joined joiner = state
+	st := tx.staged[cm.Doc]
+	if !own && st != nil && st.review != nil {
+		r.review, joined = st.review, st.review
+	}
+	if c.Before, err = tx.before(joined, cm.Parents); err != nil {
+		return r, err
+	}
+	m := tx.members()
+	onAll := state.StandsOnAll(c.Before)
+	if !own && r.review == nil && !onAll {
+		if r.review, err = state.Review(rules, m); err != nil {
+			return r, err
+		}
+	}
+	r.above, r.state = acp.Above(c), state
+	if r.review != nil && st != nil && st.unsettled && !encrypts(d, cm) {
+		r.verdict, r.unsettles = acp.Counts, true // until it is settled
+		return r, r.review.Admit(c)
+	}
+	if r.review != nil {
+		r.verdict, err = r.review.Judge(c)
+	} else {
+		r.verdict, err = state.Judge(rules, c, m)
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.veiled, err = tx.veiled(rules, state, d, cm, c); err != nil {
+		return r, err
+	}
+	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
+	if !c.Event() {
+		r.state, err = state.Add(rules, c, r.verdict, m)
+		return r, err
+	}
+	if r.review != nil && !encrypts(d, cm) && (r.unsettles || st != nil && st.inserted && !onAll) {
+		r.unsettles = true
+		return r, r.review.Admit(c)
+	}
+	r.review, r.inserted = nil, !onAll // it lacks the event
+	r.state, err = state.Add(rules, c, r.verdict, m)
+	return r, err
+}
+
+// encrypts reports whether a commit has to do with keys, which are checked by the access
+// state of the document as it is.
+func encrypts(d crdt.Document, cm *dag.Commit) bool {
+	return len(d.Attached(crdt.FieldKeys, crdt.KindKeys)) > 0 || hasSealed(cm) ||
+		slices.ContainsFunc(cm.Deltas, func(x crdt.Delta) bool { return x.Field == crdt.FieldKeys })
+}
+
+// upToDate returns a document with its access state as it has become, if a commit has to
+// be judged by that.
+func (tx *Tx) upToDate(n short, d crdt.Document, cm *dag.Commit) (crdt.Document, error) {
+	st := tx.staged[cm.Doc]
+	if st == nil || st.review == nil || !st.unsettled || !encrypts(d, cm) {
+		return d, nil
+	}
+	err := tx.settle(n, cm.Doc)
+	return st.doc, err
+}
+
+// judgedBy notes what the next commit of a merge is judged by.
+func (st *staged) judgedBy(r *ruling) {
+	st.inserted = st.inserted || r.inserted
+	st.review = r.review
+	st.unsettled = st.unsettled || r.unsettles
+}
+
+type joiner interface {
+	Join(...acp.Frontier) (acp.Frontier, error)
+}
+
+// before returns what a commit with those parents stands on.
+func (tx *Tx) before(state joiner, parents []dag.CID) (acp.Frontier, error) {
+	below := make([]acp.Frontier, 0, len(parents))
+	for _, p := range parents {
+		f, err := tx.aboveOf(p)
+		if err != nil {
+			return nil, err
+		}
+		below = append(below, f)
+	}
+	return state.Join(below...)
+}
