@@ -492,6 +492,7 @@ var harmless = map[string]string{
 	"Tx.RightsIn":        "of what Access returned",
 	"Tx.Partings":        "for who serves others: tells who lost the right to read what took it",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
+	"Tx.Partings":        "is for the network, which asks for each peer what it may be told last",
 	"Tx.DocIDOf":         "is computed of its arguments",
 	"Tx.Set":             "schema",
 	"Tx.Collection":      "schema",
