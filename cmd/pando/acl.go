@@ -90,7 +90,11 @@ relation that manages the one that is given.`,
   pando acl grant bafkrei… reader 'bafkrei…#member'`,
 		Args: exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			was, err := node.GrantDocument(ctx, args[0], args[1], args[2])
+			s, err := c.sharing(node)
+			if err != nil {
+				return err
+			}
+			was, err := s.grant(ctx, args[0], args[1], args[2])
 			return c.saidOf(was, err, "was so before", "granted")
 		}),
 	}
@@ -104,7 +108,11 @@ count, unless the owner accepts it. What somebody has read he keeps.`,
 		Example: "  pando acl revoke bafkrei… reader did:key:z6Mk…",
 		Args:    exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			was, err := node.RevokeDocument(ctx, args[0], args[1], args[2])
+			s, err := c.sharing(node)
+			if err != nil {
+				return err
+			}
+			was, err := s.revoke(ctx, args[0], args[1], args[2])
 			return c.saidOf(was, err, "revoked", "was not granted")
 		}),
 	}
@@ -175,7 +183,11 @@ was given to two people, on machines that had not heard of each other, has no ow
 more, for ever.`,
 		Args: exactly("DOC", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			return node.TransferDocument(ctx, args[0], pando.DID(args[1]))
+			s, err := c.sharing(node)
+			if err != nil {
+				return err
+			}
+			return s.transfer(ctx, args[0], pando.DID(args[1]))
 		}),
 	}
 }
@@ -187,7 +199,11 @@ func (c *command) acceptCommand() *cobra.Command {
 that are named, or all that 'acl show' lists as pending. Only the owner can.`,
 		Args: func(cmd *cobra.Command, args []string) error { return exactly("DOC")(cmd, args[:min(len(args), 1)]) },
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			n, err := node.AcceptCommits(ctx, args[0], args[1:]...)
+			s, err := c.sharing(node)
+			if err != nil {
+				return err
+			}
+			n, err := s.accept(ctx, args[0], args[1:])
 			if err != nil {
 				return err
 			}
