@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -490,7 +491,6 @@ var harmless = map[string]string{
 	"Tx.WriteAccess":     "TestManagingNeedsNoReading",
 	"Tx.Rights":          "of a document that was shown",
 	"Tx.RightsIn":        "of what Access returned",
-	"Tx.Partings":        "for who serves others: tells who lost the right to read what took it",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
 	"Tx.Partings":        "is for the network, which asks for each peer what it may be told last",
 	"Tx.DocIDOf":         "is computed of its arguments",
@@ -727,6 +727,55 @@ func TestWritingNeedsReading(t *testing.T) {
 		_, err := tx.Delete(l.memos(), id)
 		wantKind(t, err, fault.NotFound, "deleting what one may not read")
 	})
+}
+
+// A snapshot is read by several goroutines at once, which learn together who is in a group.
+func TestReadersSideBySide(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	team := l.owned("ann", "Team", "name", "team")
+	l.grant("Team", team, "member", keyText("bo"))
+	for i := range 8 {
+		id := l.memo("ann", fmt.Sprint("memo ", i))
+		l.grant("Memo", id, "reader", groupOf([]dag.DocID{team, {9}}[i%2]))
+	}
+	err := l.View(context.Background(), someone("bo"), func(tx *Tx) error {
+		var g errgroup
+		for range 4 {
+			g.run(func() error {
+				n, err := tx.Count(l.memos())
+				if err == nil && n != 4 {
+					err = fmt.Errorf("%d memos, want 4", n)
+				}
+				return err
+			})
+		}
+		return g.wait()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// errgroup runs functions side by side.
+type errgroup struct {
+	sync.WaitGroup
+	mu   sync.Mutex
+	errs []error
+}
+
+func (g *errgroup) run(fn func() error) {
+	g.Go(func() {
+		err := fn()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.errs = append(g.errs, err)
+	})
+}
+
+func (g *errgroup) wait() error {
+	g.Wait()
+	return errors.Join(g.errs...)
 }
 
 // Who is shown nothing does not keep the node busy after he has gone.
@@ -999,13 +1048,29 @@ func TestUniqueAmongWhatOneReadsSideBySide(t *testing.T) {
 func TestCreatingTellsOfOnesOwnOnly(t *testing.T) {
 	t.Parallel()
 	l := newArchive(t)
-	l.owned("ann", "Deal", "text", "the same")
+	id := l.owned("ann", "Deal", "text", "the same")
 	l.owned("bo", "Deal", "text", "the same")
 	err := l.Update(context.Background(), someone("ann"), func(tx *Tx) error {
 		_, err := createIn(tx, "Deal", "text", "the same")
 		return err
 	})
 	wantKind(t, err, fault.Exists, "a second one of ann's own")
+
+	l.operate("Deal", id, acp.Op{Kind: acp.Transfer, Subject: keyText("bo")})
+	err = l.Update(context.Background(), someone("bo"), func(tx *Tx) error {
+		_, err := tx.Delete(l.node.coll("Deal"), id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = l.Update(context.Background(), someone("ann"), func(tx *Tx) error {
+		_, err := createIn(tx, "Deal", "text", "the same")
+		return err
+	})
+	if wantKind(t, err, fault.Exists, "one that is bo's by now"); strings.Contains(err.Error(), "deleted") {
+		t.Errorf("ann, who may not read it any more, is told %v", err)
+	}
 }
 
 // Nobody reads a document that does not say whose it is; damage is told.

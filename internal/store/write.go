@@ -32,7 +32,11 @@ func (tx *Tx) Create(c *schema.Collection, deltas []crdt.Delta) (Doc, error) {
 	if err != nil {
 		return Doc{}, err
 	}
-	if exists && old.Deleted() {
+	may, err := tx.mayRead(n, id) // or whose it was is not told what became of it
+	if err != nil {
+		return Doc{}, err
+	}
+	if exists && old.Deleted() && may {
 		return Doc{}, fault.Exists.Errorf("a document with the given ID already exists. DocID: %s (it was deleted, and a deleted document cannot be created again with the same contents)", id)
 	}
 	if exists {
