@@ -492,7 +492,6 @@ var harmless = map[string]string{
 	"Tx.Rights":          "of a document that was shown",
 	"Tx.RightsIn":        "of what Access returned",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
-	"Tx.Partings":        "is for the network, which asks for each peer what it may be told last",
 	"Tx.DocIDOf":         "is computed of its arguments",
 	"Tx.Set":             "schema",
 	"Tx.Collection":      "schema",
