@@ -50,7 +50,7 @@ func Restore(ctx context.Context, dir string, o Options, archive io.Reader, prog
 		return done, err
 	}
 	r := &restore{in: newPartReader(archive), progress: progress}
-	r.rebuild = rebuild{ctx: ctx, new: db, rand: o.Rand, batch: db.NewBatch(), report: r.refuse, counts: map[short]count{}}
+	r.rebuild = rebuild{ctx: ctx, new: db, rand: o.Rand, batch: db.NewBatch(), report: r.refuse, counts: map[short]count{}, opener: opener{keys: o.Keys}}
 	if r.rand == nil {
 		r.rand = rand.Reader
 	}

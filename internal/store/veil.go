@@ -395,7 +395,7 @@ func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *d
 		return plan, err
 	}
 	if cm.Root != nil {
-		if plan, err = cover.Begin(acp.ID(cm.Doc), readers, tx.s.rand); err == nil {
+		if plan, err = cover.Begin(acp.ID(cm.Doc), readers, tx.opener().keys, tx.s.rand); err == nil {
 			tx.s.secrets.keep(map[veil.EpochID]veil.Secret{plan.Key.Epoch: plan.Key.Secret})
 		}
 		return plan, err

@@ -519,6 +519,27 @@ func TestATeamReadsWhatIsEncryptedForIt(t *testing.T) {
 	}
 }
 
+// An archive holds what is encrypted as it is: whoever restores it opens what he may.
+func TestAnArchiveOfEncryptedDocuments(t *testing.T) {
+	t.Parallel()
+	ann := newHome(t, "ann")
+	id := ann.createSealed(whole, "title", "confidential")
+	ann.set("Paper", id, "title", "rewritten")
+	archive := ann.archive()
+	for _, text := range []string{"confidential", "rewritten"} {
+		if bytes.Contains(archive, []byte(text)) {
+			t.Errorf("the archive holds %q", text)
+		}
+	}
+	n, _ := restored(t, archive)
+	n.wantReads(id, "title", "")
+	wantSound(t, n)
+	n.key, n.opens = ann.key, []ident.Key{ann.key}
+	n.reopen()
+	n.wantReads(id, "title", `"rewritten"`)
+	wantSound(t, n)
+}
+
 // People write, let each other in and out, and meet in any order. Who may read in the
 // end reads what the owner reads; the hub never does; and everybody's tables are what
 // their commits make.

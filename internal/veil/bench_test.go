@@ -61,7 +61,7 @@ func BenchmarkBeginEpoch(b *testing.B) {
 				readers.Keys = append(readers.Keys, k.Public())
 			}
 			for b.Loop() {
-				if _, err := (veil.Cover{All: true}).Begin(acp.ID{1}, readers, rand); err != nil {
+				if _, err := (veil.Cover{All: true}).Begin(acp.ID{1}, readers, nil, rand); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -38,12 +38,12 @@ type Plan struct {
 	Blind bool
 }
 
-// Begin returns the plan for the first commit of a document.
-func (c Cover) Begin(doc ID, readers Readers, rand io.Reader) (Plan, error) {
+// Begin returns the plan for the first commit of a document, by who has those keys.
+func (c Cover) Begin(doc ID, readers Readers, keys []ident.Key, rand io.Reader) (Plan, error) {
 	if c.None() || len(c.Fields) > MaxFields {
 		return Plan{}, fault.Invalid.Errorf("%d encrypted fields with keys of their own, want 1 to %d, or encrypt the whole document", len(c.Fields), MaxFields)
 	}
-	f := NewFinder(doc, State{}, nil, nil, nil)
+	f := NewFinder(doc, State{}, keys, nil, nil)
 	p, err := f.begin(readers.sorted(), rand)
 	p.Ops = slices.Insert(p.Ops, 0, Op{Kind: Hide, Cover: c})
 	return p, err
@@ -204,9 +204,6 @@ func (f *Finder) readers(e EpochID) (has Readers, err error) {
 
 // begin returns the plan that begins an epoch.
 func (f *Finder) begin(readers Readers, rand io.Reader) (p Plan, err error) {
-	if !readers.Everyone && len(readers.Keys) > MaxReaders {
-		return p, fault.TooLarge.Errorf("an encrypted document for %d readers, want at most %d: let everyone read it, or make several", len(readers.Keys), MaxReaders)
-	}
 	if p.Key.Secret, err = NewSecret(rand); err != nil {
 		return p, err
 	}
@@ -228,7 +225,13 @@ func (f *Finder) give(p *Plan, e EpochID, readers, has Readers) error {
 		return nil
 	}
 	lack := slices.DeleteFunc(slices.Clone(readers.Keys), has.has)
-	lack = lack[:min(len(lack), MaxReaders-p.given())] // the others get theirs with the next commit
+	if most := MaxReaders - p.given(); len(lack) > most {
+		// The others get theirs with the next commits, which the writer can only make
+		// under this epoch if it has its own.
+		slices.SortStableFunc(lack, func(a, b ident.PublicKey) int { return cmp.Compare(f.foreign(a), f.foreign(b)) })
+		lack = lack[:most]
+		slices.Sort(lack)
+	}
 	o := Op{Kind: Give, Epoch: e}
 	for _, k := range lack {
 		w, err := s.sealTo(k, f.doc, e)
@@ -244,6 +247,14 @@ func (f *Finder) give(p *Plan, e EpochID, readers, has Readers) error {
 		p.Ops = append(p.Ops, o)
 	}
 	return nil
+}
+
+// foreign returns 0 for a key that is here, and else 1.
+func (f *Finder) foreign(k ident.PublicKey) int {
+	if slices.ContainsFunc(f.keys, func(own ident.Key) bool { return own.Public() == k }) {
+		return 0
+	}
+	return 1
 }
 
 // given returns how many readers the plan gives keys to.

@@ -343,7 +343,7 @@ func TestAKeyOfNobodyIsLeftOut(t *testing.T) {
 	if err := zero.Check(); err != nil {
 		t.Skip("not a key at all:", err)
 	}
-	p, err := veil.Cover{All: true}.Begin(acp.ID{1}, veil.Readers{Keys: []ident.PublicKey{zero, people[0].Public()}}, chance(1))
+	p, err := veil.Cover{All: true}.Begin(acp.ID{1}, veil.Readers{Keys: []ident.PublicKey{zero, people[0].Public()}}, nil, chance(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,17 +352,49 @@ func TestAKeyOfNobodyIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestTooManyReadersAreRefused(t *testing.T) {
+// A commit has room for the keys of a thousand readers. The others get theirs with the
+// next ones; the writer has its own with the first.
+func TestMoreReadersThanACommitHasRoomForGetTheirKeysInTurn(t *testing.T) {
 	t.Parallel()
-	var many veil.Readers
-	for i := range veil.MaxReaders + 1 {
-		many.Keys = append(many.Keys, ident.PublicKey("\xed\x01"+strings.Repeat("\x00", 30)+string([]byte{byte(i), byte(i >> 8)})))
+	w, ann := newWorld(t)
+	var many []ident.PublicKey
+	for i := range veil.MaxReaders + 200 {
+		many = append(many, someKey(i))
 	}
-	if _, err := (veil.Cover{All: true}).Begin(acp.ID{1}, many, chance(1)); !errors.Is(err, fault.TooLarge) {
-		t.Errorf("%v, want it too large", err)
+	slices.Sort(many)
+	w.team = many
+	ann.known = len(many)
+	_, err := ann.write("", grant("reader", acp.OfGroup(theTeam, "member")))
+	must(t, nil, err)
+	revoked, err := ann.write("", revoke("reader", acp.OfKey(people[1].Public())))
+	must(t, revoked, err)
+	next, err := ann.write("to a thousand")
+	must(t, next, err)
+	given := map[ident.PublicKey]bool{}
+	for _, e := range []*entry{revoked, next} {
+		ops, err := veil.Ops(e.Deltas)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range ops {
+			if o.Kind == veil.Begin && e == next {
+				t.Error("the writer begins another epoch: it has no key for the last one")
+			}
+			for _, wrap := range o.Wraps {
+				given[wrap.To] = true
+			}
+		}
 	}
-	many.Everyone = true
-	if _, err := (veil.Cover{All: true}).Begin(acp.ID{1}, many, chance(1)); err != nil {
-		t.Errorf("for everyone: %v", err)
+	if len(given) != len(many)+1 {
+		t.Errorf("%d have keys, want %d and ann", len(given), len(many))
 	}
+}
+
+// someKey returns one of many keys.
+func someKey(i int) ident.PublicKey {
+	k, err := ident.GenerateFrom(ident.EdDSA, chance(uint64(i)))
+	if err != nil {
+		panic(err)
+	}
+	return k.Public()
 }

@@ -30,9 +30,8 @@ type ID = acp.ID
 
 // Limits. Those of a commit are part of the rules.
 const (
-	// MaxReaders bounds the keys that one operation gives an epoch to, and so the
-	// readers of an encrypted document: a wrap has some 120 bytes, and a commit
-	// at most 256 KiB.
+	// MaxReaders bounds the keys that one commit gives an epoch to: a wrap has some
+	// 120 bytes, and a commit at most 256 KiB.
 	MaxReaders = 1024
 	// MaxFields bounds the fields with keys of their own. A commit has at most 8
 	// segments: that in clear, that of the document, and these.

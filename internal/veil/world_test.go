@@ -299,7 +299,7 @@ func (r *replica) begin(c *dag.Commit, ops []acp.Op) (veil.Plan, error) {
 		c.Root = &dag.RootSeed{Mode: dag.ModeOwned, Seed: seed}
 		c.Doc = c.Root.DocID()
 		r.doc = acp.ID(c.Doc)
-		return r.cover().Begin(r.doc, r.readers(ops...), r.rand)
+		return r.cover().Begin(r.doc, r.readers(ops...), []ident.Key{r.me}, r.rand)
 	}
 	c.Doc = dag.DocID(r.doc)
 	a, err := r.standing(c)
