@@ -492,6 +492,7 @@ var harmless = map[string]string{
 	"Tx.Rights":          "of a document that was shown",
 	"Tx.RightsIn":        "of what Access returned",
 	"Tx.Asked":           "groups, for who watches them on behalf of the caller",
+	"Tx.Partings":        "for who serves others: tells who lost the right to read what took it",
 	"Tx.DocIDOf":         "is computed of its arguments",
 	"Tx.Set":             "schema",
 	"Tx.Collection":      "schema",
