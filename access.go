@@ -29,6 +29,17 @@ func (db *DB) AddPolicy(ctx context.Context, text string) (PolicyID, error) {
 	return p.Sum(), err
 }
 
+// AddPolicy is DB.AddPolicy in the transaction.
+func (tx *Tx) AddPolicy(text string) (PolicyID, error) {
+	p, err := acp.ParsePolicy([]byte(text))
+	if err != nil {
+		return PolicyID{}, err
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return p.Sum(), tx.tx.AddPolicy(p)
+}
+
 // Policies returns the policies that are known, in the order of their IDs: those that
 // were added here, and those of the collections.
 func (db *DB) Policies(ctx context.Context) (all []*Policy, err error) {

@@ -534,3 +534,31 @@ func TestARefreshReadsAsNobody(t *testing.T) {
 		t.Errorf("a stored view of notes: %v", err)
 	}
 }
+
+// A policy and the types that name it come together, or not at all.
+func TestAPolicyIsAddedWithItsTypes(t *testing.T) {
+	t.Parallel()
+	db := memory(t)
+	add := func(sdl string) error {
+		return db.Update(t.Context(), func(tx *pando.Tx) error {
+			id, err := tx.AddPolicy(notePolicy)
+			if err != nil {
+				return err
+			}
+			_, err = tx.AddSchema(fmt.Sprintf(sdl, id))
+			return err
+		})
+	}
+	if err := add(`type Note @policy(id: %q, resource: "none") { text: String }`); !errors.Is(err, pando.ErrInvalid) {
+		t.Errorf("an unknown resource: %v", err)
+	}
+	if got := policyNames(t, db); got != "" {
+		t.Errorf("what failed left the policies %q", got)
+	}
+	if err := add(`type Note @policy(id: %q, resource: "note") { text: String }`); err != nil {
+		t.Error(err)
+	}
+	if got := policyNames(t, db); got != "notes" {
+		t.Errorf("policies are %q, want one", got)
+	}
+}

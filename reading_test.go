@@ -167,7 +167,7 @@ var openings = map[string]told{
 // private are methods that the openings go through, and those that tell nothing of
 // documents. Whoever adds a method finds a place for it here or above.
 var private = `DB.Grant DB.Revoke DB.Transfer DB.Accept DB.View DB.Update Documents.Access Documents.Allowed Documents.Transfer Documents.Create Documents.CreateEncrypted Documents.Describe
-Tx.Collection Tx.Documents Tx.Collections Tx.AddSchema Tx.Commit Tx.Discard DB.As DB.AsCaller DB.Caller DB.Signs DB.Identity DB.NodeIdentity DB.Submit
+Tx.Collection Tx.Documents Tx.Collections Tx.AddSchema Tx.AddPolicy Tx.Commit Tx.Discard DB.As DB.AsCaller DB.Caller DB.Signs DB.Identity DB.NodeIdentity DB.Submit
 DB.AddPolicy DB.Policies DB.Policy DB.AddSchema DB.Collections DB.Collection DB.PatchSchema DB.AddLens DB.ActivateVersion DB.Versions DB.AddView DB.DropView DB.Views DB.RefreshView DB.ViewState
 DB.CreateIndex DB.DropIndex DB.Indexes DB.AwaitIndex DB.Streams DB.Coverage DB.Import
 DB.Close DB.Save DB.Check DB.DiskBytes DB.Storage DB.Seq DB.Replica`
