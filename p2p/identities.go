@@ -52,11 +52,10 @@ func readShow(r *cbor.Reader) message {
 type identities struct {
 	self ident.PublicKey
 
-	mu    sync.Mutex // guards what follows
-	own   show       // of this node; whether it is blind does not change
-	issue int        // grows when it changes
-	shown map[peer.ID]int
-	of    map[peer.ID]acting
+	mu  sync.Mutex // guards what follows
+	own show       // of this node; whether it is blind does not change
+	any bool       // there is something to show, or was
+	of  map[peer.ID]acting
 }
 
 // acting is what a peer has shown.
@@ -70,7 +69,7 @@ func newIdentities(self peer.ID) (*identities, error) {
 	if k == "" {
 		return nil, fault.Invalid.Errorf("peer %s: its key is none of Ed25519", self)
 	}
-	return &identities{self: k, shown: map[peer.ID]int{}, of: map[peer.ID]acting{}}, nil
+	return &identities{self: k, of: map[peer.ID]acting{}}, nil
 }
 
 // set replaces the certificates of this node, and reports whether they are others.
@@ -96,7 +95,7 @@ func (i *identities) set(certificates [][]byte, now time.Time) (bool, error) {
 	for _, b := range certificates {
 		i.own.Certificates = append(i.own.Certificates, bytes.Clone(b))
 	}
-	i.issue++
+	i.any = true
 	return true, nil
 }
 
@@ -105,24 +104,20 @@ func (i *identities) setBlind() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.own.Blind = true
-	i.issue++
+	i.any = true
 }
 
-// due returns what is to be shown to a peer that has not seen it, nil if nothing is.
-// seen notes that it has.
-func (i *identities) due(p peer.ID) (m *show, seen func()) {
+// mine returns what this node shows, nil if it never had anything to show. It is shown in
+// every session: a peer that lost its memory may be back over a connection that this
+// side never missed.
+func (i *identities) mine() *show {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	issue := i.issue
-	if i.shown[p] == issue { // a node that never had any shows none
-		return nil, nil
+	if !i.any {
+		return nil
 	}
 	own := i.own
-	return &own, func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.shown[p] = issue
-	}
+	return &own
 }
 
 // take keeps what a peer showed, and reports whether that is news. What is no
@@ -178,12 +173,11 @@ func (i *identities) keys(p peer.ID, now time.Time) []ident.PublicKey {
 	return keys
 }
 
-// forget drops what a peer that left has shown, and what it was shown.
+// forget drops what a peer that left has shown.
 func (i *identities) forget(p peer.ID) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(i.of, p)
-	delete(i.shown, p)
 }
 
 // keepOnly forgets all peers but some.
@@ -191,7 +185,6 @@ func (i *identities) keepOnly(here func(peer.ID) bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	maps.DeleteFunc(i.of, func(p peer.ID, _ acting) bool { return !here(p) })
-	maps.DeleteFunc(i.shown, func(p peer.ID, _ int) bool { return !here(p) })
 }
 
 // Act replaces the certificates by which this node acts for identities: it reads what
@@ -209,12 +202,3 @@ func (n *Node) Act(certificates ...[]byte) error {
 
 // Key returns the identity of this node itself: what certificates name as the peer.
 func (n *Node) Key() ident.PublicKey { return n.identities.self }
-
-// hear takes what a peer shows between greetings, and reports whether it is news. What
-// strangers show is not listened to: it would have to be kept.
-func (n *Node) hear(p peer.ID, m *show) (bool, error) {
-	if !n.admission.knows(p) {
-		return false, nil
-	}
-	return n.identities.take(p, m)
-}

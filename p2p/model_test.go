@@ -81,6 +81,7 @@ type history struct {
 	skew  bool
 	patch int
 	part  *machine // keeps a part of what the others keep, in some histories
+	memos memos    // under a policy
 
 	probes sync.WaitGroup
 }
@@ -98,6 +99,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 1)), start: time.Now(),
 		acked: map[dag.CID]string{}, read: map[*machine]uint64{}, adds: map[string]*counterSum{},
 		down: map[*machine]time.Time{}, tight: map[*machine]bool{}, trust: map[*machine][]*machine{}}
+	h.memos.rng = rand.New(rand.NewPCG(seed, 3))
 	h.net = newModelNet(rand.New(rand.NewPCG(seed, 2)), time.Duration(1+h.rng.IntN(60))*time.Millisecond)
 	for i := range 2 + h.rng.IntN(4) {
 		h.all = append(h.all, newMachine(t, h.net, i))
@@ -157,6 +159,7 @@ func (h *history) run() {
 		m.boot()
 		if i == 0 || h.chance(3) || m == h.part {
 			addSchema(h.t, m.db, modelSchema)
+			addMemos(h.t, m.db)
 		}
 		m.join(h.trust[m]...)
 		if m == h.part {
@@ -167,6 +170,7 @@ func (h *history) run() {
 	for range 20 + h.one(40) {
 		h.pause()
 		h.step()
+		h.memos.step(h)
 	}
 	h.mend()
 	h.converge()
@@ -437,7 +441,7 @@ func (h *history) acknowledged(m *machine) {
 			h.fail("%s: feed: %v", m.name(), err)
 		}
 		h.read[m] = c.Seq
-		if c.Origin == "" {
+		if c.Origin == "" && !m.db.Replica().Protected(c.Collection) { // not everybody is to have those
 			h.acked[c.Commit] = m.name()
 		}
 	}
@@ -500,6 +504,9 @@ func (h *history) ask(m *machine) {
 			continue // what is identical there is no whole collection
 		}
 		for _, c := range p.Collections {
+			if c.Name == "Memo" {
+				continue // identical as far as both may read
+			}
 			a, b := own[c.Name], before[p.ID][c.Name]
 			quiet := after[c.Name].Root == a.Root && theirs[c.Name].Root == b.Root
 			if c.State == Identical && quiet && a.Root != b.Root && a.Documents+b.Documents > 0 {
@@ -555,17 +562,20 @@ func (h *history) difference() string {
 	first := h.rootsOf(h.all[0])
 	for _, m := range h.all {
 		roots := h.rootsOf(m)
-		if len(roots) != 3 {
+		if len(roots) != 4 {
 			return fmt.Sprintf("%s has %d collections", m.name(), len(roots))
 		}
 		for name, s := range roots {
-			if m == h.part && name != "City" {
+			if m == h.part && name != "City" || name == "Memo" {
 				continue
 			}
 			if f := first[name]; f.Root != s.Root || f.Documents != s.Documents {
 				return fmt.Sprintf("%s: %s has root %x of %d, %s has %x of %d", name, h.all[0].name(), f.Root[:4], f.Documents, m.name(), s.Root[:4], s.Documents)
 			}
 		}
+	}
+	if what := h.memos.difference(h); what != "" {
+		return what
 	}
 	if h.part != nil {
 		for c, at := range h.acked { // also what does not belong to its part

@@ -109,7 +109,7 @@ func (m *machine) join(trusted ...*machine) {
 		m.t.Fatal(err)
 	}
 	m.host = h
-	c := Config{Host: h}
+	c := Config{Host: h, Certificates: [][]byte{m.certificate()}}
 	for _, p := range trusted {
 		if p != m {
 			c.Peers = append(c.Peers, p.addr())

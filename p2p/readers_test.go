@@ -540,3 +540,20 @@ func (p *person) seals(text string) (id pando.DocID) {
 	}
 	return id
 }
+
+// A peer may have lost its memory while the connection seemed to go on: it is shown again
+// for whom the other acts.
+func TestAPeerThatForgotIsShownAgain(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		meet(ps...)
+		first := ada.writes("one")[0]
+		ada.shares(first, "reader", bob.did())
+		bob.has(10*time.Second, first)
+		ada.node.identities.forget(bob.id())
+		second := ada.writes("two")[0]
+		ada.shares(second, "reader", bob.did())
+		bob.has(2*time.Minute, first, second)
+	})
+}

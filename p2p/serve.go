@@ -236,7 +236,8 @@ type service struct {
 	parts  map[uint64]*pando.Part     // of collections, that the last SCOPE named
 	keeps  map[dag.CollectionID]Scope // what KEEP said of the offers to come
 	gifts  gifts                      // of the last HELLO, not known to be taken
-	shown  func()                     // notes that what was shown before it was
+	shown  *show                      // what the peer showed before HELLO
+	showed bool                       // for whom this node acts
 }
 
 func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) {
@@ -257,10 +258,6 @@ func (n *Node) serveSync(ctx context.Context, w *wire, place *seat) (err error) 
 		if err == nil || err == io.EOF { // who goes on, or ends in good order, took what HELLO gave
 			n.admission.settle(p, s.gifts)
 			s.gifts = gifts{}
-			if s.shown != nil {
-				s.shown()
-				s.shown = nil
-			}
 		}
 		if err == io.EOF {
 			return nil
@@ -297,9 +294,9 @@ func (s *service) answer(m message) error {
 		}
 	}
 	switch m := m.(type) {
-	case *show:
-		_, err := s.n.hear(s.peer, m)
-		return err
+	case *show: // of strangers nothing is kept
+		s.shown = m
+		return nil
 	case *hello:
 		return s.greet(m)
 	case *keepOffers:
@@ -364,6 +361,12 @@ func (s *service) greet(theirs *hello) error {
 			return err
 		}
 	}
+	if s.shown != nil && s.n.admission.knows(s.peer) {
+		if _, err := s.n.identities.take(s.peer, s.shown); err != nil {
+			return err
+		}
+		s.shown = nil
+	}
 	var err error
 	if s.mine, err = s.n.greeting(s.ctx, s.peer, ps, claims, s.w.version, nil); err != nil {
 		return err
@@ -404,11 +407,11 @@ func (s *service) greet(theirs *hello) error {
 	if equal && len(s.mine.cards) == len(ps.ids) && len(s.gifts.offers) == 0 {
 		s.n.greetedEqual(s.peer, since)
 	}
-	if m, seen := s.n.identities.due(s.peer); m != nil && len(claims) > 0 && s.w.version >= versionOfAccess {
+	if m := s.n.identities.mine(); m != nil && len(claims) > 0 && s.w.version >= versionOfAccess && !s.showed {
 		if err := s.w.send(m); err != nil {
 			return err
 		}
-		s.shown = seen
+		s.showed = true
 	}
 	if err := s.w.send(&s.mine.hello); err != nil || !first || s.w.version < versionOfAhead {
 		return err

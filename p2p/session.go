@@ -126,6 +126,7 @@ type session struct {
 	theirs  *hello
 	pairs   []pair
 	offered bool
+	showed  bool  // for whom this node acts
 	gifts   gifts // offered, and not known to be taken
 	tried   map[dag.CollectionID]int
 	early   map[dag.CollectionID]bool // the last exchange left open what comes too early, see later
@@ -330,8 +331,7 @@ func (s *session) greet() (again bool, err error) {
 	}
 	s.w.about(dag.CollectionID{})
 	start := time.Now()
-	shown, err := s.show()
-	if err != nil {
+	if err := s.show(); err != nil {
 		return false, err
 	}
 	if err := s.w.send(&s.mine.hello); err != nil {
@@ -341,7 +341,6 @@ func (s *session) greet() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	shown()
 	s.report.RTT = time.Since(start)
 	s.n.admission.settle(s.peer, s.gifts) // which were sent before what this answers
 	s.gifts = gifts{}
@@ -366,14 +365,14 @@ func (s *session) greet() (again bool, err error) {
 	return s.offer(ps, common)
 }
 
-// show shows the peer the certificates of this node, if it has not seen them and has
-// proved to be a member. The function that it returns notes that it got them.
-func (s *session) show() (shown func(), err error) {
-	m, seen := s.n.identities.due(s.peer)
-	if m == nil || s.w.version < versionOfAccess || !s.n.admission.knows(s.peer) {
-		return func() {}, nil
+// show shows the peer for whom this node acts, once it has proved to be a member.
+func (s *session) show() error {
+	m := s.n.identities.mine()
+	if m == nil || s.showed || s.w.version < versionOfAccess || !s.n.admission.knows(s.peer) {
+		return nil
 	}
-	return seen, s.w.send(m)
+	s.showed = true
+	return s.w.send(m)
 }
 
 // answered reads the peer's HELLO, and what it shows before. It reports whether that
@@ -406,7 +405,7 @@ func (s *session) unsaid() bool {
 	if s.w.version < versionOfAccess || len(s.pairs) == 0 {
 		return false
 	}
-	if m, _ := s.n.identities.due(s.peer); m != nil {
+	if !s.showed && s.n.identities.mine() != nil {
 		return true
 	}
 	return slices.ContainsFunc(s.pairs, func(p pair) bool { return p.mine.unsaid() })
