@@ -148,3 +148,50 @@ func ExampleDB_Begin() {
 	// <nil>
 	// true
 }
+
+// Who creates a document owns it, and shows it to whom they like.
+func ExampleDB_Grant() {
+	ctx := context.Background()
+	db, _ := pando.Open(ctx, "", nil)
+	defer db.Close()
+	id, err := db.AddPolicy(ctx, `
+name: notes
+resources:
+  note:
+    permissions:
+      read:   {expr: owner + reader}
+      update: {expr: owner}
+      delete: {expr: owner}
+    relations:
+      owner:  {types: [actor]}
+      reader: {types: [actor]}
+`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db.AddSchema(ctx, fmt.Sprintf(`type Note @policy(id: %q, resource: "note") { text: String }`, id))
+
+	ada, _ := pando.NewIdentity()
+	bo, _ := pando.NewIdentity()
+	var note pando.DocID
+	db.As(ada).Update(ctx, func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err != nil {
+			return err
+		}
+		d, err := notes.Create(map[string]any{"text": "plan"})
+		note = d.ID
+		return err
+	})
+	read := pando.Request{Query: `{ Note { text _acl { permissions } } }`}
+	fmt.Println(string(db.As(bo).Exec(ctx, read).Data))
+
+	who, _ := pando.ParseSubject(bo.DID().String())
+	if _, err := db.As(ada).Grant(ctx, "Note", note, "reader", who); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(db.As(bo).Exec(ctx, read).Data))
+	// Output:
+	// {"Note":[]}
+	// {"Note":[{"text":"plan","_acl":{"permissions":["read"]}}]}
+}
