@@ -97,25 +97,19 @@ func (r *Replica) View(coll CollectionID, by Reader, scopes ...Scope) (*Part, er
 	return newPart(m), nil
 }
 
-// Partings returns the commits that took the right to read a document from a reader
-// who has it no more: what may be told to it last. See store.Tx.Partings.
-func (r *Replica) Partings(ctx context.Context, coll CollectionID, doc DocID, by Reader) (all []Parting, err error) {
+// Partings returns what a reader who may not read a document any more may be told last
+// of it, parents first. See store.Tx.Partings.
+func (r *Replica) Partings(ctx context.Context, coll CollectionID, doc DocID, heads []CID, by Reader) (all []CID, err error) {
 	c, ok := r.db.store.Schema().ByID(coll)
 	if !ok {
 		return nil, fault.NotFound.Errorf("collection %s is unknown", coll)
 	}
 	err = r.db.store.View(ctx, store.System, func(tx *store.Tx) error {
-		found, err := tx.Partings(ctx, c, doc, by.Keys()...)
+		found, err := tx.Partings(ctx, c, doc, heads, by.Keys()...)
 		for _, a := range found {
-			all = append(all, Parting{a.CID, a.Parents})
+			all = append(all, a.CID)
 		}
 		return err
 	})
 	return all, err
-}
-
-// Parting is a commit that took a right, and what it stands on.
-type Parting struct {
-	Commit  CID
-	Parents []CID
 }

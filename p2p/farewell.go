@@ -13,8 +13,8 @@ import (
 
 // Whoever lost the right to read a document gets nothing of it any more, and would not
 // learn why: it would go on writing what counts nowhere. So it is told the commit that
-// took the right, which says nothing else and stands on what the peer could read. That
-// is the last it hears of the document. Rights that are held through a group end
+// took the right, which says nothing else, and what it lacks below that: all of it it
+// could read. That is the last it hears of the document. Rights that are held through a group end
 // without a word.
 
 // parted reports whether a commit takes rights: whom it leaves without may be told.
@@ -23,21 +23,18 @@ func parted(cm *dag.Commit) bool {
 	return err == nil && slices.ContainsFunc(ops, func(o acp.Op) bool { return o.Kind == acp.Revoke || o.Kind == acp.Transfer })
 }
 
-// farewell tells a peer that it may read a document no more, if it could. With heads it
-// is told only of what stands on these and below: on what it has.
+// farewell tells a peer that it may read a document no more, if it could, with what it
+// lacks below that. heads are those that it has, if it said so.
 func (n *Node) farewell(ctx context.Context, p peer.ID, id dag.CollectionID, doc dag.DocID, by pando.Reader, heads []dag.CID) {
 	if !n.tellable(p) {
 		return
 	}
-	all, err := n.replica.Partings(ctx, id, doc, by)
+	all, err := n.replica.Partings(ctx, id, doc, heads, by)
 	if err != nil {
 		n.log.Debug("it cannot be told what took a right", "document", doc, "error", err)
 		return
 	}
 	for _, c := range all {
-		if heads != nil && slices.ContainsFunc(c.Parents, func(p dag.CID) bool { return !slices.Contains(heads, p) }) {
-			continue
-		}
-		n.queue(p, news{collection: id, commit: c.Commit, parting: true})
+		n.queue(p, news{collection: id, commit: c, parting: true})
 	}
 }

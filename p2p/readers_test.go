@@ -332,8 +332,14 @@ func TestWhoWasAwayIsToldThatHisRightIsGone(t *testing.T) {
 		ada.shares(doc, "writer", bob.did())
 		meet(ps...)
 		alike(t, 20*time.Second, doc, ada, bob)
+		ada.shares(doc, "reader", bob.did())
+		alike(t, 20*time.Second, doc, ada, bob)
 		w.cut([]*member{bob.member}, []*member{ada.member})
 		ada.takesBack(doc, "writer", bob.did())
+		if err := ada.edits(doc, "while bob still reads"); err != nil {
+			t.Fatal(err)
+		}
+		ada.takesBack(doc, "reader", bob.did())
 		took := ada.holds("Note")[doc][0]
 		if err := ada.edits(doc, "not for bob"); err != nil {
 			t.Fatal(err)

@@ -143,8 +143,10 @@ type atCommit struct {
 	docs    map[dag.DocID]bool // which it must be one of; nil: any
 }
 
-func (a *atCommit) input() operator  { return nil }
-func (a *atCommit) describe() string { return "get " + a.coll.source() + " at commit " + a.cid.String() }
+func (a *atCommit) input() operator { return nil }
+func (a *atCommit) describe() string {
+	return "get " + a.coll.source() + " at commit " + a.cid.String()
+}
 
 func (a *atCommit) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {

@@ -566,9 +566,9 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 	t.Parallel()
 	ann := newNode(t, "ann").policed()
 	id := ann.create("Paper", "title", "draft")
-	partings := func(who string) (cids []dag.CID) {
+	partings := func(who string, heads ...dag.CID) (cids []dag.CID) {
 		ann.view(func(tx *Tx) error {
-			found, err := tx.Partings(context.Background(), ann.coll("Paper"), id, keyOf(who).Public())
+			found, err := tx.Partings(context.Background(), ann.coll("Paper"), id, heads, keyOf(who).Public())
 			for _, a := range found {
 				cids = append(cids, a.CID)
 			}
@@ -577,6 +577,7 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 		return cids
 	}
 	ann.mustDo("Paper", id, grantTo("reader", person("bob")), grantTo("reader", person("cy")))
+	granted := ann.heads("Paper", id)
 	if got := partings("bob"); len(got) > 0 {
 		t.Errorf("bob may read, and parts with %v", got)
 	}
@@ -587,6 +588,12 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 	ann.mustDo("Paper", id, revokeFrom("reader", person("bob"))) // once more: he had nothing left
 	if got := partings("bob"); !slices.Equal(got, took) {
 		t.Errorf("bob parts with %v, want %v", got, took)
+	}
+	if got := partings("bob", granted...); len(got) != 2 || got[1] != took[0] {
+		t.Errorf("bob, who has %v, parts with %v: want what stands between, and %v", granted, got, took)
+	}
+	if got := partings("bob", took...); len(got) > 0 {
+		t.Errorf("bob, who knows, parts with %v", got)
 	}
 	for _, who := range []string{"eve", "cy", "ann"} {
 		if got := partings(who); len(got) > 0 {
