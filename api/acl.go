@@ -225,12 +225,23 @@ func (c *Client) Policy(ctx context.Context, id string) (json.RawMessage, error)
 // GrantDocument gives a relation to a document, wherever it is, to somebody. existed is
 // whether that was so before.
 func (c *Client) GrantDocument(ctx context.Context, docID, relation, who string) (existed bool, err error) {
+	if c.author != nil {
+		granted, err := c.author.onDocument(docID, who, func(id pando.DocID, who pando.Subject) (bool, error) {
+			return c.author.Grant(ctx, id, relation, who)
+		})
+		return err == nil && !granted, err
+	}
 	out, err := opAddRelationship.call(ctx, c, relationshipOf(docID, relation, who))
 	return out.ExistedAlready, err
 }
 
 // RevokeDocument takes it back. found is whether there was something to take.
 func (c *Client) RevokeDocument(ctx context.Context, docID, relation, who string) (found bool, err error) {
+	if c.author != nil {
+		return c.author.onDocument(docID, who, func(id pando.DocID, who pando.Subject) (bool, error) {
+			return c.author.Revoke(ctx, id, relation, who)
+		})
+	}
 	out, err := opDropRelationship.call(ctx, c, relationshipOf(docID, relation, who))
 	return out.RecordFound, err
 }
@@ -254,6 +265,13 @@ func (c *Client) Allowed(ctx context.Context, docID, permission string, who pand
 
 // TransferDocument makes somebody else the owner of a document.
 func (c *Client) TransferDocument(ctx context.Context, docID string, to pando.DID) error {
+	if c.author != nil {
+		id, err := document(docID)
+		if err != nil {
+			return err
+		}
+		return c.author.Transfer(ctx, id, to)
+	}
 	var in documentTransfer
 	in.Body.DocID, in.Body.TargetActor = docID, to
 	_, err := opTransfer.call(ctx, c, in)
@@ -263,6 +281,9 @@ func (c *Client) TransferDocument(ctx context.Context, docID string, to pando.DI
 // AcceptCommits lets commits count that do not, all that are pending if none is named,
 // and returns how many.
 func (c *Client) AcceptCommits(ctx context.Context, docID string, commits ...string) (int, error) {
+	if c.author != nil {
+		return c.author.acceptNamed(ctx, docID, commits)
+	}
 	var in documentAccept
 	in.Body.DocID, in.Body.Commits = docID, commits
 	out, err := opAccept.call(ctx, c, in)

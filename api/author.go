@@ -35,6 +35,10 @@ func (c *Client) Author(key pando.Identity) *Author {
 	return &Author{c: c, key: key, known: map[string]*pando.Collection{}, pinned: map[string]bool{}, stale: map[string]bool{}}
 }
 
+// SignWith makes the client sign by itself what GrantDocument, RevokeDocument, TransferDocument
+// and AcceptCommits write. It must be called before the first request.
+func (c *Client) SignWith(key pando.Identity) { c.author = c.Author(key) }
+
 const (
 	// maxSkew is how far the clocks of a node and of an author may be apart: an author does not
 	// sign that something was written at another time.

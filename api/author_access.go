@@ -101,6 +101,19 @@ func (a *Author) Revoke(ctx context.Context, doc pando.DocID, relation string, w
 	return n > 0, err
 }
 
+// onDocument reads whom and what a change of rights is about, and makes it.
+func (a *Author) onDocument(docID, who string, change func(pando.DocID, pando.Subject) (bool, error)) (bool, error) {
+	id, err := document(docID)
+	if err != nil {
+		return false, err
+	}
+	subject, err := pando.ParseSubject(who)
+	if err != nil {
+		return false, err
+	}
+	return change(id, subject)
+}
+
 // Transfer makes somebody else the owner of a document.
 func (a *Author) Transfer(ctx context.Context, doc pando.DocID, to pando.DID) error {
 	_, err := a.change(ctx, rightsChange{documentOf: documentOf{DocID: doc.String()}, Operation: "transfer", TargetActor: string(to)},
@@ -119,6 +132,28 @@ func (a *Author) Accept(ctx context.Context, doc pando.DocID, commits ...pando.C
 		in.Commits = append(in.Commits, c.String())
 	}
 	return a.change(ctx, in, func(p pando.Proposal) error { return p.Accepts(doc, commits...) })
+}
+
+// acceptNamed is Accept, of all that the node says are pending if none is named.
+func (a *Author) acceptNamed(ctx context.Context, docID string, named []string) (int, error) {
+	id, err := document(docID)
+	if err != nil {
+		return 0, err
+	}
+	commits, err := commitsOf(named)
+	if err != nil {
+		return 0, err
+	}
+	if len(named) == 0 {
+		access, err := a.c.DocumentAccess(ctx, docID)
+		if err != nil {
+			return 0, err
+		}
+		for _, p := range access.Pending {
+			commits = append(commits, p.CID)
+		}
+	}
+	return a.Accept(ctx, id, commits...)
 }
 
 // change has one change prepared, signs what fits it, and submits that. It is prepared

@@ -28,6 +28,7 @@ type Client struct {
 	// tokens prove who the client is; nil: it says nothing of itself
 	tokens *tokens
 	line   *p2p.Dialer // nil: TCP
+	author *Author     // signs what the client writes; nil: the node does
 }
 
 // NewClient returns a client of the node at address, which is HOST:PORT, a URL, or a

@@ -16,6 +16,7 @@ import (
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/api/pandov1"
 	"github.com/pandodb/pando/api/pandov1/pandov1connect"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/p2p"
 )
@@ -190,6 +191,36 @@ func TestGRPCOverLibp2p(t *testing.T) {
 	_, err = c.Execute(t.Context(), connect.NewRequest(&pandov1.ExecuteRequest{Query: `mutation { create_User(input: {name: "?"}) { name } }`}))
 	if !errors.Is(api.RPCError(err), fault.Denied) {
 		t.Errorf("a mutation without her signature: got %v, want Denied", err)
+	}
+	prepared, err := c.Prepare(t.Context(), connect.NewRequest(&pandov1.PrepareRequest{Query: `mutation($n: String) { create_User(input: {name: $n}) { name } }`, Variables: `{"n": "Bea"}`}))
+	if err != nil || prepared.Msg.GetJson() != `{"data":{"create_User":[{"name":"Bea"}]}}` || len(prepared.Msg.GetCommits()) != 1 {
+		t.Fatalf("prepare: got %v, %v", prepared, err)
+	}
+	draft := prepared.Msg.GetCommits()[0]
+	id, err := dag.ParseCollectionID(draft.GetCollection())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proposal, err := pando.Draft{Collection: id, Header: draft.GetHeader(), Payload: draft.GetPayload()}.Open()
+	if err != nil || proposal.Operations[0].Value != "Bea" {
+		t.Fatalf("the draft says %+v, %v", proposal, err)
+	}
+	signed, err := proposal.Sign(ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := []*pandov1.SignedCommit{{Collection: draft.GetCollection(), Envelope: signed.Envelope}}
+	done, err := c.Submit(t.Context(), connect.NewRequest(&pandov1.SubmitRequest{Commits: commits}))
+	if err != nil || len(done.Msg.GetCommits()) != 1 {
+		t.Fatalf("submit: got %v, %v", done, err)
+	}
+	if got := execute(t, c, `{ User(order: {name: ASC}) { name } }`); got != `{"data":{"User":[{"name":"Ada"},{"name":"Bea"}]}}` {
+		t.Errorf("got %s, want Ada and Bea", got)
+	}
+	commits[0].Envelope = append([]byte{}, commits[0].Envelope...)
+	commits[0].Envelope[len(commits[0].Envelope)-1] ^= 1
+	if _, err := c.Submit(t.Context(), connect.NewRequest(&pandov1.SubmitRequest{Commits: commits})); !errors.Is(api.RPCError(err), fault.Invalid) {
+		t.Errorf("a commit that was changed: got %v, want Invalid", err)
 	}
 }
 

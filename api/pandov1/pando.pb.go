@@ -567,6 +567,333 @@ func (*DiscardResponse) Descriptor() ([]byte, []int) {
 	return file_pando_proto_rawDescGZIP(), []int{10}
 }
 
+type PrepareRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Query string                 `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// A JSON object; may be empty.
+	Variables     string `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
+	OperationName string `protobuf:"bytes,3,opt,name=operation_name,json=operationName,proto3" json:"operation_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareRequest) Reset() {
+	*x = PrepareRequest{}
+	mi := &file_pando_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareRequest) ProtoMessage() {}
+
+func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
+func (*PrepareRequest) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PrepareRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *PrepareRequest) GetVariables() string {
+	if x != nil {
+		return x.Variables
+	}
+	return ""
+}
+
+func (x *PrepareRequest) GetOperationName() string {
+	if x != nil {
+		return x.OperationName
+	}
+	return ""
+}
+
+type PrepareResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What would be answered.
+	Json          string   `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	Commits       []*Draft `protobuf:"bytes,2,rep,name=commits,proto3" json:"commits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareResponse) Reset() {
+	*x = PrepareResponse{}
+	mi := &file_pando_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareResponse) ProtoMessage() {}
+
+func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
+func (*PrepareResponse) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PrepareResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *PrepareResponse) GetCommits() []*Draft {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
+type Draft struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ID of the collection.
+	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	// The author signs "pando/1 commit\n" and the SHA-256 of it: docs/format.md.
+	Header        []byte   `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	Payload       [][]byte `protobuf:"bytes,3,rep,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Draft) Reset() {
+	*x = Draft{}
+	mi := &file_pando_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Draft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Draft) ProtoMessage() {}
+
+func (x *Draft) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Draft.ProtoReflect.Descriptor instead.
+func (*Draft) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Draft) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *Draft) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *Draft) GetPayload() [][]byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type SubmitRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Commits []*SignedCommit        `protobuf:"bytes,1,rep,name=commits,proto3" json:"commits,omitempty"`
+	// Also if documents have changed since: as writes that were made at the same time.
+	Concurrent    bool `protobuf:"varint,2,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitRequest) Reset() {
+	*x = SubmitRequest{}
+	mi := &file_pando_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitRequest) ProtoMessage() {}
+
+func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
+func (*SubmitRequest) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SubmitRequest) GetCommits() []*SignedCommit {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetConcurrent() bool {
+	if x != nil {
+		return x.Concurrent
+	}
+	return false
+}
+
+type SignedCommit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ID of the collection.
+	Collection    string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	Envelope      []byte `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedCommit) Reset() {
+	*x = SignedCommit{}
+	mi := &file_pando_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedCommit) ProtoMessage() {}
+
+func (x *SignedCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedCommit.ProtoReflect.Descriptor instead.
+func (*SignedCommit) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SignedCommit) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *SignedCommit) GetEnvelope() []byte {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+type SubmitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The CIDs, when all are on disk.
+	Commits       []string `protobuf:"bytes,1,rep,name=commits,proto3" json:"commits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResponse) Reset() {
+	*x = SubmitResponse{}
+	mi := &file_pando_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResponse) ProtoMessage() {}
+
+func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pando_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
+func (*SubmitResponse) Descriptor() ([]byte, []int) {
+	return file_pando_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SubmitResponse) GetCommits() []string {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
 type CallRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Method and path below /api/v0 as docs/http.md names them, such as
@@ -581,7 +908,7 @@ type CallRequest struct {
 
 func (x *CallRequest) Reset() {
 	*x = CallRequest{}
-	mi := &file_pando_proto_msgTypes[11]
+	mi := &file_pando_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +920,7 @@ func (x *CallRequest) String() string {
 func (*CallRequest) ProtoMessage() {}
 
 func (x *CallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pando_proto_msgTypes[11]
+	mi := &file_pando_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +933,7 @@ func (x *CallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
 func (*CallRequest) Descriptor() ([]byte, []int) {
-	return file_pando_proto_rawDescGZIP(), []int{11}
+	return file_pando_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CallRequest) GetOperation() string {
@@ -640,7 +967,7 @@ type CallResponse struct {
 
 func (x *CallResponse) Reset() {
 	*x = CallResponse{}
-	mi := &file_pando_proto_msgTypes[12]
+	mi := &file_pando_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +979,7 @@ func (x *CallResponse) String() string {
 func (*CallResponse) ProtoMessage() {}
 
 func (x *CallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pando_proto_msgTypes[12]
+	mi := &file_pando_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +992,7 @@ func (x *CallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
 func (*CallResponse) Descriptor() ([]byte, []int) {
-	return file_pando_proto_rawDescGZIP(), []int{12}
+	return file_pando_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CallResponse) GetBody() []byte {
@@ -687,7 +1014,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_pando_proto_msgTypes[13]
+	mi := &file_pando_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +1026,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pando_proto_msgTypes[13]
+	mi := &file_pando_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +1039,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_pando_proto_rawDescGZIP(), []int{13}
+	return file_pando_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FollowRequest) GetOperation() string {
@@ -746,7 +1073,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_pando_proto_msgTypes[14]
+	mi := &file_pando_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1085,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pando_proto_msgTypes[14]
+	mi := &file_pando_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1098,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_pando_proto_rawDescGZIP(), []int{14}
+	return file_pando_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FollowResponse) GetPiece() []byte {
@@ -796,7 +1123,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pando_proto_msgTypes[15]
+	mi := &file_pando_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1135,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pando_proto_msgTypes[15]
+	mi := &file_pando_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1148,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pando_proto_rawDescGZIP(), []int{15}
+	return file_pando_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetCode() string {
@@ -877,7 +1204,32 @@ const file_pando_proto_rawDesc = "" +
 	"\x0eCommitResponse\"2\n" +
 	"\x0eDiscardRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\x04R\vtransaction\"\x11\n" +
-	"\x0fDiscardResponse\"\xc5\x01\n" +
+	"\x0fDiscardResponse\"k\n" +
+	"\x0ePrepareRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x1c\n" +
+	"\tvariables\x18\x02 \x01(\tR\tvariables\x12%\n" +
+	"\x0eoperation_name\x18\x03 \x01(\tR\roperationName\"P\n" +
+	"\x0fPrepareResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\tR\x04json\x12)\n" +
+	"\acommits\x18\x02 \x03(\v2\x0f.pando.v1.DraftR\acommits\"Y\n" +
+	"\x05Draft\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x16\n" +
+	"\x06header\x18\x02 \x01(\fR\x06header\x12\x18\n" +
+	"\apayload\x18\x03 \x03(\fR\apayload\"a\n" +
+	"\rSubmitRequest\x120\n" +
+	"\acommits\x18\x01 \x03(\v2\x16.pando.v1.SignedCommitR\acommits\x12\x1e\n" +
+	"\n" +
+	"concurrent\x18\x02 \x01(\bR\n" +
+	"concurrent\"J\n" +
+	"\fSignedCommit\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x1a\n" +
+	"\benvelope\x18\x02 \x01(\fR\benvelope\"*\n" +
+	"\x0eSubmitResponse\x12\x18\n" +
+	"\acommits\x18\x01 \x03(\tR\acommits\"\xc5\x01\n" +
 	"\vCallRequest\x12\x1c\n" +
 	"\toperation\x18\x01 \x01(\tR\toperation\x12E\n" +
 	"\n" +
@@ -903,13 +1255,15 @@ const file_pando_proto_rawDesc = "" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\agraphql\x18\x03 \x01(\tR\agraphql2\xbc\x03\n" +
+	"\agraphql\x18\x03 \x01(\tR\agraphql2\xb9\x04\n" +
 	"\x05Pando\x12>\n" +
 	"\aExecute\x12\x18.pando.v1.ExecuteRequest\x1a\x19.pando.v1.ExecuteResponse\x12F\n" +
 	"\tSubscribe\x12\x1a.pando.v1.SubscribeRequest\x1a\x1b.pando.v1.SubscribeResponse0\x01\x128\n" +
 	"\x05Begin\x12\x16.pando.v1.BeginRequest\x1a\x17.pando.v1.BeginResponse\x12;\n" +
 	"\x06Commit\x12\x17.pando.v1.CommitRequest\x1a\x18.pando.v1.CommitResponse\x12>\n" +
-	"\aDiscard\x12\x18.pando.v1.DiscardRequest\x1a\x19.pando.v1.DiscardResponse\x125\n" +
+	"\aDiscard\x12\x18.pando.v1.DiscardRequest\x1a\x19.pando.v1.DiscardResponse\x12>\n" +
+	"\aPrepare\x12\x18.pando.v1.PrepareRequest\x1a\x19.pando.v1.PrepareResponse\x12;\n" +
+	"\x06Submit\x12\x17.pando.v1.SubmitRequest\x1a\x18.pando.v1.SubmitResponse\x125\n" +
 	"\x04Call\x12\x15.pando.v1.CallRequest\x1a\x16.pando.v1.CallResponse\x12=\n" +
 	"\x06Follow\x12\x17.pando.v1.FollowRequest\x1a\x18.pando.v1.FollowResponse0\x01B&Z$github.com/pandodb/pando/api/pandov1b\x06proto3"
 
@@ -925,7 +1279,7 @@ func file_pando_proto_rawDescGZIP() []byte {
 	return file_pando_proto_rawDescData
 }
 
-var file_pando_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_pando_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_pando_proto_goTypes = []any{
 	(*ExecuteRequest)(nil),    // 0: pando.v1.ExecuteRequest
 	(*ExecuteResponse)(nil),   // 1: pando.v1.ExecuteResponse
@@ -938,37 +1292,49 @@ var file_pando_proto_goTypes = []any{
 	(*CommitResponse)(nil),    // 8: pando.v1.CommitResponse
 	(*DiscardRequest)(nil),    // 9: pando.v1.DiscardRequest
 	(*DiscardResponse)(nil),   // 10: pando.v1.DiscardResponse
-	(*CallRequest)(nil),       // 11: pando.v1.CallRequest
-	(*CallResponse)(nil),      // 12: pando.v1.CallResponse
-	(*FollowRequest)(nil),     // 13: pando.v1.FollowRequest
-	(*FollowResponse)(nil),    // 14: pando.v1.FollowResponse
-	(*Failure)(nil),           // 15: pando.v1.Failure
-	nil,                       // 16: pando.v1.CallRequest.ParametersEntry
-	nil,                       // 17: pando.v1.FollowRequest.ParametersEntry
+	(*PrepareRequest)(nil),    // 11: pando.v1.PrepareRequest
+	(*PrepareResponse)(nil),   // 12: pando.v1.PrepareResponse
+	(*Draft)(nil),             // 13: pando.v1.Draft
+	(*SubmitRequest)(nil),     // 14: pando.v1.SubmitRequest
+	(*SignedCommit)(nil),      // 15: pando.v1.SignedCommit
+	(*SubmitResponse)(nil),    // 16: pando.v1.SubmitResponse
+	(*CallRequest)(nil),       // 17: pando.v1.CallRequest
+	(*CallResponse)(nil),      // 18: pando.v1.CallResponse
+	(*FollowRequest)(nil),     // 19: pando.v1.FollowRequest
+	(*FollowResponse)(nil),    // 20: pando.v1.FollowResponse
+	(*Failure)(nil),           // 21: pando.v1.Failure
+	nil,                       // 22: pando.v1.CallRequest.ParametersEntry
+	nil,                       // 23: pando.v1.FollowRequest.ParametersEntry
 }
 var file_pando_proto_depIdxs = []int32{
 	4,  // 0: pando.v1.SubscribeResponse.events:type_name -> pando.v1.Event
-	16, // 1: pando.v1.CallRequest.parameters:type_name -> pando.v1.CallRequest.ParametersEntry
-	17, // 2: pando.v1.FollowRequest.parameters:type_name -> pando.v1.FollowRequest.ParametersEntry
-	0,  // 3: pando.v1.Pando.Execute:input_type -> pando.v1.ExecuteRequest
-	2,  // 4: pando.v1.Pando.Subscribe:input_type -> pando.v1.SubscribeRequest
-	5,  // 5: pando.v1.Pando.Begin:input_type -> pando.v1.BeginRequest
-	7,  // 6: pando.v1.Pando.Commit:input_type -> pando.v1.CommitRequest
-	9,  // 7: pando.v1.Pando.Discard:input_type -> pando.v1.DiscardRequest
-	11, // 8: pando.v1.Pando.Call:input_type -> pando.v1.CallRequest
-	13, // 9: pando.v1.Pando.Follow:input_type -> pando.v1.FollowRequest
-	1,  // 10: pando.v1.Pando.Execute:output_type -> pando.v1.ExecuteResponse
-	3,  // 11: pando.v1.Pando.Subscribe:output_type -> pando.v1.SubscribeResponse
-	6,  // 12: pando.v1.Pando.Begin:output_type -> pando.v1.BeginResponse
-	8,  // 13: pando.v1.Pando.Commit:output_type -> pando.v1.CommitResponse
-	10, // 14: pando.v1.Pando.Discard:output_type -> pando.v1.DiscardResponse
-	12, // 15: pando.v1.Pando.Call:output_type -> pando.v1.CallResponse
-	14, // 16: pando.v1.Pando.Follow:output_type -> pando.v1.FollowResponse
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	13, // 1: pando.v1.PrepareResponse.commits:type_name -> pando.v1.Draft
+	15, // 2: pando.v1.SubmitRequest.commits:type_name -> pando.v1.SignedCommit
+	22, // 3: pando.v1.CallRequest.parameters:type_name -> pando.v1.CallRequest.ParametersEntry
+	23, // 4: pando.v1.FollowRequest.parameters:type_name -> pando.v1.FollowRequest.ParametersEntry
+	0,  // 5: pando.v1.Pando.Execute:input_type -> pando.v1.ExecuteRequest
+	2,  // 6: pando.v1.Pando.Subscribe:input_type -> pando.v1.SubscribeRequest
+	5,  // 7: pando.v1.Pando.Begin:input_type -> pando.v1.BeginRequest
+	7,  // 8: pando.v1.Pando.Commit:input_type -> pando.v1.CommitRequest
+	9,  // 9: pando.v1.Pando.Discard:input_type -> pando.v1.DiscardRequest
+	11, // 10: pando.v1.Pando.Prepare:input_type -> pando.v1.PrepareRequest
+	14, // 11: pando.v1.Pando.Submit:input_type -> pando.v1.SubmitRequest
+	17, // 12: pando.v1.Pando.Call:input_type -> pando.v1.CallRequest
+	19, // 13: pando.v1.Pando.Follow:input_type -> pando.v1.FollowRequest
+	1,  // 14: pando.v1.Pando.Execute:output_type -> pando.v1.ExecuteResponse
+	3,  // 15: pando.v1.Pando.Subscribe:output_type -> pando.v1.SubscribeResponse
+	6,  // 16: pando.v1.Pando.Begin:output_type -> pando.v1.BeginResponse
+	8,  // 17: pando.v1.Pando.Commit:output_type -> pando.v1.CommitResponse
+	10, // 18: pando.v1.Pando.Discard:output_type -> pando.v1.DiscardResponse
+	12, // 19: pando.v1.Pando.Prepare:output_type -> pando.v1.PrepareResponse
+	16, // 20: pando.v1.Pando.Submit:output_type -> pando.v1.SubmitResponse
+	18, // 21: pando.v1.Pando.Call:output_type -> pando.v1.CallResponse
+	20, // 22: pando.v1.Pando.Follow:output_type -> pando.v1.FollowResponse
+	14, // [14:23] is the sub-list for method output_type
+	5,  // [5:14] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_pando_proto_init() }
@@ -982,7 +1348,7 @@ func file_pando_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pando_proto_rawDesc), len(file_pando_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,18 +21,28 @@ func (c *command) peerClient() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key.IsZero() || key.Algorithm() == ident.EdDSA {
-		return api.NewPeerClient(c.url, key)
+	names := key.IsZero() || key.Algorithm() == ident.EdDSA
+	as := key
+	if !names {
+		as = pando.Identity{}
 	}
-	node, err := api.NewPeerClient(c.url, pando.Identity{})
+	node, err := api.NewPeerClient(c.url, as)
 	if err != nil {
 		return nil, err
 	}
-	meant, err := p2p.DIDOf(c.url)
-	if err == nil {
+	c.peers = append(c.peers, node)
+	switch {
+	case key.IsZero():
+	case names:
+		node.SignWith(key)
+	default:
+		meant, err := p2p.DIDOf(c.url)
+		if err != nil {
+			return nil, err
+		}
 		node.Authenticate(key, meant)
 	}
-	return node, err
+	return node, nil
 }
 
 // follow runs a GraphQL request. At a peer address the node does not sign: what a mutation

@@ -34,6 +34,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	for _, node := range c.peers {
+		node.Close() // else the node would wait for it
+	}
 	if err != nil {
 		fmt.Fprintln(errOut, "pando:", err)
 	}
@@ -44,6 +47,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 type command struct {
 	in       io.Reader
 	out, err io.Writer
+	peers    []*api.Client // that are reached over libp2p
 
 	rootdir   string
 	url       string

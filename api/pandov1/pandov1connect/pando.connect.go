@@ -45,6 +45,10 @@ const (
 	PandoCommitProcedure = "/pando.v1.Pando/Commit"
 	// PandoDiscardProcedure is the fully-qualified name of the Pando's Discard RPC.
 	PandoDiscardProcedure = "/pando.v1.Pando/Discard"
+	// PandoPrepareProcedure is the fully-qualified name of the Pando's Prepare RPC.
+	PandoPrepareProcedure = "/pando.v1.Pando/Prepare"
+	// PandoSubmitProcedure is the fully-qualified name of the Pando's Submit RPC.
+	PandoSubmitProcedure = "/pando.v1.Pando/Submit"
 	// PandoCallProcedure is the fully-qualified name of the Pando's Call RPC.
 	PandoCallProcedure = "/pando.v1.Pando/Call"
 	// PandoFollowProcedure is the fully-qualified name of the Pando's Follow RPC.
@@ -64,6 +68,11 @@ type PandoClient interface {
 	Commit(context.Context, *connect.Request[pandov1.CommitRequest]) (*connect.Response[pandov1.CommitResponse], error)
 	// Discard drops the writes of a transaction, and ends it: DELETE /tx/{id}.
 	Discard(context.Context, *connect.Request[pandov1.DiscardRequest]) (*connect.Response[pandov1.DiscardResponse], error)
+	// Prepare works out the commits that a mutation takes, for their author to look at
+	// and sign: POST /commits/prepare.
+	Prepare(context.Context, *connect.Request[pandov1.PrepareRequest]) (*connect.Response[pandov1.PrepareResponse], error)
+	// Submit writes commits that their author has signed: POST /commits/submit.
+	Submit(context.Context, *connect.Request[pandov1.SubmitRequest]) (*connect.Response[pandov1.SubmitResponse], error)
 	// Call runs any operation below /api/v0 whose answer is not a stream.
 	Call(context.Context, *connect.Request[pandov1.CallRequest]) (*connect.Response[pandov1.CallResponse], error)
 	// Follow runs any operation below /api/v0, whose answer comes in pieces as it is made.
@@ -111,6 +120,18 @@ func NewPandoClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(pandoMethods.ByName("Discard")),
 			connect.WithClientOptions(opts...),
 		),
+		prepare: connect.NewClient[pandov1.PrepareRequest, pandov1.PrepareResponse](
+			httpClient,
+			baseURL+PandoPrepareProcedure,
+			connect.WithSchema(pandoMethods.ByName("Prepare")),
+			connect.WithClientOptions(opts...),
+		),
+		submit: connect.NewClient[pandov1.SubmitRequest, pandov1.SubmitResponse](
+			httpClient,
+			baseURL+PandoSubmitProcedure,
+			connect.WithSchema(pandoMethods.ByName("Submit")),
+			connect.WithClientOptions(opts...),
+		),
 		call: connect.NewClient[pandov1.CallRequest, pandov1.CallResponse](
 			httpClient,
 			baseURL+PandoCallProcedure,
@@ -133,6 +154,8 @@ type pandoClient struct {
 	begin     *connect.Client[pandov1.BeginRequest, pandov1.BeginResponse]
 	commit    *connect.Client[pandov1.CommitRequest, pandov1.CommitResponse]
 	discard   *connect.Client[pandov1.DiscardRequest, pandov1.DiscardResponse]
+	prepare   *connect.Client[pandov1.PrepareRequest, pandov1.PrepareResponse]
+	submit    *connect.Client[pandov1.SubmitRequest, pandov1.SubmitResponse]
 	call      *connect.Client[pandov1.CallRequest, pandov1.CallResponse]
 	follow    *connect.Client[pandov1.FollowRequest, pandov1.FollowResponse]
 }
@@ -162,6 +185,16 @@ func (c *pandoClient) Discard(ctx context.Context, req *connect.Request[pandov1.
 	return c.discard.CallUnary(ctx, req)
 }
 
+// Prepare calls pando.v1.Pando.Prepare.
+func (c *pandoClient) Prepare(ctx context.Context, req *connect.Request[pandov1.PrepareRequest]) (*connect.Response[pandov1.PrepareResponse], error) {
+	return c.prepare.CallUnary(ctx, req)
+}
+
+// Submit calls pando.v1.Pando.Submit.
+func (c *pandoClient) Submit(ctx context.Context, req *connect.Request[pandov1.SubmitRequest]) (*connect.Response[pandov1.SubmitResponse], error) {
+	return c.submit.CallUnary(ctx, req)
+}
+
 // Call calls pando.v1.Pando.Call.
 func (c *pandoClient) Call(ctx context.Context, req *connect.Request[pandov1.CallRequest]) (*connect.Response[pandov1.CallResponse], error) {
 	return c.call.CallUnary(ctx, req)
@@ -185,6 +218,11 @@ type PandoHandler interface {
 	Commit(context.Context, *connect.Request[pandov1.CommitRequest]) (*connect.Response[pandov1.CommitResponse], error)
 	// Discard drops the writes of a transaction, and ends it: DELETE /tx/{id}.
 	Discard(context.Context, *connect.Request[pandov1.DiscardRequest]) (*connect.Response[pandov1.DiscardResponse], error)
+	// Prepare works out the commits that a mutation takes, for their author to look at
+	// and sign: POST /commits/prepare.
+	Prepare(context.Context, *connect.Request[pandov1.PrepareRequest]) (*connect.Response[pandov1.PrepareResponse], error)
+	// Submit writes commits that their author has signed: POST /commits/submit.
+	Submit(context.Context, *connect.Request[pandov1.SubmitRequest]) (*connect.Response[pandov1.SubmitResponse], error)
 	// Call runs any operation below /api/v0 whose answer is not a stream.
 	Call(context.Context, *connect.Request[pandov1.CallRequest]) (*connect.Response[pandov1.CallResponse], error)
 	// Follow runs any operation below /api/v0, whose answer comes in pieces as it is made.
@@ -228,6 +266,18 @@ func NewPandoHandler(svc PandoHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(pandoMethods.ByName("Discard")),
 		connect.WithHandlerOptions(opts...),
 	)
+	pandoPrepareHandler := connect.NewUnaryHandler(
+		PandoPrepareProcedure,
+		svc.Prepare,
+		connect.WithSchema(pandoMethods.ByName("Prepare")),
+		connect.WithHandlerOptions(opts...),
+	)
+	pandoSubmitHandler := connect.NewUnaryHandler(
+		PandoSubmitProcedure,
+		svc.Submit,
+		connect.WithSchema(pandoMethods.ByName("Submit")),
+		connect.WithHandlerOptions(opts...),
+	)
 	pandoCallHandler := connect.NewUnaryHandler(
 		PandoCallProcedure,
 		svc.Call,
@@ -252,6 +302,10 @@ func NewPandoHandler(svc PandoHandler, opts ...connect.HandlerOption) (string, h
 			pandoCommitHandler.ServeHTTP(w, r)
 		case PandoDiscardProcedure:
 			pandoDiscardHandler.ServeHTTP(w, r)
+		case PandoPrepareProcedure:
+			pandoPrepareHandler.ServeHTTP(w, r)
+		case PandoSubmitProcedure:
+			pandoSubmitHandler.ServeHTTP(w, r)
 		case PandoCallProcedure:
 			pandoCallHandler.ServeHTTP(w, r)
 		case PandoFollowProcedure:
@@ -283,6 +337,14 @@ func (UnimplementedPandoHandler) Commit(context.Context, *connect.Request[pandov
 
 func (UnimplementedPandoHandler) Discard(context.Context, *connect.Request[pandov1.DiscardRequest]) (*connect.Response[pandov1.DiscardResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("pando.v1.Pando.Discard is not implemented"))
+}
+
+func (UnimplementedPandoHandler) Prepare(context.Context, *connect.Request[pandov1.PrepareRequest]) (*connect.Response[pandov1.PrepareResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("pando.v1.Pando.Prepare is not implemented"))
+}
+
+func (UnimplementedPandoHandler) Submit(context.Context, *connect.Request[pandov1.SubmitRequest]) (*connect.Response[pandov1.SubmitResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("pando.v1.Pando.Submit is not implemented"))
 }
 
 func (UnimplementedPandoHandler) Call(context.Context, *connect.Request[pandov1.CallRequest]) (*connect.Response[pandov1.CallResponse], error) {
