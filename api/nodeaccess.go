@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -242,6 +243,9 @@ func (a *NodeAccess) change(fn func(*accessState) error) error {
 	}
 	if err := fn(&next); err != nil {
 		return err
+	}
+	if reflect.DeepEqual(next, a.state) { // of a node without owner there is nothing to keep
+		return nil
 	}
 	if err := a.save(next); err != nil {
 		return err
