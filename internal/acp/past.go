@@ -36,6 +36,22 @@ func (s State) Past(f Frontier) (*Past, error) {
 	return p, nil
 }
 
+// Past is State.Past. Which events are void it does not know. It is good until the Review
+// takes another commit in.
+func (v *Review) Past(f Frontier) (*Past, error) {
+	in, err := v.below(f)
+	if err != nil {
+		return nil, err
+	}
+	return &Past{events: v.events, places: v.places, down: v.down, in: in}, nil
+}
+
+// StandsOnAll is State.StandsOnAll.
+func (v *Review) StandsOnAll(f Frontier) bool {
+	in, err := v.below(f)
+	return err == nil && in.len() == len(v.events)
+}
+
 // Has reports whether the commit is an event of the past.
 func (p *Past) Has(id ID) bool {
 	i, ok := p.places[id]

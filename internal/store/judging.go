@@ -6,6 +6,7 @@ import (
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // A commit that stands beside events is judged by all of them, which acp.Review takes
@@ -55,11 +56,16 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) 
 		}
 	}
 	r.above, r.state = acp.Above(c), state
-	if r.review != nil && st != nil && st.unsettled && !encrypts(d, cm) {
+	if r.review != nil && st != nil && st.unsettled {
 		r.verdict, r.unsettles = acp.Counts, true // until it is settled
+		if r.veiled, err = tx.veiled(rules, r.review, d, cm, c); err != nil {
+			return r, err
+		}
 		return r, r.review.Admit(c)
 	}
+	var history veil.History = state
 	if r.review != nil {
+		history = r.review
 		r.verdict, err = r.review.Judge(c)
 	} else {
 		r.verdict, err = state.Judge(rules, c, m)
@@ -67,7 +73,7 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) 
 	if err != nil {
 		return r, err
 	}
-	if r.veiled, err = tx.veiled(rules, state, d, cm, c); err != nil {
+	if r.veiled, err = tx.veiled(rules, history, d, cm, c); err != nil {
 		return r, err
 	}
 	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
@@ -75,31 +81,13 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) 
 		r.state, err = state.Add(rules, c, r.verdict, m)
 		return r, err
 	}
-	if r.review != nil && !encrypts(d, cm) && (r.unsettles || st != nil && st.inserted && !onAll) {
+	if r.review != nil && (r.unsettles || st != nil && st.inserted && !onAll) {
 		r.unsettles = true
 		return r, r.review.Admit(c)
 	}
 	r.review, r.inserted = nil, !onAll // it lacks the event
 	r.state, err = state.Add(rules, c, r.verdict, m)
 	return r, err
-}
-
-// encrypts reports whether a commit has to do with keys, which are checked by the access
-// state of the document as it is.
-func encrypts(d crdt.Document, cm *dag.Commit) bool {
-	return len(d.Attached(crdt.FieldKeys, crdt.KindKeys)) > 0 || hasSealed(cm) ||
-		slices.ContainsFunc(cm.Deltas, func(x crdt.Delta) bool { return x.Field == crdt.FieldKeys })
-}
-
-// upToDate returns a document with its access state as it has become, if a commit has to
-// be judged by that.
-func (tx *Tx) upToDate(n short, d crdt.Document, cm *dag.Commit) (crdt.Document, error) {
-	st := tx.staged[cm.Doc]
-	if st == nil || st.review == nil || !st.unsettled || !encrypts(d, cm) {
-		return d, nil
-	}
-	err := tx.settle(n, cm.Doc)
-	return st.doc, err
 }
 
 // judgedBy notes what the next commit of a merge is judged by.

@@ -70,9 +70,9 @@ type veiled struct {
 	at   veil.Standing
 }
 
-// veiled checks a commit by the keys of the document so far. state is the access state
-// below the commit, and c the commit as it was judged.
-func (tx *Tx) veiled(rules *acp.Rules, state acp.State, d crdt.Document, cm *dag.Commit, c acp.Commit) (v veiled, err error) {
+// veiled checks a commit by the keys of the document so far. history is what it may
+// stand on, and c the commit as it was judged.
+func (tx *Tx) veiled(rules *acp.Rules, history veil.History, d crdt.Document, cm *dag.Commit, c acp.Commit) (v veiled, err error) {
 	v.keys, err = keysOf(cm.Doc, d)
 	if err != nil || !v.keys.Encrypted() && !c.Need.Keys && !hasSealed(cm) {
 		return v, err
@@ -80,7 +80,7 @@ func (tx *Tx) veiled(rules *acp.Rules, state acp.State, d crdt.Document, cm *dag
 	if v.ops, err = veil.Ops(cm.Deltas); err != nil {
 		return v, err
 	}
-	v.at = veil.Standing{Rules: rules, Access: state, Before: c.Before, Need: c.Need}
+	v.at = veil.Standing{Rules: rules, Access: history, Before: c.Before, Need: c.Need}
 	if err := v.keys.Check(cm, v.ops, v.at); err != nil {
 		return v, err
 	}

@@ -219,18 +219,15 @@ func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.
 	ch := change(cm)
 	if rules != nil {
 		var err error
-		if d, err = tx.upToDate(n, d, cm); err != nil {
-			return d, err
-		}
 		if r, err = tx.rule(rules, d, cm, p.own); err != nil {
 			return d, err
 		}
 		ch.Void, p.above = r.verdict == acp.Void, r.above
-		again, err := tx.lift(&r.veiled, cm, &ch)
-		if err != nil {
-			return d, err
+		if !r.unsettles { // or it is opened when the document is settled
+			if r.unsettles, err = tx.lift(&r.veiled, cm, &ch); err != nil {
+				return d, err
+			}
 		}
-		r.unsettles = r.unsettles || again
 	}
 	next, err := d.Fold(ch, func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
 	if tx.failed != nil {

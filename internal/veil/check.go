@@ -8,10 +8,16 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 )
 
+// History is the access history of a document: acp.State and acp.Review are.
+type History interface {
+	StandsOnAll(acp.Frontier) bool
+	Past(acp.Frontier) (*acp.Past, error)
+}
+
 // Standing is where a commit stands in the access history of its document.
 type Standing struct {
 	Rules  *acp.Rules
-	Access acp.State // of the document, at least with what the commit stands on
+	Access History // at least with what the commit stands on; nil: it stands on all
 	Before acp.Frontier
 	Need   acp.Need
 }
@@ -35,7 +41,7 @@ type begun struct {
 
 func (s State) view(at Standing) (*view, error) {
 	v := &view{Standing: at}
-	all := at.Access.StandsOnAll(at.Before)
+	all := at.Access == nil || at.Access.StandsOnAll(at.Before)
 	for i := range s.commits {
 		g := &s.commits[i]
 		if !all {
