@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -561,5 +562,120 @@ func TestAPeerThatForgotIsShownAgain(t *testing.T) {
 		second := ada.writes("two")[0]
 		ada.shares(second, "reader", bob.did())
 		bob.has(2*time.Minute, first, second)
+	})
+}
+
+// A ticket brings the documents that may be read, and says that it is in sync when they
+// are here.
+func TestJoiningForWhatMayBeRead(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		ada.start()
+		docs := ada.writes("one", "two", "three")
+		ada.shares(docs[1], "reader", bob.did())
+		ticket, err := ada.node.Share([]string{"Note"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bob.start()
+		got, err := bob.node.Join(t.Context(), ticket, nil)
+		if err != nil || got.Documents != 1 {
+			t.Fatalf("joined %d documents: %v", got.Documents, err)
+		}
+		bob.has(0, docs[1])
+		note, err := bob.member.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bob.member.db.Replica().Incomplete(note.ID) {
+			t.Error("answers say that the collection is incomplete")
+		}
+	})
+}
+
+// A part of what may be read is a part of that: it comes, is followed, and rests.
+func TestAPartOfWhatMayBeRead(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(bob.member.db.Collections()) == 2, "no collections" })
+		if err := bob.node.Keep(t.Context(), "Note", Scope{Filter: `{text: {_like: "b%"}}`}); err != nil {
+			t.Fatal(err)
+		}
+		docs := ada.writes("a 1", "a 2", "b 1", "b 2", "b 3")
+		for _, d := range []pando.DocID{docs[0], docs[2], docs[3]} {
+			ada.shares(d, "writer", bob.did())
+		}
+		bob.has(2*time.Minute, docs[2], docs[3])
+		time.Sleep(time.Minute)
+		if err := ada.edits(docs[0], "b from now on"); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("a note that enters the part is there after %v", bob.has(2*time.Second, docs[0], docs[2], docs[3]))
+		if err := ada.edits(docs[4], "b, and not bob's"); err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.edits(docs[2], "away"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 2*time.Minute, docs[2], ada, bob)
+		ada.takesBack(docs[3], "writer", bob.did())
+		if err := ada.edits(docs[3], "b, and not bob's any more"); err != nil {
+			t.Fatal(err)
+		}
+		before := bob.holds("Note")
+		atRest(t, ps...)
+		if now := bob.holds("Note"); len(now) != 3 || !slices.Equal(now[docs[3]], before[docs[3]]) {
+			t.Errorf("bob holds %v, and before %v", now, before)
+		}
+	})
+}
+
+// Who may read and not write, and gives what he wrote all the same, is cut off: everybody
+// can tell that it is invalid.
+func TestWhatThePolicyForbidsIsCutOff(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		meet(ps...)
+		doc := ada.writes("ada's")[0]
+		ada.shares(doc, "reader", bob.did())
+		alike(t, 20*time.Second, doc, ada, bob)
+		note, err := bob.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last *dag.Commit
+		for _, e := range commitsOf(t, bob.member, note.ID) {
+			if last, err = dag.Open(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		forged := &dag.Commit{Kind: dag.Write, Doc: doc, Author: dag.Author{Key: bob.key.Public()}, Schema: last.Schema, Deltas: last.Deltas,
+			Parents: []dag.CID{last.CID}, Height: last.Height + 1, HLC: last.HLC + 1}
+		if _, err := dag.Seal(forged, bob.key); err != nil {
+			t.Fatal(err)
+		}
+		f, err := bob.node.openFetch(t.Context(), ada.id(), note.ID) // for the proof
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := f.proof
+		f.close(nil)
+		s, err := bob.node.open(t.Context(), ada.id(), tellProtocols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := newAsking(s, &bob.node.traffic)
+		wire.version = protocolVersion
+		if err := wire.send(&tell{Proof: shown, Envelopes: envelopes(forged)}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Second, func() (bool, string) { return ada.node.isBanned(bob.id()), "bob is not cut off" })
+		if c := ada.node.Counters(); c.InvalidCommits != 1 || c.Breaches != 1 {
+			t.Errorf("%+v", c)
+		}
 	})
 }
