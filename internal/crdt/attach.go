@@ -12,6 +12,27 @@ func (d Document) Attached(f FieldID, k Kind) []byte {
 	return payload
 }
 
+// Attachments returns what Attached returns of the fields for access and for keys, in one
+// pass: who checks each document of a scan asks for both.
+func (d Document) Attachments() (access, keys []byte) {
+	for b := d.cells(); len(b) >= 4 && b[0] <= byte(FieldKeys); {
+		var payload []byte
+		at := b[:3]
+		if end := 4 + int(b[3]); b[3] < 0x80 && end <= len(b) {
+			payload, b = b[4:end:end], b[end:]
+		} else if _, _, payload, b = nextCell(b); b == nil {
+			break
+		}
+		switch field, kind := FieldID(at[0]), Kind(at[1])<<8|Kind(at[2]); {
+		case field == FieldAccess && kind == KindAccess:
+			access = payload
+		case field == FieldKeys && kind == KindKeys:
+			keys = payload
+		}
+	}
+	return access, keys
+}
+
 // Attach returns the document with that payload in a cell of KindAccess or KindKeys,
 // in place of what was there; an empty one takes the cell away. For other kinds the
 // document stays as it is. A document without commits carries nothing.

@@ -79,6 +79,12 @@ func TestWhatIsAttachedIsKept(t *testing.T) {
 		if got := late.Attached(crdt.FieldAccess, crdt.KindAccess); !bytes.Equal(got, access) {
 			t.Fatalf("attached %q, read %q", access, got)
 		}
+		if a, k := late.Attachments(); !bytes.Equal(a, access) || !bytes.Equal(k, keys) {
+			t.Fatalf("attached %q and %q, read %q and %q at once", access, keys, a, k)
+		}
+		if a, k := plain.Attachments(); a != nil || k != nil {
+			t.Fatalf("nothing was attached, read %q and %q", a, k)
+		}
 		if late.Deleted() != plain.Deleted() {
 			t.Fatal("what is attached changes the status")
 		}

@@ -71,6 +71,7 @@ func commitBytes(name string) []byte {
 
 func readAll(doc crdt.Document) {
 	doc.Attached(crdt.FieldAccess, crdt.KindAccess)
+	doc.Attachments()
 	doc.Attach(crdt.FieldKeys, crdt.KindKeys, []byte("keys"))
 	doc.Heads()
 	doc.Deleted()

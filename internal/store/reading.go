@@ -14,6 +14,7 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/veil"
 )
 
 // What a caller may not read does not exist for him: it is not found, not listed and
@@ -222,9 +223,9 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 }
 
 func (g *guard) ask(id dag.DocID, d crdt.Document) (bool, error) {
-	raw := d.Attached(crdt.FieldAccess, crdt.KindAccess)
-	if len(raw) <= keyByte {
-		return false, nil // whose is it?
+	raw, keys := d.Attachments()
+	if len(raw) <= keyByte || g.r.here && veil.Locked(keys) {
+		return false, nil // nobody knows whose it is, or what is in it
 	}
 	if g.known == nil {
 		g.known = new([knownStates]verdict)
@@ -249,9 +250,6 @@ func (g *guard) ask(id dag.DocID, d crdt.Document) (bool, error) {
 
 // verdict reports whether a document passes that may be read, or may not.
 func (g *guard) verdict(may bool, d crdt.Document) (bool, error) {
-	if may && g.r.here && locked(d) {
-		return false, nil
-	}
 	if p := g.r.peer; p != nil && (p.Blind || p.Hub && !may) {
 		whole, err := sealedWhole(d)
 		return whole && (may || p.Hub), err
