@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/ident"
@@ -185,6 +187,35 @@ func (w *tower) ask(method, path, body string, header ...string) (int, string) {
 	return resp.StatusCode, string(raw)
 }
 
+// talk opens a WebSocket, says some things, and returns how it was closed, and what was
+// heard before.
+func (w *tower) talk(header []string, says ...string) (websocket.StatusCode, string) {
+	w.t.Helper()
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	conn, _, err := websocket.Dial(w.t.Context(), strings.Replace(w.http, "http:", "ws:", 1)+graphQLPath, &websocket.DialOptions{
+		Subprotocols: []string{"graphql-transport-ws"}, HTTPHeader: h})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	for _, text := range says {
+		if err := conn.Write(w.t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	heard := ""
+	for {
+		_, raw, err := conn.Read(w.t.Context())
+		if err != nil {
+			return websocket.CloseStatus(err), heard
+		}
+		heard += string(raw)
+	}
+}
+
 func graphQL(query string) string {
 	raw, _ := json.Marshal(map[string]string{"query": query})
 	return string(raw)
@@ -333,6 +364,29 @@ func TestAttackersGetNothing(t *testing.T) {
 		}
 		if code != c.status || !strings.Contains(answer, c.reason) || strings.Contains(answer, "ada's own") {
 			t.Errorf("%s: %d %.300s, want %d with %s", name, code, answer, c.status, c.reason)
+		}
+	}
+
+	// The other wires ask the same.
+	for name, c := range map[string]struct {
+		header []string
+		says   []string
+		code   websocket.StatusCode
+	}{
+		"who says nothing":             {nil, []string{`{"type":"connection_init"}`}, 4403},
+		"who begins at once":           {nil, []string{`{"id":"1","type":"subscribe","payload":` + read + `}`}, 4401},
+		"who forges":                   {nil, []string{`{"type":"connection_init","payload":{"Authorization":"Bearer ` + made(t, edDSA, w.says(w.ada), signs(t, w.eve)) + `"}}`}, 4403},
+		"a stranger":                   {nil, []string{`{"type":"connection_init","payload":{"Authorization":"` + eves[1] + `"}}`}, 4403},
+		"who adds a token to a cookie": {[]string{"Cookie", "token=x"}, []string{`{"type":"connection_init","payload":{"Authorization":"Bearer e30.e30."}}`}, 4403},
+	} {
+		if got, text := w.talk(c.header, c.says...); got != c.code || strings.Contains(text, "ada's own") {
+			t.Errorf("a WebSocket of %s is closed with %d after %q, want %d", name, got, text, c.code)
+		}
+	}
+	for name, header := range map[string][]string{"a stranger": eves, "who forges": bearer(made(t, edDSA, w.says(w.ada), signs(t, w.eve)))} {
+		code, answer := w.ask("POST", "/pando.v1.Pando/Execute", read, append([]string{"Content-Type", "application/json"}, header...)...)
+		if code < 401 || code > 403 || strings.Contains(answer, "ada's own") {
+			t.Errorf("%s over Connect: %d %s", name, code, answer)
 		}
 	}
 
