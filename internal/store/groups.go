@@ -233,8 +233,24 @@ func (tx *Tx) group(id dag.DocID) (n short, d crdt.Document, ok bool, err error)
 	return 0, d, false, nil
 }
 
+// knows reports whether the caller may be told of a group: he may read it or say who
+// may, or has one of some relations in it.
+func (tx *Tx) knows(n short, id dag.DocID, d crdt.Document, relations acp.Permission) (bool, error) {
+	g := tx.guard(n)
+	if g.open() {
+		return true, nil
+	}
+	g.wanted |= g.rules.Manage | relations
+	return g.passes(id, d)
+}
+
+// anyRelation is every relation of a resource.
+const anyRelation = ^acp.Permission(0)
+
 // anchors returns what a new commit has to name of the groups of its document, so
-// that who stands on it knows as much of them as is known here.
+// that who stands on it knows as much of them as is known here. Of groups that do not
+// exist for the caller it says nothing: the links would tell him of them and of their
+// changes, and his commits would wait wherever the groups may not be.
 func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag.CID, error) {
 	groups := state.Groups()
 	ops, err := acp.Ops(deltas)
@@ -255,6 +271,12 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 			continue // what stands on its own history knows it
 		}
 		n, d, ok, err := tx.group(dag.DocID(groups[i]))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			ok, err = tx.knows(n, dag.DocID(groups[i]), d, anyRelation)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -33,6 +33,7 @@ type Reading struct {
 	here  bool // with the keys that are here: what is locked does not exist
 	peer  *Peer
 	actor acp.Actor
+	asks  bool // the caller asks it about others: of groups that do not exist for him it says nothing
 
 	failed atomic.Pointer[error] // why it cannot be told who is in a group
 
@@ -323,8 +324,11 @@ func (q *question) holds(m membership) (bool, error) {
 	}
 	rules := q.r.tx.set.rules[n]
 	holding, ok := rules.Holding(m.relation)
-	if !ok {
-		return false, nil
+	if ok && q.r.asks {
+		ok, err = q.r.tx.knows(n, m.group, d, holding)
+	}
+	if err != nil || !ok {
+		return false, err
 	}
 	st, err := accessState(m.group, d)
 	return err == nil && st.Allows(rules, acp.Actor{Keys: q.r.actor.Keys, Groups: q.member}, holding), err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pandodb/pando/internal/acp"
@@ -44,7 +45,9 @@ func (tx *Tx) RightsIn(a Access) (Rights, error) {
 }
 
 // Allowed reports whether those may do what a permission of the policy says who are
-// all of these identities, as far as is known here.
+// all of these identities, as far as is known here. Of others the caller is told what
+// follows from groups that he may read, manage or belongs to: or whoever knows the name
+// of a group could ask who is in it, by a document of his own.
 func (tx *Tx) Allowed(d Doc, permission string, keys ...ident.PublicKey) (bool, error) {
 	a, err := AccessOf(d)
 	if err != nil {
@@ -54,7 +57,10 @@ func (tx *Tx) Allowed(d Doc, permission string, keys ...ident.PublicKey) (bool, 
 		return false, fault.Invalid.Errorf("the policy of %s has no permission %.140q for resource %s: it has %s",
 			d.Collection.Name, permission, d.Collection.Policy.Resource, strings.Join(a.Rules.Permissions(), ", "))
 	}
-	return tx.Reading(keys...).allowed(a, permission)
+	r := tx.Reading(keys...)
+	own := tx.who.Keys()
+	r.asks = slices.ContainsFunc(keys, func(k ident.PublicKey) bool { return !slices.Contains(own, k) })
+	return r.allowed(a, permission)
 }
 
 func (r *Reading) allowed(a Access, permission string) (bool, error) {

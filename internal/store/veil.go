@@ -469,12 +469,19 @@ func (g *gathered) add(s acp.Subject) error {
 	if err != nil || !ok {
 		return err
 	}
+	rules := g.tx.set.rules[n]
+	p, ok := rules.Holding(s.Relation)
+	if ok { // or the keys would tell the caller who is in it
+		ok, err = g.tx.knows(n, dag.DocID(s.Group), d, p)
+	}
+	if err != nil || !ok {
+		return err
+	}
 	state, err := accessState(dag.DocID(s.Group), d)
 	if err != nil {
 		return err
 	}
-	rules := g.tx.set.rules[n]
-	if p, ok := rules.Holding(s.Relation); ok && state.Owner() != "" && state.Allows(rules, acp.Actor{Keys: []ident.PublicKey{state.Owner()}}, p) {
+	if state.Owner() != "" && state.Allows(rules, acp.Actor{Keys: []ident.PublicKey{state.Owner()}}, p) {
 		g.Keys = append(g.Keys, state.Owner())
 	}
 	for _, t := range state.Tuples(rules) {

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/veil"
+)
+
+// clique is a group of ann's, bo and cy among it, of which mal knows the name and nothing
+// else; and a memo of mal's that is shared with the group.
+func clique(t tester) (l *archive, group, memo dag.DocID) {
+	l = newArchive(t)
+	group = l.owned("ann", "Team", "name", "clique")
+	l.grant("Team", group, "member", keyText("bo"))
+	l.grant("Team", group, "member", keyText("cy"))
+	memo = l.memo("mal", "bait")
+	l.does(t, "mal", memo, grantTo("reader", groupOf(group)))
+	return l, group, memo
+}
+
+func (l *archive) does(t tester, who string, id dag.DocID, op acp.Op) {
+	t.Helper()
+	err := l.Update(context.Background(), someone(who), func(tx *Tx) error {
+		_, err := tx.WriteAccess(l.memos(), id, op)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// links returns the auth links of all commits of a memo.
+func (l *archive) links(id dag.DocID) (links []dag.CID) {
+	l.view(func(tx *Tx) error {
+		for a, err := range tx.History(l.memos(), id) {
+			if err != nil {
+				return err
+			}
+			links = append(links, a.Auth...)
+		}
+		return nil
+	})
+	return links
+}
+
+// A commit names what is known of groups. Who may not know of a group is told nothing
+// of it by his own commits, and they wait for nothing that he cannot get.
+func TestCommitsOfAStrangerDoNotTellOfAGroup(t *testing.T) {
+	t.Parallel()
+	l, group, memo := clique(t)
+	l.does(t, "mal", memo, grantTo("reader", acp.Everyone))
+	if links := l.links(memo); len(links) > 0 {
+		t.Errorf("commits of mal name %v of a group that does not exist for him", links)
+	}
+	// bo belongs to the group: what he writes names it.
+	l.does(t, "mal", memo, grantTo("writer", groupOf(group)))
+	err := l.Update(context.Background(), someone("bo"), func(tx *Tx) error {
+		_, err := updateIn(tx, "Memo", memo, "body", "by bo")
+		return err
+	})
+	if err != nil || len(l.links(memo)) == 0 {
+		t.Errorf("a member writes %v, naming %v", err, l.links(memo))
+	}
+}
+
+// Whoever shares a document of his own with a group cannot ask by it who is in there.
+func TestNobodyAsksWhoIsInAGroupOfOthers(t *testing.T) {
+	t.Parallel()
+	l, _, memo := clique(t)
+	ask := func(asker Caller, about string) (may bool) {
+		l.as(asker, func(tx *Tx) {
+			d, err := tx.Get(l.memos(), memo)
+			if err == nil {
+				may, err = tx.Allowed(d, "read", keyOf(about).Public())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		return may
+	}
+	if ask(someone("mal"), "bo") {
+		t.Error("mal is told that bo is in a group that does not exist for him")
+	}
+	for who, asker := range map[string]Caller{"bo himself": someone("bo"), "cy, who is in it too": someone("cy"), "the database": System} {
+		if !ask(asker, "bo") {
+			t.Errorf("%s is not told that bo may read", who)
+		}
+	}
+}
+
+// The keys of an encrypted document are given to people by name: not to those of whom its
+// writer may not know.
+func TestKeysDoNotTellWhoIsInAGroup(t *testing.T) {
+	t.Parallel()
+	l, group, _ := clique(t)
+	var id dag.DocID
+	err := l.Update(context.Background(), someone("mal"), func(tx *Tx) error {
+		deltas, err := l.memos().Create(fields("text", "sealed bait"))
+		if err != nil {
+			return err
+		}
+		d, err := tx.CreateEncrypted(l.memos(), deltas, veil.Cover{All: true})
+		id = d.ID
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.does(t, "mal", id, grantTo("reader", groupOf(group)))
+	for _, who := range l.wrapped(l.memos(), id) {
+		if who != keyText("mal").Key {
+			t.Errorf("mal reads in his own document that %s is in the group", who)
+		}
+	}
+	if !slices.Contains(l.wrapped(l.memos(), id), keyText("mal").Key) {
+		t.Error("not even mal has the key")
+	}
+}
+
+// wrapped returns to whom the keys of a document were given.
+func (l *archive) wrapped(c *schema.Collection, id dag.DocID) (to []ident.PublicKey) {
+	l.view(func(tx *Tx) error {
+		for a, err := range tx.History(c, id) {
+			if err != nil {
+				return err
+			}
+			ops, err := veil.Ops(a.Deltas)
+			if err != nil {
+				return err
+			}
+			for _, op := range ops {
+				for _, w := range op.Wraps {
+					to = append(to, w.To)
+				}
+			}
+		}
+		return nil
+	})
+	return to
+}
