@@ -39,6 +39,10 @@ const (
 	// owner may add as many again: nobody can fill a document up so that he could not
 	// be sent away any more.
 	MaxEvents = 4096
+	// MaxKnown bounds the auth links of a commit and its ancestors, each counted once:
+	// each question who is in a group looks at them. It is as many as anchors can be
+	// that name one group. Its owner may name as many again, as of events.
+	MaxKnown = 4096
 	// MaxTuples bounds the tuples that are held with a commit that grants.
 	MaxTuples = 4096
 )

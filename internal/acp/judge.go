@@ -26,6 +26,15 @@ func (s State) Judge(r *Rules, c Commit, m Members) (Verdict, error) {
 	if err := c.check(r, s.Owner(), s.Events(), func() int { return int(s.tuples) }); err != nil {
 		return 0, err
 	}
+	if len(c.Auth) > 0 {
+		known, err := s.Anchored()
+		if err == nil {
+			err = c.checkKnown(s.Owner(), len(union(known, c.Auth)))
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
 	ok, err := s.permits(r, &c, m)
 	if err != nil {
 		return 0, err
@@ -120,6 +129,14 @@ func (c *Commit) check(r *Rules, owner ident.PublicKey, events int, tuples func(
 	}
 	if grants > 0 && tuples()+grants > MaxTuples {
 		return fault.Invalid.Errorf("the document is shared with %d subjects, want at most %d: share it with groups", tuples()+grants, MaxTuples)
+	}
+	return nil
+}
+
+// checkKnown returns why a commit may not name more of groups: so much is known with it.
+func (c *Commit) checkKnown(owner ident.PublicKey, known int) error {
+	if most := MaxKnown; known > most && (c.Author != owner || known > 2*most) {
+		return fault.Invalid.Errorf("the document names %d commits of groups, want at most %d, and twice as many by its owner: begin another one", known, most)
 	}
 	return nil
 }

@@ -23,7 +23,8 @@ type Review struct {
 
 	transfers []int
 	anchors   []int  // events with auth links
-	knowledge [][]ID // of each event, of groups, as far as it was asked for
+	knowledge [][]ID // of each event, of groups, as far as it is remembered
+	learned   int    // how much that is
 	accepts   map[ID][]int
 	tuples    map[tuple]*marks
 	byKey     map[ident.PublicKey][]*marks
@@ -33,6 +34,10 @@ type Review struct {
 	stale bool   // whole does not say which of its events are void
 	last  *scene // of the commit that was judged before: branches are judged in a row
 }
+
+// maxLearned bounds the links that are remembered, some 32 MiB: of thousands of anchors
+// in a row each knows all that those before it do.
+const maxLearned = 1 << 20
 
 // marks are the events that grant and revoke a tuple.
 type marks struct {
@@ -154,6 +159,11 @@ func (v *Review) valid(c *Commit, below set) (*party, error) {
 	if err := c.check(v.rules, v.owner(below), below.len(), func() int { return len(v.held(s)) }); err != nil {
 		return nil, err
 	}
+	if len(c.Auth) > 0 {
+		if err := c.checkKnown(v.owner(below), len(v.known(below, c.Auth))); err != nil {
+			return nil, err
+		}
+	}
 	p := &party{Commit: c, below: below, beside: newSet(v.room), known: v.knowing(below, c.Auth)}
 	if ok, err := v.permits(p, s); err != nil || !ok {
 		if err == nil {
@@ -244,7 +254,12 @@ func (v *Review) knowing(below set, auth []ID) func() []ID {
 // knows returns what an event knows of groups.
 func (v *Review) knows(i int) []ID {
 	if v.knowledge[i] == nil {
+		if v.learned > maxLearned {
+			clear(v.knowledge)
+			v.learned = 0
+		}
 		v.knowledge[i] = v.known(v.down[i], v.events[i].auth)
+		v.learned += len(v.knowledge[i])
 	}
 	return v.knowledge[i]
 }

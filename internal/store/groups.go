@@ -299,7 +299,7 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 			}
 		}
 		for _, e := range latest {
-			if _, ok := slices.BinarySearchFunc(known, e, acp.ID.Compare); !ok && len(links) < dag.MaxAuth {
+			if _, ok := slices.BinarySearchFunc(known, e, acp.ID.Compare); !ok && len(links) < dag.MaxAuth && len(known)+len(links) < acp.MaxKnown {
 				links = append(links, dag.CID(e))
 			}
 		}

@@ -1,0 +1,54 @@
+package acp_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/fault"
+)
+
+// Nobody fills a document up with links into groups, at which each question after a
+// member would have to look. Its owner can name some more.
+func TestLinksIntoGroupsAreBounded(t *testing.T) {
+	l := &line{t: t, r: sharedRules, state: acp.Begin(people[ann])}
+	l.ok("ann", does(grant("writer", acp.OfKey(person("bob")))))
+	links := func(n int) (ids []acp.ID) {
+		for k := range 32 {
+			ids = append(ids, id(fmt.Sprint("link ", n, " ", k)))
+		}
+		slices.SortFunc(ids, acp.ID.Compare)
+		return ids
+	}
+	anchor := func(author string, before acp.Frontier, auth ...acp.ID) (acp.Commit, acp.Verdict, error) {
+		l.height++
+		c := acp.Commit{ID: id(fmt.Sprint("anchor ", l.height)), Height: l.height, Author: person(author), Before: before, Need: writes, Auth: auth}
+		v, err := l.state.Judge(sharedRules, c, nil)
+		return c, v, err
+	}
+	for n := range acp.MaxKnown / 32 {
+		c, v, err := anchor("bob", l.before, links(n)...)
+		if err == nil {
+			l.state, err = l.state.Add(sharedRules, c, v, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.before = acp.Above(c)
+	}
+	full := l.before
+	for _, beside := range []string{"on top of all", "beside another"} {
+		if _, _, err := anchor("bob", full, id("one more")); !errors.Is(err, fault.Invalid) || errors.Is(err, acp.ErrRefused) {
+			t.Errorf("%s, bob names more of groups than he may: %v", beside, err)
+		}
+		if _, _, err := anchor("bob", full, links(0)...); err != nil {
+			t.Errorf("%s, bob does not name what is known: %v", beside, err)
+		}
+		if _, _, err := anchor("ann", full, id("one more")); err != nil {
+			t.Errorf("%s, the owner names no more: %v", beside, err)
+		}
+		l.ok("ann", does(grant("reader", acp.OfKey(person("dan")))))
+	}
+}
