@@ -679,3 +679,66 @@ func TestWhatThePolicyForbidsIsCutOff(t *testing.T) {
 		}
 	})
 }
+
+// A certificate ends, and is renewed: in between its peer reads as itself only.
+func TestACertificateEnds(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		bob.member.config.Certificates = [][]byte{bob.certificate(10 * time.Minute)}
+		meet(ps...)
+		first := ada.writes("in time")[0]
+		ada.shares(first, "reader", bob.did())
+		bob.has(20*time.Second, first)
+		acts := func() int { return len(ada.node.Peers()[0].ActsFor) }
+		if acts() != 1 {
+			t.Errorf("bob's machine acts for %d, want him", acts())
+		}
+		time.Sleep(10 * time.Minute)
+		second := ada.writes("too late")[0]
+		ada.shares(second, "reader", bob.did())
+		time.Sleep(5 * time.Minute)
+		if bob.has(0, first); acts() != 0 {
+			t.Errorf("bob's machine acts for %d still", acts())
+		}
+		if err := bob.node.Act(bob.certificate(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("after a new certificate bob has the rest after %v", bob.has(time.Second, first, second))
+		if err := bob.node.Act(ada.certificate(time.Hour)); err == nil {
+			t.Error("a node acts by the certificate of another")
+		}
+		atRest(t, ps...)
+	})
+}
+
+// A replicator pushes what its peer may read, and is done when that is there.
+func TestAReplicatorPushesWhatMayBeRead(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		bob.start(ada.member)
+		ada.start()
+		docs := ada.writes("one", "two", "three")
+		ada.shares(docs[0], "reader", bob.did())
+		if err := ada.node.AddReplicator(t.Context(), bob.addr(), []string{"Note"}); err != nil {
+			t.Fatal(err)
+		}
+		bob.has(time.Minute, docs[0])
+		ada.shares(docs[2], "reader", bob.did())
+		bob.has(5*time.Second, docs[0], docs[2])
+		eventually(t, 2*time.Minute, func() (bool, string) {
+			r := ada.node.Replicators()[0]
+			return r.Behind == 0 && r.State == Active, fmt.Sprintf("%+v", r)
+		})
+		ada.takesBack(docs[0], "reader", bob.did())
+		if err := ada.edits(docs[0], "not for bob"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 2*time.Minute, func() (bool, string) {
+			r := ada.node.Replicators()[0]
+			return r.Behind == 0 && r.State == Active, fmt.Sprintf("%+v", r)
+		})
+		atRest(t, ps...)
+	})
+}
