@@ -187,7 +187,11 @@ more, for ever.`,
 			if err != nil {
 				return err
 			}
-			return s.transfer(ctx, args[0], pando.DID(args[1]))
+			if err := s.transfer(ctx, args[0], pando.DID(args[1])); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.out, "transferred")
+			return nil
 		}),
 	}
 }

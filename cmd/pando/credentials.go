@@ -29,10 +29,11 @@ const (
 // credentialFlags say who a command is to a node, and to which.
 type credentialFlags struct {
 	identityFlag
-	node     string
-	urlGiven bool            // by a flag, or by the environment
-	ctx      context.Context // of the command that runs, which may have to ask for a passphrase
-	mine     ident.Key       // that was read before
+	node      string
+	urlGiven  bool            // by a flag, or by the environment
+	rootGiven bool            // likewise
+	ctx       context.Context // of the command that runs, which may have to ask for a passphrase
+	mine      ident.Key       // that was read before
 }
 
 func (f *credentialFlags) add(flags *pflag.FlagSet) {
@@ -66,7 +67,9 @@ func (c *command) client() (*api.Client, error) {
 	}
 	if key.IsZero() {
 		if !c.who.urlGiven {
-			node.Socket(filepath.Join(c.rootdir, socketFile), false)
+			// Whose directory was named is the one that is meant, and nobody else who
+			// may answer at the usual address.
+			node.Socket(filepath.Join(c.rootdir, socketFile), c.who.rootGiven && hasSocket(c.rootdir))
 		}
 		node.Wait(patience)
 		return node, nil

@@ -63,10 +63,17 @@ func tellOwner(log *slog.Logger, access *api.NodeAccess, at net.Addr, allowed bo
 	}
 }
 
+// hasSocket reports whether a node in a directory can be reached by its socket: on Windows
+// files do not keep others out by their mode.
+func hasSocket(dir string) bool {
+	path, err := filepath.Abs(filepath.Join(dir, socketFile))
+	return err == nil && len(path) <= maxSocketPath && runtime.GOOS != "windows"
+}
+
 // listenInside opens the socket in a directory, which only who owns it can open. Nil: there
 // is none, and the log says why.
 func listenInside(dir string, log *slog.Logger) (net.Listener, error) {
-	if dir == "" || runtime.GOOS == "windows" { // there, files do not keep others out by their mode
+	if dir == "" || runtime.GOOS == "windows" {
 		return nil, nil
 	}
 	path, err := filepath.Abs(filepath.Join(dir, socketFile))

@@ -79,7 +79,7 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 		Args:          noArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			err := applyEnv(cmd.Flags(), os.LookupEnv)
-			c.who.urlGiven, c.who.ctx = cmd.Flags().Changed("url"), cmd.Context()
+			c.who.urlGiven, c.who.rootGiven, c.who.ctx = cmd.Flags().Changed("url"), cmd.Flags().Changed("rootdir"), cmd.Context()
 			return err
 		},
 		RunE: help,

@@ -194,6 +194,11 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 	deltas := make([]crdt.Delta, 0, len(ops))
 	revokes, grants := false, false
 	for _, o := range ops {
+		if o.Kind == acp.Grant {
+			if err := tx.seated(o.Subject); err != nil {
+				return Doc{}, err
+			}
+		}
 		deltas = append(deltas, o.Delta())
 		revokes, grants = revokes || o.Kind == acp.Revoke, grants || o.Kind == acp.Grant
 	}

@@ -480,7 +480,6 @@ func TestAGroupThatIsNotHere(t *testing.T) {
 	memo := l.memo("ann", "minutes")
 	l.settle()
 	l.grant("Memo", memo, "reader", groupOf(dag.DocID{7}))
-	l.grant("Memo", memo, "reader", groupOf(memo)) // has no such relation
 	page := l.create("Page", "title", "no group")
 	l.grant("Memo", memo, "reader", groupOf(page))
 	l.wantShown(someone("bo"), "bo")

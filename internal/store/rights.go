@@ -6,6 +6,7 @@ import (
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
@@ -49,6 +50,18 @@ func (tx *Tx) RightsIn(a Access) (Rights, error) {
 // follows from groups that he may read, manage or belongs to: or whoever knows the name
 // of a group could ask who is in it, by a document of his own.
 func (tx *Tx) Allowed(d Doc, permission string, keys ...ident.PublicKey) (bool, error) {
+	r := tx.Reading(keys...)
+	own := tx.who.Keys()
+	r.asks = slices.ContainsFunc(keys, func(k ident.PublicKey) bool { return !slices.Contains(own, k) })
+	return r.permitted(d, permission)
+}
+
+// MayI is Allowed of the caller.
+func (tx *Tx) MayI(d Doc, permission string) (bool, error) {
+	return tx.reading().permitted(d, permission)
+}
+
+func (r *Reading) permitted(d Doc, permission string) (bool, error) {
 	a, err := AccessOf(d)
 	if err != nil {
 		return false, err
@@ -57,10 +70,27 @@ func (tx *Tx) Allowed(d Doc, permission string, keys ...ident.PublicKey) (bool, 
 		return false, fault.Invalid.Errorf("the policy of %s has no permission %.140q for resource %s: it has %s",
 			d.Collection.Name, permission, d.Collection.Policy.Resource, strings.Join(a.Rules.Permissions(), ", "))
 	}
-	r := tx.Reading(keys...)
-	own := tx.who.Keys()
-	r.asks = slices.ContainsFunc(keys, func(k ident.PublicKey) bool { return !slices.Contains(own, k) })
 	return r.allowed(a, permission)
+}
+
+// seated gives Invalid for a group that the caller may read and that has no such
+// relation: nobody will ever be in it.
+func (tx *Tx) seated(s acp.Subject) error {
+	if s.Relation == "" {
+		return nil
+	}
+	n, d, ok, err := tx.group(dag.DocID(s.Group))
+	if err != nil || !ok {
+		return err
+	}
+	g := tx.guard(n)
+	if may, err := g.passes(dag.DocID(s.Group), d); err != nil || !may {
+		return err
+	}
+	if _, ok := tx.set.rules[n].Holding(s.Relation); ok {
+		return nil
+	}
+	return fault.Invalid.Errorf("group %s has no relation %.140q: it has %s", dag.DocID(s.Group), s.Relation, strings.Join(tx.set.rules[n].Relations(), ", "))
 }
 
 func (r *Reading) allowed(a Access, permission string) (bool, error) {
