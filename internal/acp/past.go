@@ -52,6 +52,12 @@ func (v *Review) StandsOnAll(f Frontier) bool {
 	return err == nil && in.len() == len(v.events)
 }
 
+// Past is State.Past of all that was judged together, at less cost.
+func (j *Judged) Past(f Frontier) (*Past, error) { return j.review.Past(f) }
+
+// StandsOnAll is State.StandsOnAll of all that was judged together.
+func (j *Judged) StandsOnAll(f Frontier) bool { return j.review.StandsOnAll(f) }
+
 // Has reports whether the commit is an event of the past.
 func (p *Past) Has(id ID) bool {
 	i, ok := p.places[id]

@@ -23,7 +23,7 @@ type judged struct {
 
 // standing returns where the commit at a place stands, for who checks or opens it.
 func (j *judged) standing(i int, need acp.Need) veil.Standing {
-	return veil.Standing{Rules: j.rules, Access: j.State, Before: j.Before(i), Need: need}
+	return veil.Standing{Rules: j.rules, Access: j.Judged, Before: j.Before(i), Need: need}
 }
 
 // judgeAll judges commits of a document that hold the ancestors of each, in the order
