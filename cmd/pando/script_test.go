@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -95,6 +97,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"key":             cmdKey,
 		"named":           cmdNamed,
 		"captures":        cmdCaptures,
+		"holds":           cmdHolds,
 	}
 	maps.Copy(all, linuxCommands)
 	return all
@@ -382,6 +385,27 @@ func cmdCaptures(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the output does not match %s", args[1])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// cmdHolds looks for a text in the files of a directory: holds DIR TEXT.
+func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: holds DIR TEXT")
+	}
+	found := ""
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(args[1])) {
+			found = path
+		}
+		return err
+	}))
+	if neg == (found != "") {
+		ts.Fatalf("%s holds %q: %v %s", args[0], args[1], found != "", found)
+	}
 }
 
 func cmdNamed(ts *testscript.TestScript, neg bool, args []string) {
