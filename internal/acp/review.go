@@ -22,13 +22,17 @@ type Review struct {
 	room    int   // how many events the sets can hold
 
 	transfers []int
-	anchors   []int  // events with auth links
-	knowledge [][]ID // of each event, of groups, as far as it is remembered
-	learned   int    // how much that is
-	accepts   map[ID][]int
-	tuples    map[tuple]*marks
-	byKey     map[ident.PublicKey][]*marks
-	open      []*marks // of everyone and of groups
+	anchors   []int    // events with auth links
+	knowledge [][]ID   // of each event, of groups, as far as it is remembered
+	learned   int      // how much that is
+	row       struct { // of the commit that was asked about last
+		below set
+		known []ID
+	}
+	accepts map[ID][]int
+	tuples  map[tuple]*marks
+	byKey   map[ident.PublicKey][]*marks
+	open    []*marks // of everyone and of groups
 
 	whole scene
 	stale bool   // whole does not say which of its events are void
@@ -235,8 +239,18 @@ func (v *Review) below(before Frontier) (set, error) {
 	return s, nil
 }
 
-// known returns what a commit knows of groups.
+// known returns what a commit knows of groups. Commits in a row know the same.
 func (v *Review) known(below set, auth []ID) []ID {
+	if len(auth) > 0 {
+		return v.gather(below, auth)
+	}
+	if !slices.Equal(below, v.row.below) {
+		v.row.below, v.row.known = slices.Clone(below), v.gather(below, nil)
+	}
+	return v.row.known
+}
+
+func (v *Review) gather(below set, auth []ID) []ID {
 	all := slices.Clone(auth)
 	for _, i := range v.anchors {
 		if below.has(i) {

@@ -62,9 +62,16 @@ func (m memberships) asOf(known []acp.ID, group acp.ID) (acp.State, *acp.Rules, 
 	var n short
 	var links []dag.CID
 	for _, id := range known {
+		of, ok := m.docOf(dag.CID(id))
+		if ok && of != dag.DocID(group) {
+			continue
+		}
 		at, err := m.placeOf(dag.CID(id))
 		if err != nil {
 			return acp.State{}, nil, err
+		}
+		if !ok {
+			m.remember(at)
 		}
 		if at.doc == dag.DocID(group) {
 			n = at.coll
@@ -138,6 +145,27 @@ type memory struct {
 	mu     sync.Mutex
 	states [2]map[string]acp.State // new, old
 	bytes  int                     // of the new ones
+	docs   map[dag.CID]dag.DocID   // of which commits are that were named: that never changes
+}
+
+// maxNamed bounds the commits of which it is remembered whose they are: some 8 MiB.
+const maxNamed = 1 << 16
+
+// docOf returns the document of a commit, if it was asked for before.
+func (m *memory) docOf(cid dag.CID) (dag.DocID, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id, ok := m.docs[cid]
+	return id, ok
+}
+
+func (m *memory) remember(at place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.docs == nil || len(m.docs) == maxNamed {
+		m.docs = map[dag.CID]dag.DocID{}
+	}
+	m.docs[at.cid] = at.doc
 }
 
 // memoryBytes is how much is remembered at most, twice.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -145,5 +147,55 @@ func BenchmarkCrowdInOnePack(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/commit")
 			})
 		}
+	}
+}
+
+// A writer names as many commits as he may, of whatever documents; then a member of a group
+// writes, of whom each commit asks whether he is in it.
+func BenchmarkMemberAmongManyLinks(b *testing.B) {
+	w := newCrowd(b, false)
+	var links []dag.CID
+	w.ann.update(func(tx *Tx) error {
+		for i := range acp.MaxKnown - 32 {
+			if _, err := createIn(tx, "Page", "title", fmt.Sprint("page ", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	pages := w.ann.everything("Page")
+	w.ann.view(func(tx *Tx) error {
+		for a, err := range tx.Commits(w.ann.coll("Page")) {
+			if err != nil {
+				return err
+			}
+			links = append(links, a.CID)
+		}
+		return nil
+	})
+	title := schemaDelta(b, w.ann, "Paper", "title", "x")
+	last := w.commits[len(w.commits)-1]
+	add := func(who string, auth []dag.CID) {
+		slices.SortFunc(auth, func(a, b dag.CID) int { return bytes.Compare(a[:], b[:]) })
+		last = forge(b, keyOf(who), dag.Commit{Doc: w.id, Parents: []dag.CID{last.CID}, Height: last.Height + 1, HLC: last.HLC + 1, Schema: last.Schema, Deltas: []crdt.Delta{title}, Auth: auth})
+		w.commits = append(w.commits, last)
+	}
+	for part := range slices.Chunk(links, dag.MaxAuth) {
+		add("bob", part)
+	}
+	add("bob", []dag.CID{w.team.CID})
+	const byMember = 200
+	for range byMember {
+		add("cleo", nil)
+	}
+	team := w.ann.everything("Team")
+	for b.Loop() {
+		to := newNode(b, "to").policed()
+		to.merge("Page", pages)
+		to.merge("Team", team)
+		to.merge("Paper", envelopes(w.commits[:len(w.commits)-byMember]...))
+		at := time.Now()
+		to.merge("Paper", envelopes(w.commits[len(w.commits)-byMember:]...))
+		b.ReportMetric(float64(time.Since(at).Microseconds())/byMember, "µs/commit")
 	}
 }
