@@ -84,7 +84,7 @@ func showVerification(w io.Writer, v *pando.Verification) error {
 		fmt.Fprintf(w, "%s: names, signatures and rights are right\n", plural(len(v.Commits), "commit"))
 	}
 	if v.Pending > 0 {
-		fmt.Fprintf(w, "%s not count until the owner accepts what was written while the right to was being taken away\n", doNot(v.Pending))
+		fmt.Fprintf(w, "%s not count, unless the owner accepts what was written while the right to was being taken away\n", doNot(v.Pending))
 	}
 	return nil
 }

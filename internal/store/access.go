@@ -222,12 +222,16 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 }
 
 // refused says in the words of a caller why a commit of its own may not be.
-func refused(err error, cm *dag.Commit, c *schema.Collection) error {
+func refused(err error, cm *dag.Commit, c *schema.Collection, d crdt.Document) error {
 	switch {
 	case err == nil || !errors.Is(err, fault.Invalid):
 		return err
 	case errors.Is(err, acp.ErrRefused):
-		return fault.Denied.Errorf("%s may not %s document %s of collection %s: its owner can grant it", cm.Author.Key, doing(cm), cm.Doc, c.Name)
+		who := "its owner can grant it"
+		if s, err := accessState(cm.Doc, d); err == nil && s.Owner() == "" {
+			who = "nobody owns it, for it was given to two people at once"
+		}
+		return fault.Denied.Errorf("%s may not %s document %s of collection %s: %s", cm.Author.Key, doing(cm), cm.Doc, c.Name, who)
 	}
 	return err
 }

@@ -117,7 +117,7 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 		}
 	}
 	if _, err = tx.apply(n, d, cm, &pending{own: true}); err != nil {
-		return false, refused(err, cm, tx.collection(n))
+		return false, refused(err, cm, tx.collection(n), d)
 	}
 	return false, nil
 }

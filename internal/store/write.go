@@ -170,7 +170,7 @@ func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *da
 	}
 	st, err := tx.apply(n, d, cm, &pending{own: true})
 	if err != nil {
-		return Doc{}, refused(err, cm, c)
+		return Doc{}, refused(err, cm, c, d)
 	}
 	return Doc{cm.Doc, c, st}, nil
 }
