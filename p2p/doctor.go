@@ -512,7 +512,7 @@ func (n *Node) greetWith(ctx context.Context, p peer.ID, t Ticket) (map[dag.Coll
 	if err := w.send(mine); err != nil {
 		return nil, err
 	}
-	theirs, err := expect[*hello](w)
+	theirs, _, err := greeted(w)
 	if err != nil {
 		return nil, err
 	}

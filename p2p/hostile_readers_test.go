@@ -114,12 +114,8 @@ func (s *snoop) session() (*wire, *hello) {
 	if err := w.send(&hello{Version: protocolVersion, Entries: []entry{{Proof: s.proof}}}); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := w.receive()
-	if _, shows := m.(*show); shows {
-		m, err = w.receive()
-	}
-	h, ok := m.(*hello)
-	if err != nil || !ok || len(h.Entries) != 1 {
+	h, _, err := greeted(w)
+	if err != nil || len(h.Entries) != 1 {
 		s.t.Fatalf("a member is not greeted: %v", err)
 	}
 	return w, h

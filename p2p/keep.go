@@ -204,7 +204,7 @@ func (n *Node) askPart(ctx context.Context, p peer.ID, c claim, s Scope) (why st
 	if err := w.send(&mine.hello); err != nil {
 		return "", err
 	}
-	theirs, err := expect[*hello](w)
+	theirs, _, err := greeted(w)
 	if err != nil {
 		return "", err
 	}

@@ -222,7 +222,7 @@ func TestSecretsAreOfferedUntilTheyAreTaken(t *testing.T) {
 			if err := x.w.send(&own.hello); err != nil {
 				t.Fatal(err)
 			}
-			if theirs, err := expect[*hello](x.w); err != nil || len(theirs.Offers) == 0 {
+			if theirs, _, err := greeted(x.w); err != nil || len(theirs.Offers) == 0 {
 				t.Fatalf("the secret was not offered: %v, %v", theirs, err)
 			}
 			x.w.abort() // it did not get to read this

@@ -569,11 +569,14 @@ func TestAPeerThatForgotIsShownAgain(t *testing.T) {
 // are here.
 func TestJoiningForWhatMayBeRead(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
-		ps := persons(t, w, 2)
-		ada, bob := ps[0], ps[1]
+		ps := persons(t, w, 3)
+		ada, bob, cem := ps[0], ps[1], ps[2]
 		ada.start()
 		docs := ada.writes("one", "two", "three")
-		ada.shares(docs[1], "reader", bob.did())
+		for _, p := range []*person{bob, cem} {
+			ada.shares(docs[1], "reader", p.did())
+		}
+		ada.shares(docs[2], "reader", cem.did())
 		ticket, err := ada.node.Share([]string{"Note"})
 		if err != nil {
 			t.Fatal(err)
@@ -590,6 +593,16 @@ func TestJoiningForWhatMayBeRead(t *testing.T) {
 		}
 		if bob.member.db.Replica().Incomplete(note.ID) {
 			t.Error("answers say that the collection is incomplete")
+		}
+		cem.start()
+		part := Scope{Filter: `{text: {_like: "th%"}}`}
+		if got, err := cem.node.JoinPart(t.Context(), ticket, part, nil); err != nil || got.Documents != 1 {
+			t.Fatalf("joined %d documents of a part: %v", got.Documents, err)
+		}
+		cem.has(0, docs[2])
+		found, err := cem.node.Examine(t.Context(), ticket)
+		if err != nil || slices.ContainsFunc(found, func(f Finding) bool { return f.Grade == Problem }) {
+			t.Errorf("the doctor finds %+v: %v", found, err)
 		}
 	})
 }

@@ -378,25 +378,31 @@ func (s *session) show() error {
 // answered reads the peer's HELLO, and what it shows before. It reports whether that
 // changes what the peer may read.
 func (s *session) answered() (news bool, err error) {
-	m, err := s.w.receive()
-	if shown, ok := m.(*show); ok && err == nil {
-		if news, err = s.n.identities.take(s.peer, shown); err != nil {
-			return false, err
-		}
-		s.theirs, err = expect[*hello](s.w)
-		return news, err
-	}
-	if err == io.EOF {
-		return false, fault.Unavailable.Errorf("the peer closed the stream where an answer should follow")
-	}
-	if err != nil {
+	var shown *show
+	if s.theirs, shown, err = greeted(s.w); err != nil || shown == nil {
 		return false, err
 	}
-	var ok bool
-	if s.theirs, ok = m.(*hello); !ok {
-		return false, breach("a message of type %T where HELLO should follow", m)
+	return s.n.identities.take(s.peer, shown)
+}
+
+// greeted reads a HELLO that answers one, and what is shown before it, if anything is.
+func greeted(w *wire) (*hello, *show, error) {
+	m, err := w.receive()
+	if shown, ok := m.(*show); ok && err == nil {
+		h, err := expect[*hello](w)
+		return h, shown, err
 	}
-	return false, nil
+	if err == io.EOF {
+		return nil, nil, fault.Unavailable.Errorf("the peer closed the stream where an answer should follow")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	h, ok := m.(*hello)
+	if !ok {
+		return nil, nil, breach("a message of type %T where HELLO should follow", m)
+	}
+	return h, nil, nil
 }
 
 // unsaid reports whether this side has to greet again: since the peer proved to be a
