@@ -223,9 +223,7 @@ func (s *snoop) watches() (all []string) {
 				s.t.Fatal(err)
 			}
 		}
-		for _, text := range s.hears(w, func(message) bool { return false }) {
-			all = append(all, text)
-		}
+		all = append(all, s.hears(w, func(message) bool { return false })...)
 		w.abort()
 	}
 	return all
