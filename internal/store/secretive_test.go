@@ -2,12 +2,16 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"testing"
 
 	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/veil"
 )
@@ -144,4 +148,74 @@ func (l *archive) wrapped(c *schema.Collection, id dag.DocID) (to []ident.Public
 		return nil
 	})
 	return to
+}
+
+// Groups can be within each other without end. After so many nobody is looked for in them
+// for one question, and what was not found out is not remembered as a no.
+func TestGroupsWithinGroupsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	teams := make([]dag.DocID, maxAsked+6)
+	err := l.Update(context.Background(), someone("ann"), func(tx *Tx) error {
+		for i := range teams {
+			d, err := createIn(tx, "Team", "name", "team")
+			if err != nil {
+				return err
+			}
+			teams[i] = d.ID
+		}
+		for i := range teams {
+			inner := keyText("bo")
+			if i+1 < len(teams) {
+				inner = groupOf(teams[i+1])
+			}
+			if _, err := tx.Write(l.node.coll("Team"), teams[i], []crdt.Delta{grantTo("member", inner).Delta()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, near := l.memo("ann", "far"), l.memo("ann", "near")
+	for id, team := range map[dag.DocID]dag.DocID{far: teams[0], near: teams[maxAsked/2]} {
+		l.does(t, "ann", id, grantTo("reader", groupOf(team)))
+	}
+	l.as(someone("bo"), func(tx *Tx) {
+		_, err := tx.Get(l.memos(), far)
+		wantKind(t, err, fault.NotFound, "a memo for groups within groups, too many")
+		if _, err := tx.Get(l.memos(), near); err != nil {
+			t.Errorf("a memo for half as many gives %v", err)
+		}
+	})
+}
+
+// When damage has taken the schema of a collection, nobody knows any more who may read it:
+// neither the feed nor commits tell of its documents.
+func TestWithoutItsSchemaNobodyReadsACollection(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	id := l.memo("ann", "diary")
+	l.settle()
+	c := l.memos()
+	short := l.Schema().byID[c.ID].short
+	l.damage(func(b *kv.Batch, snap *kv.Snapshot) {
+		b.Delete(globalKey(globalActive, c.ID[:]...))
+		b.Set(globalKey(globalLost, c.ID[:]...), binary.BigEndian.AppendUint32(nil, uint32(short)))
+	})
+	l.open()
+	for name, who := range map[string]Caller{"nobody": {}, "ann": someone("ann")} {
+		l.as(who, func(tx *Tx) {
+			for ch, err := range tx.Changed(0) {
+				if err != nil || ch.Doc == id {
+					t.Errorf("%s is told of a change of %s, %v", name, ch.Doc, err)
+				}
+			}
+			for cid := range l.cids {
+				_, err := tx.FindCommit(cid)
+				wantKind(t, err, fault.NotFound, "a commit")
+			}
+		})
+	}
 }
