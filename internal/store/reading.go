@@ -152,7 +152,7 @@ func (tx *Tx) governed(c *schema.Collection, id dag.DocID) (Doc, error) {
 	if err == nil && ok {
 		g := tx.guard(n)
 		if !g.open() {
-			g.wanted |= g.rules.Manage
+			g.wanted, g.governs = g.wanted|g.rules.Manage, true
 		}
 		ok, err = g.passes(id, d)
 	}
@@ -178,11 +178,12 @@ func (tx *Tx) mayRead(n short, id dag.DocID) (bool, error) {
 // guard lets pass the documents of one collection that may be read. It is for one pass
 // over them, in one goroutine. The zero guard lets all pass.
 type guard struct {
-	r      *Reading
-	rules  *acp.Rules // nil: everything passes
-	wanted acp.Permission
-	hidden int // documents that it did not let pass
-	known  *[knownStates]verdict
+	r       *Reading
+	rules   *acp.Rules // nil: everything passes
+	wanted  acp.Permission
+	hidden  int  // documents that it did not let pass
+	governs bool // it is asked for rights, which are not encrypted
+	known   *[knownStates]verdict
 }
 
 // verdict says whether a document may be read whose state begins with some bytes.
@@ -225,7 +226,7 @@ func (g *guard) passes(id dag.DocID, d crdt.Document) (bool, error) {
 
 func (g *guard) ask(id dag.DocID, d crdt.Document) (bool, error) {
 	raw, keys := d.Attachments()
-	if len(raw) <= keyByte || g.r.here && veil.Locked(keys) {
+	if len(raw) <= keyByte || g.r.here && !g.governs && veil.Locked(keys) {
 		return false, nil // nobody knows whose it is, or what is in it
 	}
 	if g.known == nil {

@@ -367,12 +367,12 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 	if !seals && len(ops) == 0 && len(cm.Auth) == 0 {
 		return nil
 	}
-	plan, err := tx.planKeys(rules, keys, d, cm, ops, cover)
+	plan, err := tx.planKeys(rules, keys, d, cm, ops, cover, seals)
 	if err != nil {
 		return err
 	}
 	if !seals && plan.Blind {
-		return nil // who has the keys gives them with his next commit
+		return nil // a reader gives keys with his next commit
 	}
 	for _, o := range plan.Ops {
 		cm.Deltas = append(cm.Deltas, o.Delta())
@@ -383,7 +383,7 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 	return plan.Key.Seal(cm, cover, tx.s.rand)
 }
 
-func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *dag.Commit, ops []acp.Op, cover veil.Cover) (plan veil.Plan, err error) {
+func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *dag.Commit, ops []acp.Op, cover veil.Cover, seals bool) (plan veil.Plan, err error) {
 	state := acp.Begin(cm.Author.Key)
 	if cm.Root == nil {
 		if state, err = accessState(cm.Doc, d); err != nil {
@@ -400,11 +400,14 @@ func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *d
 		}
 		return plan, err
 	}
+	o := tx.opener()
+	if reads := func(k ident.Key) bool { return slices.Contains(readers.Keys, k.Public()) }; !seals && !readers.Everyone && !slices.ContainsFunc(o.keys, reads) {
+		return plan, nil // who manages rights and may not read, or signs for others, must not know the keys
+	}
 	before, err := tx.before(state, cm.Parents)
 	if err != nil {
 		return plan, err
 	}
-	o := tx.opener()
 	f := o.finder(cm.Doc, keys, tx.keyOps)
 	plan, err = f.Plan(veil.Standing{Rules: rules, Access: state, Before: before, Need: acp.Need{Ops: ops}}, readers, tx.s.rand)
 	o.keep(f)

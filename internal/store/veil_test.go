@@ -471,6 +471,37 @@ func TestARebuildOpensWhatItHasKeysFor(t *testing.T) {
 	wantSound(t, ann)
 }
 
+// Who manages rights and may not read learns no key: he leaves it to the next reader who
+// writes, whose commit would be refused under the old one.
+func TestWhoManagesRightsMakesNoKeysForOthers(t *testing.T) {
+	t.Parallel()
+	ann, bob, dan := newHome(t, "ann"), newHome(t, "bob"), newHome(t, "dan")
+	id := ann.createSealed(whole, "title", "confidential")
+	ann.mustDo("Paper", id, grantTo("reader", person("bob")), grantTo("admin", person("dan")))
+	dan.learns(ann)
+	dan.mustDo("Paper", id, revokeFrom("reader", person("bob")))
+	dan.view(func(tx *Tx) error {
+		for a, err := range tx.History(dan.coll("Paper"), id) {
+			if err != nil {
+				return err
+			}
+			if ops, err := veil.Ops(a.Deltas); err != nil || a.Author.Key == dan.key.Public() && len(ops) > 0 {
+				t.Errorf("dan gives keys: %v, %v", ops, err)
+			}
+		}
+		return nil
+	})
+	ann.learns(dan)
+	ann.set("Paper", id, "title", "without bob")
+	bob.learns(ann)
+	dan.learns(ann)
+	bob.holdsNothingOf("without bob")
+	dan.holdsNothingOf("confidential", "without bob")
+	for _, n := range []*node{ann, bob, dan} {
+		wantSound(t, n)
+	}
+}
+
 // Groups have no key: who writes gives keys to whoever is in them, and who lets somebody
 // into the group, or takes him out, does so where the group is named.
 func TestATeamReadsWhatIsEncryptedForIt(t *testing.T) {
