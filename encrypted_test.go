@@ -190,6 +190,7 @@ func TestWhatCannotBeEncryptedIsRefused(t *testing.T) {
 		`mutation { create_Flyer(input: {text: "x"}, encrypt: true) { text } }`:            "has no policy",
 		`mutation { create_Flyer(input: {text: "x"}, encryptFields: [text]) { text } }`:    "has no policy",
 		`mutation { create_Letter(input: {text: "x"}, encryptFields: [_docID]) { text } }`: "_docID",
+		`mutation { create_Letter(input: {text: "x"}, encryptFields: []) { text } }`:       "names no field",
 	} {
 		r := ann.Exec(context.Background(), pando.Request{Query: text})
 		if len(r.Errors) == 0 || !strings.Contains(r.Errors[0].Message, want) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/veil"
 )
 
@@ -43,9 +44,12 @@ func (c *compiler) cover(g *collection, f *selected) (cover veil.Cover, err erro
 	if f.Definition.Arguments.ForName("encryptFields") == nil {
 		return cover, nil
 	}
-	fields, _, err := c.in.argument(f.Field, "encryptFields")
+	fields, given, err := c.in.argument(f.Field, "encryptFields")
 	if err != nil {
 		return cover, err
+	}
+	if given && !fields.IsNull() && len(fields.List()) == 0 {
+		return cover, fault.Invalid.Errorf("encryptFields names no field, so nothing would be encrypted: name some, say encrypt: true for all, or leave it out")
 	}
 	for _, v := range fields.List() {
 		if x := g.byName[v.Text()]; x != nil && x.stored() {
