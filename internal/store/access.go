@@ -221,6 +221,22 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 	return d, nil
 }
 
+// mayUpdate gives Denied if the caller may not update a document.
+func (tx *Tx) mayUpdate(d Doc) error {
+	if d.Collection.Access() == nil || tx.who.system {
+		return nil
+	}
+	a, err := AccessOf(d)
+	if err != nil {
+		return err
+	}
+	me := tx.who.Public()
+	if may, err := tx.Reading(me).allowed(a, "update"); err != nil || may {
+		return err
+	}
+	return refused(fault.Invalid.Errorf("%w", acp.ErrRefused), &dag.Commit{Doc: d.ID, Author: dag.Author{Key: me}}, d.Collection, d.State)
+}
+
 // refused says in the words of a caller why a commit of its own may not be.
 func refused(err error, cm *dag.Commit, c *schema.Collection, d crdt.Document) error {
 	switch {

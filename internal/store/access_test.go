@@ -159,9 +159,13 @@ func TestTheOwnerDecidesWhoWrites(t *testing.T) {
 	}
 	wantKind(t, bob.does("Paper", id, grantTo("writer", person("bob"))), fault.Denied, "a reader's grant")
 
+	ann.mustDo("Paper", id, grantTo("reader", person("bob")))
+	bob.learns(ann)
+	wantKind(t, bob.tries("Paper", id, "title", "draft"), fault.Denied, "a reader's write that changes nothing")
 	ann.mustDo("Paper", id, grantTo("writer", person("bob")))
 	bob.learns(ann)
 	bob.set("Paper", id, "title", "better")
+	bob.set("Paper", id, "title", "better") // changes nothing, and may
 	meet(ann, bob)
 	if got := ann.field("Paper", id, "title"); got != `"better"` {
 		t.Errorf("the title is %s", got)

@@ -119,7 +119,7 @@ func (tx *Tx) change(d Doc, deltas []crdt.Delta) (Doc, error) {
 		return Doc{}, fault.NotFound.Errorf("a document with the given ID has been deleted. DocID: %s", d.ID)
 	}
 	if len(deltas) == 0 {
-		return d, nil
+		return d, tx.mayUpdate(d) // or the answer would say that who may not may
 	}
 	n, err := tx.short(d.Collection)
 	if err != nil {
