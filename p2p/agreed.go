@@ -143,7 +143,12 @@ func (w *walker) sortUnseen(p radix.Prefix, unseen map[short][]short, mine map[s
 		}
 		had := e
 		had.Sum = w.agreed.of(w.agreed.sharing, e.Key).had
-		if remove(unseen, key, w.salt.element(e)) || remove(unseen, key, w.salt.element(had)) || len(mine[key]) > 0 {
+		if remove(unseen, key, w.salt.element(e)) {
+			// It stays so when the document changes here, which the peer does not hear.
+			w.agreed.note(w.agreed.sharing, e.Key, func(a *agreement) { a.had = e.Sum })
+			continue
+		}
+		if remove(unseen, key, w.salt.element(had)) || len(mine[key]) > 0 {
 			continue
 		}
 		unseen[key] = unseen[key][1:]

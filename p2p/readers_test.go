@@ -363,6 +363,39 @@ func TestWhoWasAwayIsToldThatHisRightIsGone(t *testing.T) {
 	})
 }
 
+// What is written after a right ended is no difference between the two, whoever asks and
+// whenever.
+func TestTheCopyOfWhoWasSentAwayIsNoDifference(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		doc := ada.writes("begins")[0]
+		ada.shares(doc, "reader", "*")
+		meet(ps...)
+		alike(t, 20*time.Second, doc, ada, bob)
+		ada.takesBack(doc, "reader", "*")
+		alike(t, 20*time.Second, doc, ada, bob)
+		time.Sleep(3 * time.Minute) // they have compared
+		if err := ada.edits(doc, "not for bob"); err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			time.Sleep(time.Minute)
+			for _, p := range ps {
+				st, err := p.node.Status(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, c := range st.Peers[0].Collections {
+					if c.State != Identical {
+						t.Errorf("%s: %s is %s, %d differ", p.id(), c.Name, c.State, c.Differ)
+					}
+				}
+			}
+		}
+	})
+}
+
 // A group may read: who joins it gets what was granted to the group, though none of it
 // changed; who leaves gets nothing more.
 func TestAGroupReads(t *testing.T) {
