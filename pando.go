@@ -313,7 +313,7 @@ func (db *DB) Signs() error {
 	case db.who.IsSystem() || !db.who.Key.IsZero() || db.who.Author != "": // without a key, see Prepare
 		return nil
 	case len(reads) > 0:
-		return fault.Denied.Errorf("nothing lets this node sign what %s writes: send a token with a delegation for the node, as pando -i does, or sign yourself, with a client library that holds the key", reads[0])
+		return fault.Denied.Errorf("nothing lets this node sign what %s writes: send a token with a delegation for the node, as pando -i does over HTTP, or sign yourself, with a client library that holds the key", reads[0])
 	}
 	return fault.Denied.Errorf("nobody signs what is written here: say who you are, by a token with a delegation for the node, as pando -i does")
 }

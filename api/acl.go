@@ -105,7 +105,7 @@ func (s *Server) policies(ctx context.Context, _ none) ([]PolicyInfo, error) {
 func (s *Server) policy(ctx context.Context, in onePolicy) (json.RawMessage, error) {
 	var id pando.PolicyID
 	if err := id.UnmarshalText([]byte(strings.TrimSpace(in.ID))); err != nil {
-		return nil, fault.Invalid.Errorf("policy: %w", err)
+		return nil, fault.Invalid.Errorf("policy ID %.140q: want 59 characters of lower-case base32 that begin with bafkrei…, as 'pando acl policy list' shows them", in.ID)
 	}
 	p, err := s.as(ctx).Policy(ctx, id)
 	if err != nil {

@@ -120,7 +120,7 @@ type TokenOptions struct {
 // the owner of the key to that node, until it ends.
 func (c *Client) Token(o TokenOptions) (string, error) {
 	if c.tokens == nil {
-		return "", fault.Invalid.Errorf("the client proves nothing, so it has no tokens: say who you are, with -i on the command line")
+		return "", fault.Invalid.Errorf("the client proves nothing over HTTP, so it has no tokens: say who you are, with -i on the command line; at a peer address the key of the connection says it, and no token is needed")
 	}
 	text, _, err := c.tokens.make(time.Now(), o)
 	return text, err
