@@ -188,6 +188,8 @@ func (w *world) apply(t *rapid.T, ds ...*dbase) {
 
 // ask draws a request and compares the answers.
 func (w *world) ask(t *rapid.T, ds ...*dbase) {
+	asking.Lock()
+	defer asking.Unlock()
 	overflown = 0
 	p := past{at: make([]time.Time, len(ds))}
 	ask := func() { // the same of each, but for the time by its own clock

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"pgregory.net/rapid"
 )
@@ -36,6 +37,9 @@ type mean float64
 type overflow struct{}
 
 var overflown int
+
+// asking is held while somebody counts.
+var asking sync.Mutex
 
 // of computes the aggregate over what the hosts have.
 func (g *naiveAggregate) of(docs func(naiveHost) []*naiveDoc, d *naiveDoc, deleted bool) any {

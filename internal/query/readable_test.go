@@ -157,6 +157,8 @@ func TestAnswersAreThoseOfWhatOneReads(t *testing.T) {
 
 // askSeen draws a request of the reader and compares the answers.
 func (w *halfWorld) askSeen(t *rapid.T) {
+	asking.Lock()
+	defer asking.Unlock()
 	overflown = 0
 	p := past{at: make([]time.Time, len(w.ds))}
 	ask := func() {
