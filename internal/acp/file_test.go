@@ -165,8 +165,6 @@ func TestFilesThatAreNoPolicies(t *testing.T) {
 		"broken JSON":                {`{"name": "n", "resources": {`, "neither YAML nor JSON"},
 		"binary":                     {"name: \xff\n", "UTF-8"},
 		"two documents":              {whole + "---\n" + whole, "found more"},
-		"no name":                    {strings.Replace(whole, "name: n\n", "", 1), "name is missing"},
-		"an empty name":              {strings.Replace(whole, "name: n", `name: ""`, 1), "name is missing"},
 		"no resources":               {"name: n\n", "resources are missing"},
 		"empty resources":            {"name: n\nresources: {}\n", "name at least one"},
 		"a resource without content": {"name: n\nresources:\n  r:\n", "want a mapping"},
@@ -196,5 +194,18 @@ func TestFilesThatAreNoPolicies(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// Older files of DefraDB have a description and no name.
+func TestAPolicyNeedsNoName(t *testing.T) {
+	t.Parallel()
+	p, err := acp.ParsePolicy([]byte(strings.Replace(notes, "name: notes\n", "", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := acp.DecodePolicy(p.Encode())
+	if err != nil || again.Name != "" || again.Sum() != p.Sum() {
+		t.Errorf("it comes back as %v, %v", again, err)
 	}
 }

@@ -184,8 +184,8 @@ func DecodePolicy(raw []byte) (*Policy, error) {
 	if err := r.Done(); err != nil {
 		return nil, fault.Invalid.Errorf("policy: %w", err)
 	}
-	if p.Name == "" || p.Actor == "" {
-		return nil, fault.Invalid.Errorf("policy without a name, or without one for its actors")
+	if p.Actor == "" {
+		return nil, fault.Invalid.Errorf("policy without a name for its actors")
 	}
 	if err := p.seal(); err != nil {
 		return nil, err

@@ -71,9 +71,6 @@ func (f policyFile) read(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
-	if f.Name == "" {
-		return at(n, "name is missing")
-	}
 	if resources == nil {
 		return at(n, "resources are missing")
 	}
