@@ -11,6 +11,7 @@ import (
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/value"
@@ -238,4 +239,66 @@ func TestHostileAnnouncementsSilenceTheirSender(t *testing.T) {
 		createUsers(t, b.db, "later", 5)
 		converge(t, 5*time.Second, a, b)
 	})
+}
+
+// A member of a collection with a policy writes what it has no right to: a document of
+// somebody else's, by whatever operation, or one in somebody else's name.
+func TestAMemberWritesOnlyWhatItMay(t *testing.T) {
+	grant := func(f forger) []crdt.Delta {
+		op := acp.Op{Kind: acp.Grant, Relation: "writer", Subject: acp.OfKey(f.x.db.Identity().Public())}
+		return []crdt.Delta{op.Delta()}
+	}
+	for name, forge := range map[string]func(f forger, root *dag.Commit){
+		"an update":        func(f forger, c *dag.Commit) {},
+		"a grant":          func(f forger, c *dag.Commit) { c.Deltas = grant(f) },
+		"another's author": func(f forger, c *dag.Commit) { c.Author.Key = f.first.Author.Key },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+				a := w.member(0)
+				addNotes(t, a.db)
+				notes, err := a.db.Collection("Note")
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := &person{member: a, db: a.db, ctx: t.Context()}
+				p.writes("mine")
+				a.start()
+				x := attacker{member: w.member(2)}
+				x.intrude(t, a, notes.ID)
+				root, err := dag.Open(commitsOf(t, a, notes.ID)[0]) // it leaked
+				if err != nil {
+					t.Fatal(err)
+				}
+				f := forger{t: t, x: x, id: notes.ID, first: root}
+				c := f.child(func(c *dag.Commit) { c.Author.Key = x.db.Identity().Public() }, root)
+				forge(f, c)
+				envelope := sealAs(t, c, x.db.Identity())
+				if answer, err := x.pushed(t, a, notes.ID, [][]byte{envelope}); err == nil {
+					t.Errorf("it is answered %+v", answer)
+				}
+				if n := a.node.Counters().Merged; n != 0 || !a.node.isBanned(x.id()) {
+					t.Errorf("%d commits were applied; the attacker is cut off: %v", n, a.node.isBanned(x.id()))
+				}
+				if got := len(commitsOf(t, a, notes.ID)); got != 1 {
+					t.Errorf("there are %d commits", got)
+				}
+			})
+		})
+	}
+}
+
+// sealAs signs a commit with a key, whoever it names as its author.
+func sealAs(t *testing.T, c *dag.Commit, key pando.Identity) []byte {
+	t.Helper()
+	claimed := c.Author.Key
+	c.Author.Key = key.Public()
+	envelope, err := dag.Seal(c, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claimed == key.Public() {
+		return envelope
+	}
+	return bytes.Replace(envelope, []byte(key.Public()), []byte(claimed), 1)
 }

@@ -32,12 +32,23 @@ func attack(t *testing.T, w *world, admitted bool) (x attacker, a, b *member, id
 	startAll([]*member{a, b})
 	converge(t, 5*time.Second, a, b)
 	x = attacker{member: w.member(2)}
+	if admitted {
+		x.intrude(t, a, id)
+	} else {
+		x.intrude(t, a)
+	}
+	return x, a, b, id
+}
+
+// intrude connects the attacker to a, with the secrets of some collections.
+func (x *attacker) intrude(t *testing.T, a *member, ids ...pando.CollectionID) {
+	t.Helper()
 	x.up()
 	var err error
 	if x.admission, err = newAdmission(x.id(), notes{x.db.Replica()}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if admitted {
+	for _, id := range ids {
 		s, _ := a.node.admission.secret(id)
 		if _, err := x.admission.adopt([]claim{{id, s}}, maxSecrets); err != nil {
 			t.Fatal(err)
@@ -46,7 +57,6 @@ func attack(t *testing.T, w *world, admitted bool) (x attacker, a, b *member, id
 	if err := x.host.Connect(t.Context(), peer.AddrInfo{ID: a.id(), Addrs: a.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	return x, a, b, id
 }
 
 // stream opens a session with a, greeted if id is a collection to be proved.
