@@ -84,6 +84,16 @@ func NewServer(c Config) *Server {
 	if s.audit = c.Audit; s.audit == nil {
 		s.audit = NewAudit(s.log)
 	}
+	if s.node != nil {
+		s.node.OnDenied(func(d p2p.Denial) {
+			who, _ := p2p.DIDOf(d.Peer) // of a peer whose key does not say it, the peer is told
+			about := ""
+			if d.Collection != (pando.CollectionID{}) {
+				about = d.Collection.String()
+			}
+			s.audit.Deny(Denial{Kind: d.Kind, Who: who, What: d.What, From: d.Peer, Collection: about})
+		})
+	}
 	if s.rights, s.allowUnclaimed = c.Access, c.AllowUnclaimed; s.rights == nil {
 		s.rights, _ = OpenNodeAccess("") // in memory, which cannot fail
 	}

@@ -358,6 +358,7 @@ func (n *Node) learn(p peer.ID, r *report, e errand) {
 // must not cost the others.
 func (n *Node) punish(p peer.ID, why error) {
 	n.count.Breaches.Add(1)
+	n.denied(DeniedBreach, p, why.Error(), dag.CollectionID{})
 	n.blame(p, blameBreach, "it breaks the protocol")
 	n.mu.Lock()
 	n.makeRoomForBanned()

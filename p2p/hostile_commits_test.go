@@ -270,6 +270,8 @@ func TestAMemberWritesOnlyWhatItMay(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				var denied []string
+				a.node.OnDenied(func(d Denial) { denied = append(denied, d.Kind+" "+d.Peer) })
 				f := forger{t: t, x: x, id: notes.ID, first: root}
 				c := f.child(func(c *dag.Commit) { c.Author.Key = x.db.Identity().Public() }, root)
 				forge(f, c)
@@ -279,6 +281,9 @@ func TestAMemberWritesOnlyWhatItMay(t *testing.T) {
 				}
 				if n := a.node.Counters().Merged; n != 0 || !a.node.isBanned(x.id()) {
 					t.Errorf("%d commits were applied; the attacker is cut off: %v", n, a.node.isBanned(x.id()))
+				}
+				if want := []string{DeniedBreach + " " + x.id().String()}; !slices.Equal(denied, want) {
+					t.Errorf("the audit hears of %q, want %q", denied, want)
 				}
 				if got := len(commitsOf(t, a, notes.ID)); got != 1 {
 					t.Errorf("there are %d commits", got)

@@ -137,6 +137,7 @@ type counters struct {
 
 // Node is a database in the network.
 type Node struct {
+	onDenied   atomic.Pointer[func(Denial)]
 	db         *pando.DB
 	key        ident.Key // of the node itself
 	replica    *pando.Replica

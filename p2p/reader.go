@@ -188,6 +188,7 @@ func (r *reader) deny(what string, doc dag.DocID) {
 		return
 	}
 	r.n.count.Denied.Add(1)
+	r.n.denied(DeniedReading, r.peer, what, r.id)
 	r.n.log.Debug("a peer asked for a document that does not exist for it", "peer", r.peer, "collection", r.id, "document", doc, "by", what)
 }
 
