@@ -53,7 +53,8 @@ func raise(t *testing.T, owner pando.Identity, c p2p.Config) *tower {
 	}
 	server := api.NewServer(api.Config{DB: db, Node: node, Access: access})
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(node.Lines(server.Knows)) }()
+	lines := node.Lines(server.Knows) // from here on a client finds the protocol
+	go func() { served <- server.Serve(lines) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

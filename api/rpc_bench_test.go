@@ -60,7 +60,8 @@ func BenchmarkWires(b *testing.B) {
 		b.Fatal(err)
 	}
 	go server.Serve(l)
-	go server.Serve(node.Lines(server.Knows))
+	lines := node.Lines(server.Knows)
+	go server.Serve(lines)
 	over, err := api.NewClient(l.Addr().String())
 	if err != nil {
 		b.Fatal(err)

@@ -155,7 +155,8 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	go func() { served <- server.Serve(listener) }()
 	if node != nil && !s.noPeerAPI {
 		serving++
-		go func() { served <- server.Serve(node.Lines(server.Knows)) }()
+		lines := node.Lines(server.Knows) // before anybody hears that the node is there
+		go func() { served <- server.Serve(lines) }()
 	}
 	if socket != nil {
 		serving++
