@@ -180,7 +180,10 @@ func (a *Author) try(ctx context.Context, in Request, look func([]pando.Proposal
 		}
 		all = append(all, p)
 	}
-	if look != nil && len(resp.Errors) == 0 {
+	switch {
+	case len(resp.Errors) > 0 && len(all) > 0: // nobody has looked at these
+		return nil, notSigned(fault.Denied.Errorf("it says that the request failed, and wants commits signed none the less"))
+	case len(resp.Errors) == 0 && look != nil:
 		if err := look(all); err != nil {
 			return nil, notSigned(err)
 		}
