@@ -48,7 +48,7 @@ func (s *Server) exportBackup(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, admin)
 	defer cancel()
 	export := func(out io.Writer) error {
 		return s.as(ctx).Export(ctx, out, pando.ExportOptions{Collections: o.Collections, Pretty: o.Pretty})
@@ -97,7 +97,7 @@ func (s *Server) saveArchive(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, owner)
 	defer cancel()
 	s.sendFile(w, r, "application/octet-stream", func(out io.Writer) error { _, err := s.db.Save(ctx, out); return err })
 }
@@ -171,7 +171,7 @@ func (s *Server) backupRoot() (*os.Root, error) {
 // importBackup creates the documents of a backup file: the body, or a file of the
 // node that it names.
 func (s *Server) importBackup(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, admin)
 	defer cancel()
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // HTTP/2 and recorders are full duplex, or need not be

@@ -48,6 +48,9 @@ func (q requester) name() string {
 	return string(q.did)
 }
 
+// over reports whether what it has proved has ended.
+func (q requester) over(now time.Time) bool { return !q.until.IsZero() && !now.Before(q.until) }
+
 // identify finds out who calls. It gives a refusal for credentials that are not good,
 // also where none were needed: who shows some means to be somebody.
 //

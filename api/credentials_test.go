@@ -145,6 +145,7 @@ func TestWhoShowsABadTokenIsRefused(t *testing.T) {
 		"for another node": {"Bearer " + pass(t, other, ada), "token-audience"},
 		"no token":         {"Bearer x", "token-malformed"},
 		"nothing":          {"Bearer", "token-malformed"},
+		"behind a tab":     {"Bearer\tx", "token-malformed"},
 		"expired": {"bearer " + pass(t, s, ada, func(c *token.Claims) { c.NotBefore, c.Expiry = time.Unix(0, 0), time.Unix(60, 0) }),
 			"token-expired"},
 		"early": {"Bearer " + pass(t, s, ada, func(c *token.Claims) {

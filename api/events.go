@@ -39,10 +39,8 @@ func resumed(r *http.Request) pando.Cursor {
 }
 
 func (s *Server) sendEvents(w http.ResponseWriter, r *http.Request, in pando.Request) {
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.streamContext(r, requesterOf(r.Context()), data)
 	defer cancel()
-	ctx, end := s.whileAllowed(ctx, requesterOf(ctx), data)
-	defer end()
 	control := http.NewResponseController(w)
 	begun := false
 	var b []byte

@@ -36,7 +36,7 @@ func (s *Server) importRecords(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	// HTTP/2 and recorders are full duplex, or need not be.
 	_ = control.EnableFullDuplex()
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, data)
 	defer cancel()
 	l := &loader{db: s.as(ctx), ctx: ctx, collection: r.PathValue("collection")}
 	err := refuseTx(r)
@@ -205,7 +205,7 @@ func (s *Server) exportRecords(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, data)
 	defer cancel()
 	out := bufio.NewWriterSize(&patientWriter{w, http.NewResponseController(w), "application/x-ndjson"}, 64<<10)
 	err := s.export(ctx, r.PathValue("collection"), out)
@@ -278,11 +278,21 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 	return p.w.Write(b)
 }
 
-// streamContext ends when the client goes or the node closes.
-func (s *Server) streamContext(r *http.Request) (context.Context, context.CancelFunc) {
+// streamContext ends when the client goes, the node closes, or the access to a class is taken
+// away from who calls.
+func (s *Server) streamContext(r *http.Request, who requester, c class) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	stop := context.AfterFunc(s.streams, func() { cancel(fault.Closed.Errorf("the node is closing")) })
-	return ctx, func() { stop(); cancel(nil) }
+	ctx, end := s.whileAllowed(ctx, who, c)
+	return ctx, func() { end(); stop(); cancel(nil) }
+}
+
+// work is streamContext for what takes as long as there is something to do: it goes on beyond
+// the token that it began with.
+func (s *Server) work(r *http.Request, c class) (context.Context, context.CancelFunc) {
+	who := requesterOf(r.Context())
+	who.until = time.Time{}
+	return s.streamContext(r, who, c)
 }
 
 // Import creates documents of a collection from JSON objects, one after the other or

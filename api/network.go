@@ -192,7 +192,7 @@ func rootOf(all []pando.Summary) string {
 // join carries out a ticket and reports how far it is.
 func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 	out := &reporter[JoinProgress, Joined]{s: s, w: w, r: r}
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.work(r, admin)
 	defer cancel()
 	joined, err := s.runJoin(ctx, w, r, out.progress)
 	out.finish(joined, err)

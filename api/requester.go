@@ -50,11 +50,12 @@ func withPeer(ctx context.Context, key ident.PublicKey) context.Context {
 
 // bearer returns the token in a header, "" if it is of another scheme.
 func bearer(header string) string {
-	scheme, text, _ := strings.Cut(strings.TrimSpace(header), " ")
-	if !strings.EqualFold(scheme, "bearer") {
+	header = strings.TrimSpace(header)
+	i := strings.IndexAny(header, " \t")
+	if i < 0 || !strings.EqualFold(header[:i], "bearer") {
 		return ""
 	}
-	return strings.TrimSpace(text)
+	return strings.TrimSpace(header[i:])
 }
 
 // forwarding are headers of proxies, behind which callers are who knows where.

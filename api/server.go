@@ -42,8 +42,8 @@ type Config struct {
 }
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
-// of net/http, one per connection, the timers of explicit transactions, one per stream of
-// events, which ends it with the access of who follows (see whileAllowed), and those of
+// of net/http, one per connection, the timers of explicit transactions, one per
+// stream, which ends it with the access of whose it is (see whileAllowed), and those of
 // WebSockets (see socket); Shutdown ends all.
 type Server struct {
 	db      *pando.DB

@@ -219,6 +219,9 @@ func (k *socket) serve() {
 		if err != nil {
 			return
 		}
+		if begun && k.barred() {
+			continue
+		}
 		if kind != websocket.MessageText || json.Unmarshal(raw, &m) != nil {
 			k.close(closeBadMessage, "Invalid message: want a JSON object as text")
 			return
@@ -302,6 +305,13 @@ func (k *socket) watch(who requester) {
 			k.forbid(err)
 		}
 	})
+}
+
+// barred reports whether the client may not go on. It is told so, and has some seconds to say
+// goodbye in: what else it says counts for nothing.
+func (k *socket) barred() bool {
+	who := requesterOf(k.ctx)
+	return who.over(time.Now()) || k.s.still(who, data) != nil
 }
 
 // forbid ends a connection whose client is not let in, or not any more.

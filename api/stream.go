@@ -36,6 +36,7 @@ func (p *reporter[P, R]) finish(result R, err error) {
 	case err == nil:
 		p.send(event[P, R]{Result: &result})
 	case p.begun:
+		p.s.deny(p.r, err, DeniedOperation)
 		p.send(event[P, R]{Error: err.Error(), Code: Code(err)})
 	default:
 		p.s.fail(p.w, p.r, err)

@@ -167,10 +167,8 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	ctx, cancel := s.streamContext(r)
+	ctx, cancel := s.streamContext(r, requesterOf(r.Context()), data)
 	defer cancel()
-	ctx, end := s.whileAllowed(ctx, requesterOf(ctx), data)
-	defer end()
 	sub, err := s.node.Subscribe(ctx, topic, o)
 	if err != nil {
 		s.fail(w, r, err)
@@ -277,6 +275,9 @@ func (k *socket) follow(sub *p2p.Subscription, topic string) {
 		kind, raw, err := k.conn.Read(k.ctx)
 		if err != nil {
 			return
+		}
+		if k.barred() {
+			continue
 		}
 		if kind != websocket.MessageText || json.Unmarshal(raw, &m) != nil {
 			k.close(closeBadMessage, "Invalid message: want a JSON object as text")

@@ -134,7 +134,7 @@ func (c *command) revokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke RELATION DID|*", Short: "Take it back",
 		Long: `Take back what somebody was let in as. It holds from the next request on, and ends what is
-open: subscriptions, live queries, topics.`,
+open: subscriptions, live queries, topics, imports, exports.`,
 		Example: "  pando node revoke user did:key:z6Mk…",
 		Args:    exactly("RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
