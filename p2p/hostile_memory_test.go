@@ -28,7 +28,7 @@ func TestFloodsAreHeldInBoundedMemory(t *testing.T) {
 	if os.Getenv("PANDO_LONG") != "" { // a connection flood of its own: some minutes
 		strangers = 1000
 	}
-	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+	simulateInTurn(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		x, a, b, id := attack(t, w, true)
 		before := heap()
 		// Strangers, each with streams on which a large message begins and never ends.

@@ -15,7 +15,7 @@ func (w *world) idOf(i int) peer.ID { return (&member{w: w, key: keyOf(w.t, i)})
 // one every 100 ms, are here within 100 ms.
 func withLiars(t *testing.T, liars int) (whole time.Duration, soon int) {
 	const documents = 4_000
-	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+	simulateInTurn(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		a, b := w.member(0), w.member(1)
 		id := addSchema(t, a.db, schemaText)
 		createUsers(t, a.db, "a", 200)
@@ -56,6 +56,7 @@ func withLiars(t *testing.T, liars int) (whole time.Duration, soon int) {
 // Four of five members lie, and the fifth is served nearly as if they were not there:
 // when each has lied once. What that once costs TestWhatLiarsDo bounds.
 func TestLiarsLeaveFourFifthsToTheHonest(t *testing.T) {
+	t.Parallel()
 	whole, soon := withLiars(t, 0)
 	with, still := withLiars(t, 4)
 	t.Logf("alone: a copy in %v, %d of 50 changes at once; beside four liars: %v, %d", whole, soon, with, still)

@@ -253,10 +253,9 @@ func TestPartEqualsQuery(t *testing.T) {
 		seeds = 300
 	}
 	for seed := range seeds {
-		simulate(t, 10*time.Millisecond, func(t *testing.T, w *world) { partHistory(t, w, rand.New(rand.NewPCG(seed, 1))) })
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			simulate(t, 10*time.Millisecond, func(t *testing.T, w *world) { partHistory(t, w, rand.New(rand.NewPCG(seed, 1))) })
+		})
 	}
 }
 

@@ -309,46 +309,48 @@ func TestAnOpenStreamDoesNotKeepFromAsking(t *testing.T) {
 // until their time comes, keep nothing else from being exchanged, and are then taken.
 func TestCommitsFromTheFutureWaitQuietly(t *testing.T) {
 	for _, ahead := range []time.Duration{30 * time.Minute, 8 * time.Minute} {
-		simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
-			a, b := w.member(0), w.member(1)
-			addSchema(t, a.db, schemaText)
-			b.db.Close()
-			db, err := pando.Open(t.Context(), "", &pando.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { db.Close() })
-			b.db = db
-			startAll([]*member{a, b})
-			converge(t, 5*time.Second, a, b)
-			createUsers(t, b.db, "future", 2000)
-			time.Sleep(2 * time.Minute)
-			if ahead < 10*time.Minute {
-				if took := converge(t, 5*time.Minute, a, b); took < time.Minute/2 {
-					t.Errorf("commits from the future were taken after %v", took)
+		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
+			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+				a, b := w.member(0), w.member(1)
+				addSchema(t, a.db, schemaText)
+				b.db.Close()
+				db, err := pando.Open(t.Context(), "", &pando.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
+				if err != nil {
+					t.Fatal(err)
 				}
-				return
-			}
-			before := a.node.Counters()
-			time.Sleep(10 * time.Minute)
-			after := a.node.Counters()
-			if n := after.Received - before.Received; n > 100_000 {
-				t.Errorf("ten minutes of quiet cost %d bytes, want less than a transfer", n)
-			}
-			if n := after.Mismatches + b.node.Counters().Mismatches; n > 0 {
-				t.Errorf("%d mismatches, want none: it is known what differs", n)
-			}
-			ticket, err := b.node.Share(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := a.node.Join(t.Context(), ticket, nil); err == nil || !strings.Contains(err.Error(), "clocks") {
-				t.Errorf("a join that cannot end says %v, want that the clocks are off", err)
-			}
-			createUsers(t, a.db, "now", 10)
-			eventually(t, 5*time.Second, func() (bool, string) { return documents(t, b) == 2010, "what is not early waits too" })
-			t.Logf("%d bytes, %d sessions in ten minutes", after.Received-before.Received,
-				after.Sessions+after.Served-before.Sessions-before.Served)
+				t.Cleanup(func() { db.Close() })
+				b.db = db
+				startAll([]*member{a, b})
+				converge(t, 5*time.Second, a, b)
+				createUsers(t, b.db, "future", 2000)
+				time.Sleep(2 * time.Minute)
+				if ahead < 10*time.Minute {
+					if took := converge(t, 5*time.Minute, a, b); took < time.Minute/2 {
+						t.Errorf("commits from the future were taken after %v", took)
+					}
+					return
+				}
+				before := a.node.Counters()
+				time.Sleep(10 * time.Minute)
+				after := a.node.Counters()
+				if n := after.Received - before.Received; n > 100_000 {
+					t.Errorf("ten minutes of quiet cost %d bytes, want less than a transfer", n)
+				}
+				if n := after.Mismatches + b.node.Counters().Mismatches; n > 0 {
+					t.Errorf("%d mismatches, want none: it is known what differs", n)
+				}
+				ticket, err := b.node.Share(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := a.node.Join(t.Context(), ticket, nil); err == nil || !strings.Contains(err.Error(), "clocks") {
+					t.Errorf("a join that cannot end says %v, want that the clocks are off", err)
+				}
+				createUsers(t, a.db, "now", 10)
+				eventually(t, 5*time.Second, func() (bool, string) { return documents(t, b) == 2010, "what is not early waits too" })
+				t.Logf("%d bytes, %d sessions in ten minutes", after.Received-before.Received,
+					after.Sessions+after.Served-before.Sessions-before.Served)
+			})
 		})
 	}
 }

@@ -62,10 +62,19 @@ var link = simnet.NodeBiDiLinkSettings{
 // raceDetector is whether the tests run with it.
 var raceDetector bool
 
-// simulate runs fn in a world of its own. With the race detector of Go 1.26 timers
+// simulate runs fn in a world of its own, beside those of other tests: what is measured
+// in one is counted, or virtual.
+func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Parallel()
+	simulateInTurn(t, rtt, fn)
+}
+
+// simulateInTurn is simulate beside no other test, for what the whole process shows, or
+// for several worlds of one test. With the race detector of Go 1.26 timers
 // under virtual time crash the runtime now and then (in racereleaseacquireg, called
 // for a timer of a bubble on an idle thread), so there it has to be asked for.
-func simulate(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) {
+func simulateInTurn(t *testing.T, rtt time.Duration, fn func(t *testing.T, w *world)) {
 	t.Helper()
 	if raceDetector && os.Getenv("PANDO_RACE_SIMULATED") == "" {
 		t.Skip("the race detector and virtual time do not go together: set PANDO_RACE_SIMULATED=1 to try")

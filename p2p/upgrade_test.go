@@ -76,7 +76,6 @@ func TestNodesOfOtherVersionsSync(t *testing.T) {
 		"of this one": {"3", "2", "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 				other, own := w.member(0), w.member(1)
 				addSchema(t, other.db, schemaText)
