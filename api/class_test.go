@@ -265,6 +265,30 @@ func TestNodeAccessIsDurable(t *testing.T) {
 	}
 }
 
+// A file that somebody wrote by hand, in any order, names whom it names, and as often as it
+// may: who is sent away is gone.
+func TestNodeAccessMayBeWrittenByHand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.json")
+	all := []pando.DID{someone(t).DID(), someone(t).DID(), someone(t).DID()}
+	slices.Sort(all)
+	text := fmt.Sprintf(`{"owner":%q,"granted":{"user":[%[4]q,%[3]q,%[2]q,%[4]q]}}`, someone(t).DID(), all[0], all[1], all[2])
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := OpenNodeAccess(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range all {
+		if !a.allows(who, data) {
+			t.Errorf("%s is named, and not let in", who)
+		}
+		if was, err := a.revoke(User, string(who)); err != nil || !was || a.allows(who, data) {
+			t.Errorf("%s is sent away: was %t, %v, and still let in: %t", who, was, err, a.allows(who, data))
+		}
+	}
+}
+
 func TestTransactionsBelongToWhoBeganThem(t *testing.T) {
 	s := served(t, Config{})
 	_, body := s.answerTo(from(atLoopback, "POST", Base+"/tx", ""))

@@ -16,8 +16,6 @@ func ofLine(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// Knows reports whether the owner of a key is something to the node: whom it belongs to, or
-// who was let in.
-func (s *Server) Knows(key ident.PublicKey) bool {
-	return key != "" && len(s.rights.relationsOf(key.DID())) > 0
-}
+// Knows reports whether the owner of a key is somebody to the node: whom it belongs to, or
+// who was let in by name. That everybody may be a user does not open a closed node.
+func (s *Server) Knows(key ident.PublicKey) bool { return key != "" && s.rights.names(key.DID()) }

@@ -155,6 +155,20 @@ func TestAClosedNodeServesWhomItKnows(t *testing.T) {
 	if _, err := w.client(t, identity(t)).Collections(t.Context()); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a stranger: got %v, want no answer", err)
 	}
+	// Everybody may be a user here, who is let in at the door.
+	if _, err := w.client(t, ada).GrantNode(t.Context(), api.User, api.Everyone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client(t, identity(t)).Collections(t.Context()); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("a stranger, where everybody may be a user: got %v, want no answer", err)
+	}
+	bob := identity(t)
+	if _, err := w.client(t, ada).GrantNode(t.Context(), api.User, string(bob.DID())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client(t, bob).Collections(t.Context()); err != nil {
+		t.Errorf("who is named: %v", err)
+	}
 }
 
 // gRPC, its streams and the identity go over one stream of libp2p.

@@ -74,8 +74,11 @@ func OpenNodeAccess(file string) (*NodeAccess, error) {
 		return nil, fault.Unavailable.Errorf("node access: %w", err)
 	}
 	if err := json.Unmarshal(raw, &a.state); err == nil {
-		err = a.state.check()
-		if err == nil {
+		if err = a.state.check(); err == nil {
+			for r, all := range a.state.Granted { // somebody may have written it by hand
+				slices.Sort(all)
+				a.state.Granted[r] = slices.Compact(all)
+			}
 			return a, nil
 		}
 	}
@@ -144,6 +147,16 @@ func (a *NodeAccess) relationsOf(who pando.DID) (all []Relation) {
 		}
 	}
 	return all
+}
+
+// names reports whether somebody in particular is something to the node.
+func (a *NodeAccess) names(who pando.DID) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return who == a.state.Owner || slices.ContainsFunc(relations, func(r Relation) bool {
+		_, ok := slices.BinarySearch(a.state.Granted[r], string(who))
+		return ok
+	})
 }
 
 func (s *accessState) has(r Relation, who pando.DID) bool {
