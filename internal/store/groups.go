@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -315,8 +316,8 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range s.Groups() { // groups within groups
-			if !slices.Contains(groups, g) {
+		for _, g := range s.Groups() { // groups within groups; those that come after maxGroups are not looked at
+			if len(groups) < maxGroups && !slices.Contains(groups, g) {
 				groups = append(groups, g)
 			}
 		}
@@ -411,6 +412,10 @@ func (tx *Tx) naming(group dag.DocID) (docs []place, err error) {
 	return docs, nil
 }
 
+// refusals are the kinds of failure that say that a document takes no anchor, rather than
+// that something is broken here.
+var refusals = []error{fault.Denied, fault.Invalid, fault.TooLarge, fault.Exists}
+
 // anchor writes a commit without operations that names what is known of groups, if
 // the caller may and there is something to tell.
 func (tx *Tx) anchor(at place, left bool) (bool, error) {
@@ -435,6 +440,14 @@ func (tx *Tx) anchor(at place, left bool) (bool, error) {
 	if err != nil || len(links) == 0 {
 		return false, err
 	}
-	_, err = tx.write(c, at.coll, d, &dag.Commit{Doc: at.doc})
+	err = tx.Try(func() error {
+		_, err := tx.write(c, at.coll, d, &dag.Commit{Doc: at.doc})
+		return err
+	})
+	if slices.ContainsFunc(refusals, func(k error) bool { return errors.Is(err, k) }) {
+		// It has so many heads that a commit does not stand on what lets the caller write,
+		// or a gateway may not write there: whoever owns it must not keep anybody in a group.
+		return false, nil
+	}
 	return err == nil, err
 }

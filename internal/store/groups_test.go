@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
+)
+
+// history returns the commits of a document.
+func (n *node) historyOf(coll string, id dag.DocID) (all []*dag.Commit) {
+	n.t.Helper()
+	n.view(func(tx *Tx) error {
+		for a, err := range tx.History(n.coll(coll), id) {
+			if err != nil {
+				return err
+			}
+			all = append(all, a.Commit)
+		}
+		return nil
+	})
+	return all
+}
+
+// Mal shares a document of his with ann's team, lets her write it, and adds so many heads
+// that what she writes cannot stand on all of it: not on what lets her. That is no way to
+// stay in the team.
+func TestADocumentThatTakesNoAnchorKeepsNobodyInAGroup(t *testing.T) {
+	t.Parallel()
+	ann := newNode(t, "ann").policed()
+	mal := newNode(t, "mal").policed()
+	team := ann.create("Team", "name", "crew")
+	ann.mustDo("Team", team, grantTo("member", person("mal")))
+	trap := mal.create("Paper", "title", "trap")
+	mal.mustDo("Paper", trap, grantTo("reader", memberOf(team)), grantTo("writer", person("ann")))
+	root := mal.historyOf("Paper", trap)[0]
+	title := []crdt.Delta{schemaDelta(t, mal, "Paper", "title", "x")}
+	for i := range dag.MaxParents {
+		low := forge(t, mal.key, dag.Commit{Doc: trap, Parents: []dag.CID{root.CID}, Height: 2, HLC: root.HLC + 1 + uint64(i), Schema: root.Schema, Deltas: title})
+		mal.merge("Paper", envelopes(low, childOf(t, mal.key, title, low)))
+	}
+	meet(ann, mal)
+	if heads := ann.heads("Paper", trap); len(heads) != dag.MaxParents+1 {
+		t.Fatalf("the trap has %d heads", len(heads))
+	}
+	if err := ann.does("Team", team, revokeFrom("member", person("mal"))); err != nil {
+		t.Errorf("mal is sent away from the team: %v", err)
+	}
+	if a := ann.access("Team", team); len(a.Tuples(a.Rules)) > 0 {
+		t.Errorf("in the team are %v", a.Tuples(a.Rules))
+	}
+}
+
+// A gateway that writes to teams for ann, and not to papers, sends somebody away from a
+// team that a paper of hers names: the paper learns of it with her next write.
+func TestAGatewaySendsSomebodyAwayFromAGroup(t *testing.T) {
+	t.Parallel()
+	ann := newNode(t, "ann").policed()
+	team := ann.create("Team", "name", "crew")
+	paper := ann.create("Paper", "title", "draft")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	ann.mustDo("Paper", paper, grantTo("writer", memberOf(team)))
+	before := ann.heads("Paper", paper)
+
+	gateway := keyOf("gateway")
+	d := ident.Delegation{Author: ann.key.Public(), Gateway: gateway.Public(), NotBefore: testStart, NotAfter: testStart.Add(time.Hour), Collections: [][32]byte{ann.coll("Team").ID}}
+	proof, err := d.Seal(ann.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = ann.Update(context.Background(), Caller{Key: gateway, Author: ann.key.Public(), Proof: proof}, func(tx *Tx) error {
+		_, err := tx.WriteAccess(ann.coll("Team"), team, revokeFrom("member", person("bob")))
+		return err
+	})
+	if err != nil {
+		t.Fatalf("bob is sent away from the team: %v", err)
+	}
+	if now := ann.heads("Paper", paper); now[0] != before[0] {
+		t.Error("the gateway wrote to a paper")
+	}
+	ann.set("Paper", paper, "title", "better")
+	if last := ann.historyOf("Paper", paper); len(last[len(last)-1].Auth) == 0 {
+		t.Error("ann's next write does not name what is known of the team")
+	}
+}
+
+// A paper names many groups with many groups in each: what is looked after is bounded, and
+// so is what a write costs.
+func BenchmarkWriteWithGroupsInGroups(b *testing.B) {
+	ann := newNode(b, "ann").policed()
+	paper := ann.create("Paper", "title", "draft")
+	var named []acp.Op
+	for i := range 32 {
+		team := ann.create("Team", "name", fmt.Sprint("crew ", i))
+		named = append(named, grantTo("reader", memberOf(team)))
+		for range 4 {
+			var inner []acp.Op
+			for range acp.MaxOps {
+				var id dag.DocID
+				if _, err := rand.Read(id[:]); err != nil {
+					b.Fatal(err)
+				}
+				inner = append(inner, grantTo("member", memberOf(id)))
+			}
+			ann.mustDo("Team", team, inner...)
+		}
+	}
+	ann.mustDo("Paper", paper, named...)
+	for i := 0; b.Loop(); i++ {
+		ann.set("Paper", paper, "title", fmt.Sprint(i))
+	}
+}
