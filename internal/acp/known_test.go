@@ -52,3 +52,47 @@ func TestLinksIntoGroupsAreBounded(t *testing.T) {
 		l.ok("ann", does(grant("reader", acp.OfKey(person("dan")))))
 	}
 }
+
+// People share a document beside each other, with groups of more relations than two bytes
+// count: each is kept by its name, whatever comes on top.
+func TestManyRelationsOfGroups(t *testing.T) {
+	const beside = 1<<16/acp.MaxOps + 1
+	group := id("group")
+	name := func(i int) string { return fmt.Sprintf("r%05d", i) }
+	h := acp.NewHistory(sharedRules, people[ann])
+	add := func(c acp.Commit, parents ...acp.ID) {
+		if err := h.Add(c, parents...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := acp.Commit{ID: id("root"), Height: 1, Author: people[ann], Need: writes}
+	add(root)
+	commits := make([]acp.Commit, beside)
+	for i := range commits {
+		commits[i] = acp.Commit{ID: id(fmt.Sprint(i)), Height: 2, Author: people[ann]}
+		for k := range acp.MaxOps {
+			commits[i].Need.Ops = append(commits[i].Need.Ops, grant("reader", acp.OfGroup(group, name(i*acp.MaxOps+k))))
+		}
+	}
+	slices.SortFunc(commits, func(a, b acp.Commit) int { return a.ID.Compare(b.ID) })
+	for _, c := range commits {
+		add(c, root.ID)
+	}
+	j, err := h.Judge(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := j.State
+	for top := range 2 {
+		for _, one := range []string{name(0), name(1<<16 - 1), name(1 << 16), name(beside*acp.MaxOps - 1)} {
+			who := acp.Actor{Groups: func(_ acp.ID, relation string) bool { return relation == one }}
+			if !s.Allows(sharedRules, who, sharedRules.Read) {
+				t.Errorf("who has relation %s may not read", one)
+			}
+		}
+		c := acp.Commit{ID: id(fmt.Sprint("on top ", top)), Height: uint64(3 + top), Author: people[ann], Before: s.Frontier(), Need: does(revoke("reader", acp.OfKey(person("bob"))))}
+		if s, err = s.Add(sharedRules, c, acp.Counts, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

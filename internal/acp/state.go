@@ -24,7 +24,7 @@ import (
 //	           uvarint number of tuples that are held, then each, sorted bytewise:
 //	             kind of the subject: 1 byte: 1 everyone, 2 key, 3 group
 //	             35 bytes, zeros at the end: nothing / key / docID and the place of its
-//	               relation, 2 bytes big-endian
+//	               relation: its lower 16 bits, big-endian, then the next 8
 //	             place of the relation in the resource's, sorted: 1 byte
 //	           uvarint number of events that no event stands on, then each, sorted:
 //	             commit: 32 bytes, uvarint place among the events
@@ -256,10 +256,12 @@ func grantedTo(table []byte, n int, k ident.PublicKey) (mask uint64) {
 }
 
 func (s State) grantedToGroups(table []byte, n int, who Actor, wanted uint64) uint64 {
+	var few [fewNames]span
+	names := s.groupNames(few[:0])
 	for i := n - 1; i >= 0 && table[i*tupleSize] == kindGroup; i-- {
 		t := table[i*tupleSize:][:tupleSize]
 		bit := uint64(1) << (t[tupleSize-1] & 63)
-		if bit&wanted != 0 && who.Groups(ID(t[1:33]), s.name(binary.BigEndian.Uint16(t[33:35]))) {
+		if bit&wanted != 0 && who.Groups(ID(t[1:33]), s.nameIn(names, t)) {
 			return bit
 		}
 	}
@@ -282,16 +284,31 @@ func (s State) Groups() []ID {
 	return all
 }
 
-// name returns the relation of a group at that place.
-func (s State) name(i uint16) string {
+// fewNames are as many relations of groups as most documents name.
+const fewNames = 4
+
+// groupNames appends where the relations of groups stand.
+func (s State) groupNames(to []span) []span {
 	b := scanner{b: s.raw, at: s.namesAt}
-	for range i {
-		b.span()
+	for range s.names {
+		to = append(to, b.span())
 	}
-	if uint32(i) >= s.names {
+	return to
+}
+
+// nameIn returns the relation of the group that is the subject of an encoded tuple.
+func (s State) nameIn(names []span, t []byte) string {
+	i := int(binary.BigEndian.Uint16(t[33:35])) | int(t[35])<<16
+	if i >= len(names) {
 		return ""
 	}
-	return s.text(b.span())
+	return s.text(names[i])
+}
+
+// setPlace enters the place of the relation of a group.
+func setPlace(t []byte, i int) {
+	binary.BigEndian.PutUint16(t[33:], uint16(i))
+	t[35] = byte(i >> 16)
 }
 
 // Holding returns the permission that those have who have the relation: to ask
@@ -371,6 +388,7 @@ type place struct {
 
 func (s State) summary() *summary {
 	sum := &summary{first: s.First(), owner: s.Owner(), voided: s.voidedSoFar, events: s.Events()}
+	names := s.groupNames(nil)
 	for i := range int(s.tuples) {
 		t := s.raw[int(s.tuplesAt)+i*tupleSize:][:tupleSize]
 		n := tuple{relation: int(t[tupleSize-1])}
@@ -378,7 +396,7 @@ func (s State) summary() *summary {
 		case kindEveryone:
 			n.Subject = Everyone
 		case kindGroup:
-			n.Subject = OfGroup(ID(t[1:33]), s.name(binary.BigEndian.Uint16(t[33:35])))
+			n.Subject = OfGroup(ID(t[1:33]), s.nameIn(names, t))
 		default:
 			n.Subject = OfKey(keyOf(t[1 : 1+bodySize]))
 		}
@@ -445,7 +463,7 @@ func (s *summary) appendTuples(b []byte) []byte {
 		e[0], e[tupleSize-1] = t.kind(), byte(t.relation)
 		if copy(e[1:], t.Key); t.Relation != "" {
 			copy(e[1:], t.Group[:])
-			binary.BigEndian.PutUint16(e[33:], uint16(sort.SearchStrings(names, t.Relation)))
+			setPlace(e[:], sort.SearchStrings(names, t.Relation))
 		}
 		b = append(b, e[:]...)
 	}
