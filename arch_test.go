@@ -20,6 +20,7 @@ var layers = map[string]int{
 	"internal/fault":  0,
 	"internal/cbor":   1,
 	"internal/kv":     1,
+	"internal/pace":   1,
 	"internal/radix":  1,
 	"internal/ident":  2,
 	"internal/value":  2,

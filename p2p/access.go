@@ -44,7 +44,7 @@ func (n *Node) ChangeAccess(c AccessChange) error {
 			n.meet(c)
 		}
 	}
-	n.dial.set(0) // who was shut out may be dialed now
+	n.dial.Set(0) // who was shut out may be dialed now
 	return nil
 }
 

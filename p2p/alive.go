@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/pandodb/pando/internal/pace"
 )
 
 const (
@@ -23,7 +25,7 @@ func (n *Node) keepAlive(ctx context.Context, c network.Conn, w *wire) (stop fun
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		before := w.bytes()
-		for wait(ctx, stallAfter) {
+		for pace.Sleep(ctx, stallAfter) {
 			now := w.bytes()
 			if now == before && !answers(ctx, c) && ctx.Err() == nil {
 				n.log.Debug("peer is gone", "peer", c.RemotePeer())

@@ -157,7 +157,7 @@ func (w *wants) hurry(keys []wantKey) {
 	for _, k := range keys {
 		if v := w.open[k]; v != nil && !v.asking {
 			v.next = v.next.Add(-retryMost)
-			w.alarm.set(0)
+			w.alarm.Set(0)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestBusyNodesBlameNobody(t *testing.T) {
 					time.Sleep(time.Duration(20+7*((i+j)%5)) * time.Millisecond)
 					for _, c := range m.node.connected() {
 						if j%10 == i {
-							c.next.set(0) // as whoever misses something does
+							c.next.Set(0) // as whoever misses something does
 						}
 					}
 				}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // companion is what the node keeps of a connected peer.
@@ -21,7 +22,7 @@ type companion struct {
 	id      peer.ID
 	turn    chan struct{} // held by the session that this node runs with the peer
 	fetches chan struct{} // held by streams that this node fetches over
-	next    alarm         // when to run a session
+	next    pace.Alarm    // when to run a session
 	stop    context.CancelFunc
 
 	since time.Time // when it arrived
@@ -73,9 +74,9 @@ func (n *Node) proved(p peer.ID, c claim) error {
 	if n.partial(c.id) {
 		n.watchAgain()
 	}
-	n.reach.wake.set(reachDelay) // it may be a relay
+	n.reach.wake.Set(reachDelay) // it may be a relay
 	if n.finder.exchange {
-		n.finder.wake.set(exchangeDelay) // it may know others
+		n.finder.wake.Set(exchangeDelay) // it may know others
 	}
 	return nil
 }
@@ -124,7 +125,7 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 // this node dials.
 func (n *Node) unintroduced(p peer.ID) {
 	n.spawn(func(ctx context.Context) {
-		if !wait(ctx, introductions) {
+		if !pace.Sleep(ctx, introductions) {
 			return
 		}
 		n.arrived(p) // it may be known from before
@@ -154,7 +155,7 @@ func (n *Node) arrived(p peer.ID) {
 		n.mu.Unlock()
 		return
 	}
-	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: newAlarm(), since: time.Now()}
+	c = &companion{id: p, turn: make(chan struct{}, 1), fetches: make(chan struct{}, fetchesPerPeer), next: pace.NewAlarm(), since: time.Now()}
 	ctx, stop := context.WithCancel(n.ctx)
 	c.stop = stop
 	n.companions[p] = c
@@ -163,9 +164,9 @@ func (n *Node) arrived(p peer.ID) {
 	n.log.Debug("peer connected", "peer", p)
 	// One session is enough for both: the peer with the smaller ID opens it.
 	if n.host.ID() < p {
-		c.next.set(0)
+		c.next.Set(0)
 	} else {
-		c.next.set(courtesyDelay)
+		c.next.Set(courtesyDelay)
 	}
 }
 
@@ -184,7 +185,7 @@ func (n *Node) left(p peer.ID) {
 	n.identities.forget(p)
 	n.host.ConnManager().UntagPeer(p, connTag)
 	n.log.Debug("peer disconnected", "peer", p)
-	n.dial.set(0)
+	n.dial.Set(0)
 }
 
 // freed makes up for what a relay with limits did not let pass.
@@ -193,7 +194,7 @@ func (n *Node) freed(p peer.ID) {
 	defer n.mu.Unlock()
 	if c := n.companions[p]; c != nil && c.limited {
 		c.limited = false
-		c.next.set(0)
+		c.next.Set(0)
 	}
 }
 
@@ -237,23 +238,23 @@ func cmpID(a, b peer.ID) int {
 // accompany runs sessions with a peer whenever one is due.
 func (n *Node) accompany(ctx context.Context, c *companion) {
 	var deferred time.Time
-	for c.next.wait(ctx) {
+	for c.next.Wait(ctx) {
 		if !n.serves(c.id) && !(n.blamed(c.id) && n.busyWithOthers(c.id)) {
 			deferred = time.Time{}
 		} else if now := time.Now(); deferred.IsZero() || now.Sub(deferred) < deferLongest {
 			if deferred.IsZero() {
 				deferred = now
 			}
-			c.next.set(jitter(spreadDelay, 0.5)) // it does the same at this moment
+			c.next.Set(pace.Jitter(spreadDelay, 0.5)) // it does the same at this moment
 			continue
 		}
 		if rest := time.Until(n.restOf(c)); rest > 0 {
-			c.next.set(rest)
+			c.next.Set(rest)
 			continue
 		}
 		_, err := n.sync(ctx, c.id, errand{})
 		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
-			c.next.set(jitter(max(busy.After, busyFor), 0.5))
+			c.next.Set(pace.Jitter(max(busy.After, busyFor), 0.5))
 			continue
 		}
 		n.mu.Lock()
@@ -267,7 +268,7 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 		n.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			n.log.Debug("sync failed", "peer", c.id, "error", err)
-			c.next.set(n.again(c, err, failures))
+			c.next.Set(n.again(c, err, failures))
 		}
 	}
 }
@@ -277,15 +278,15 @@ func (n *Node) again(c *companion, err error, failures int) time.Duration {
 	if held := new(holdError); errors.As(err, &held) {
 		return max(held.after, holdFirst) // the peer has no part in it
 	}
-	d := backoff(failures)
+	d := pace.Backoff(failures)
 	if r := troubled(err); r != nil && r.After > retryFirst { // it knows better
-		d = jitter(r.After, 0.25)
+		d = pace.Jitter(r.After, 0.25)
 		n.mu.Lock()
 		c.resting = time.Now().Add(d)
 		n.mu.Unlock()
 	}
 	if n.blamed(c.id) {
-		d = max(d, jitter(antiEntropyEvery, antiEntropyJitter))
+		d = max(d, pace.Jitter(antiEntropyEvery, antiEntropyJitter))
 	}
 	return d
 }
@@ -301,7 +302,7 @@ func (n *Node) restOf(c *companion) time.Time {
 func (n *Node) spread(except peer.ID) {
 	for _, c := range n.connected() {
 		if c.id != except && !n.blamed(c.id) { // else it takes the time of those that it is meant for
-			c.next.set(jitter(spreadDelay, 0.5))
+			c.next.Set(pace.Jitter(spreadDelay, 0.5))
 		}
 	}
 }
@@ -309,22 +310,10 @@ func (n *Node) spread(except peer.ID) {
 // keepEntropyDown compares roots with a peer at random, for ever: whatever else
 // went wrong, copies come together by this.
 func (n *Node) keepEntropyDown(ctx context.Context) {
-	for wait(ctx, jitter(antiEntropyEvery, antiEntropyJitter)) {
+	for pace.Sleep(ctx, pace.Jitter(antiEntropyEvery, antiEntropyJitter)) {
 		if all := n.connected(); len(all) > 0 {
-			n.toCompareWith(all).next.set(0)
+			n.toCompareWith(all).next.Set(0)
 		}
-	}
-}
-
-// wait returns true after d, and false when ctx ends before.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -398,7 +387,7 @@ const sweepEvery = time.Minute
 
 // sweep drops what was kept of peers that are gone.
 func (n *Node) sweep(ctx context.Context) {
-	for wait(ctx, sweepEvery) {
+	for pace.Sleep(ctx, sweepEvery) {
 		n.sweepOnce(time.Now())
 	}
 }

@@ -98,7 +98,7 @@ func (s *service) asksItself(id dag.CollectionID, mine, theirs card) {
 		return
 	}
 	if c, err := s.n.companion(s.peer); err == nil && s.w.version >= versionOfParts {
-		c.next.set(0)
+		c.next.Set(0)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // cursors is how far this node has come with each peer's collections. Losing the
@@ -110,7 +111,7 @@ func (c *cursors) write() error {
 const cursorsEvery = 5 * time.Second
 
 func (n *Node) flushCursors(ctx context.Context) {
-	for wait(ctx, cursorsEvery) {
+	for pace.Sleep(ctx, cursorsEvery) {
 		if err := n.cursors.write(); err != nil {
 			n.log.Warn("cursors cannot be stored: after a restart, more is compared", "error", err)
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 // learns that some peers have something in common, and not what.
 type directory struct {
 	kad  *kad.IpfsDHT
-	wake alarm
+	wake pace.Alarm
 
 	mu     sync.Mutex // guards what follows
 	listed map[claim]time.Time
@@ -59,7 +60,7 @@ func (n *Node) startDirectory() error {
 	if err != nil {
 		return fmt.Errorf("start the directory of peers: %w", err)
 	}
-	n.directory = &directory{kad: d, wake: newAlarm(), listed: map[claim]time.Time{}, looked: map[dag.CollectionID]*attempt{}}
+	n.directory = &directory{kad: d, wake: pace.NewAlarm(), listed: map[claim]time.Time{}, looked: map[dag.CollectionID]*attempt{}}
 	n.spawn(func(ctx context.Context) {
 		<-ctx.Done()
 		d.Close() // nothing in it lasts
@@ -135,15 +136,15 @@ func (c claim) listing() cid.Cid {
 // collections that it has hardly anybody for.
 func (n *Node) keepListed(ctx context.Context) {
 	d := n.directory
-	d.wake.set(listDelay)
-	for d.wake.wait(ctx) {
+	d.wake.Set(listDelay)
+	for d.wake.Wait(ctx) {
 		if d.kad.RoutingTable().Size() == 0 { // it knows nobody who takes part
-			d.wake.set(jitter(listRetry, 0.3))
+			d.wake.Set(pace.Jitter(listRetry, 0.3))
 			continue
 		}
 		n.listAll(ctx)
 		n.lookUpAll(ctx)
-		d.wake.set(jitter(listRetry, 0.3))
+		d.wake.Set(pace.Jitter(listRetry, 0.3))
 	}
 }
 
@@ -209,7 +210,7 @@ func (n *Node) lookUpAll(ctx context.Context) {
 		n.count.Found.Add(uint64(reached))
 		d.mu.Lock()
 		a.failures++
-		a.next = time.Now().Add(max(backoff(a.failures), listRetry))
+		a.next = time.Now().Add(max(pace.Backoff(a.failures), listRetry))
 		d.mu.Unlock()
 	}
 }

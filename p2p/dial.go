@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // attempt is how the dialing of a peer goes.
@@ -96,8 +97,8 @@ const maxDials = 8
 
 // keepConnected dials the peers that should be connected and are not.
 func (n *Node) keepConnected(ctx context.Context) {
-	n.dial.set(0)
-	for n.dial.wait(ctx) {
+	n.dial.Set(0)
+	for n.dial.Wait(ctx) {
 		due, next := n.dialable(time.Now())
 		for _, p := range due {
 			if !n.spawn(func(ctx context.Context) { n.redial(ctx, p) }) {
@@ -105,7 +106,7 @@ func (n *Node) keepConnected(ctx context.Context) {
 			}
 		}
 		if next > 0 {
-			n.dial.set(next)
+			n.dial.Set(next)
 		}
 	}
 }
@@ -172,7 +173,7 @@ func (n *Node) redial(ctx context.Context, p peer.AddrInfo) {
 		return // connected meanwhile, or forgotten
 	}
 	a.running = false
-	n.dial.set(0)                                // there is a free place
+	n.dial.Set(0)                                // there is a free place
 	if err != nil || n.companions[p.ID] == nil { // which connects, and hangs up at once
 		n.dialAgain(p.ID, false)
 	}
@@ -193,12 +194,12 @@ func (n *Node) dialAgain(p peer.ID, went bool) {
 	if a.failures++; went {
 		a.failures = 0
 	}
-	d := backoff(a.failures)
+	d := pace.Backoff(a.failures)
 	if k.trusted {
-		d = min(d, jitter(redialNamed, 0.5))
+		d = min(d, pace.Jitter(redialNamed, 0.5))
 	}
 	a.next = time.Now().Add(d)
-	n.dial.set(d)
+	n.dial.Set(d)
 }
 
 // crossing is how far apart connections may be that both sides opened at the same

@@ -10,6 +10,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // door is where strangers stand: peers that are connected, and of which nothing is
@@ -17,13 +19,13 @@ import (
 // proves itself in its first message, and leaves the door by that. At the door of a
 // closed node nobody stands for long.
 type door struct {
-	alarm alarm
+	alarm pace.Alarm
 
 	mu    sync.Mutex // guards what follows
 	since map[peer.ID]time.Time
 }
 
-func newDoor() *door { return &door{alarm: newAlarm(), since: map[peer.ID]time.Time{}} }
+func newDoor() *door { return &door{alarm: pace.NewAlarm(), since: map[peer.ID]time.Time{}} }
 
 // familiar reports whether a peer is more than a stranger: one that the operator
 // named or allowed, that proved a secret since it is connected, or a known client of the API.
@@ -65,9 +67,9 @@ func (n *Node) meet(c network.Conn) {
 	}
 	n.door.since[p] = time.Now()
 	if len(n.door.since) > maxAtDoor {
-		n.door.alarm.set(0)
+		n.door.alarm.Set(0)
 	} else if n.gate.closed {
-		n.door.alarm.set(strangerTimeout)
+		n.door.alarm.Set(strangerTimeout)
 	}
 }
 
@@ -84,7 +86,7 @@ func (n *Node) parted(p peer.ID) {
 
 // keepDoor sends strangers away: all whose time is over, and those who are too many.
 func (n *Node) keepDoor(ctx context.Context) {
-	for n.door.alarm.wait(ctx) {
+	for n.door.alarm.Wait(ctx) {
 		for _, p := range n.unwelcome(time.Now()) {
 			n.count.Pruned.Add(1)
 			n.log.Debug("a stranger is sent away", "peer", p)
@@ -110,7 +112,7 @@ func (n *Node) unwelcome(now time.Time) []peer.ID {
 			out = append(out, p)
 			delete(d.since, p)
 		} else if n.gate.closed {
-			d.alarm.set(d.since[p].Add(strangerTimeout).Sub(now))
+			d.alarm.Set(d.since[p].Add(strangerTimeout).Sub(now))
 			break
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // protocolPeers is how members of a collection tell each other of others.
@@ -71,8 +72,8 @@ func readToldPeers(r *cbor.Reader) message {
 
 // finder looks for members of collections that have few connected.
 type finder struct {
-	exchange bool  // asks members for others
-	wake     alarm // to do so
+	exchange bool       // asks members for others
+	wake     pace.Alarm // to do so
 
 	mu      sync.Mutex // guards what follows
 	tried   map[peer.ID]*attempt
@@ -80,7 +81,7 @@ type finder struct {
 }
 
 func newFinder(exchange bool) *finder {
-	return &finder{exchange: exchange, wake: newAlarm(), tried: map[peer.ID]*attempt{}, records: map[peer.ID][]byte{}}
+	return &finder{exchange: exchange, wake: pace.NewAlarm(), tried: map[peer.ID]*attempt{}, records: map[peer.ID][]byte{}}
 }
 
 // heard keeps where a peer says that it is, for others.
@@ -171,8 +172,8 @@ func (n *Node) membersHere(id dag.CollectionID) []peer.ID {
 
 // exchangePeers asks members for others, when one was found and now and then.
 func (n *Node) exchangePeers(ctx context.Context) {
-	n.finder.wake.set(exchangeDelay)
-	for n.finder.wake.wait(ctx) {
+	n.finder.wake.Set(exchangeDelay)
+	for n.finder.wake.Wait(ctx) {
 		ring, _ := n.admission.keys()
 		asked := map[peer.ID]bool{}
 		for _, id := range ring.ids {
@@ -192,7 +193,7 @@ func (n *Node) exchangePeers(ctx context.Context) {
 			}
 			n.count.Introduced.Add(uint64(n.dialFound(ctx, found, enoughMembers-len(members))))
 		}
-		n.finder.wake.set(jitter(exchangeEvery, antiEntropyJitter))
+		n.finder.wake.Set(pace.Jitter(exchangeEvery, antiEntropyJitter))
 	}
 }
 
@@ -331,7 +332,7 @@ func (f *finder) tell(p peer.ID, err error, now time.Time) {
 		f.tried[p] = a
 	}
 	a.failures++
-	a.next = now.Add(max(backoff(a.failures+4), exchangeDelay)) // not before half a minute
+	a.next = now.Add(max(pace.Backoff(a.failures+4), exchangeDelay)) // not before half a minute
 }
 
 // usable leaves out addresses that lead nowhere from here: loopback ones, told over

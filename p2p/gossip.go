@@ -24,6 +24,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // gossip tells other peers of commits as they are made, and hears of theirs. It is
@@ -337,7 +338,7 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 // repair compares roots with a peer soon, because something was lost.
 func (n *Node) repair(p peer.ID) {
 	if c, err := n.companion(p); err == nil {
-		c.next.set(jitter(repairDelay, 0.5))
+		c.next.Set(pace.Jitter(repairDelay, 0.5))
 	}
 }
 
@@ -410,7 +411,7 @@ func (n *Node) readFeed(ctx context.Context, changes func(context.Context, uint6
 				return
 			}
 		}
-		if !wait(ctx, backoff(failures)) {
+		if !pace.Sleep(ctx, pace.Backoff(failures)) {
 			return
 		}
 		if failures >= maxFeedFailures {
@@ -491,7 +492,7 @@ func (n *Node) publishIn(ctx context.Context, id dag.CollectionID, batch []annou
 	}
 	for _, p := range missed {
 		if c, err := n.companion(p); err == nil {
-			c.next.set(jitter(spreadDelay, 0.5))
+			c.next.Set(pace.Jitter(spreadDelay, 0.5))
 		}
 	}
 }

@@ -283,7 +283,7 @@ func (n *Node) watchSchema(ctx context.Context) {
 func (n *Node) followAndTell() {
 	n.gossip.follow()
 	for _, c := range n.connected() {
-		c.next.set(repairDelay)
+		c.next.Set(repairDelay)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // liar is a member that answers as it likes what honest nodes ask it.
@@ -78,7 +79,7 @@ func (x *liar) serve(s network.Stream) {
 			return
 		}
 		if x.lies.delay > 0 {
-			wait(x.ctx, x.lies.delay)
+			pace.Sleep(x.ctx, x.lies.delay)
 		}
 		if x.answer(w, s.Conn().RemotePeer(), m) != nil {
 			return

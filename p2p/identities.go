@@ -195,7 +195,7 @@ func (n *Node) Act(certificates ...[]byte) error {
 		return err
 	}
 	for _, c := range n.connected() {
-		c.next.set(0)
+		c.next.Set(0)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // inbox holds what was announced until it is merged: by document, so that a
@@ -344,7 +345,7 @@ func (n *Node) fetchAnnounced(ctx context.Context, p peer.ID, id dag.CollectionI
 		if left = n.leftOf(ctx, left); len(left) == 0 {
 			return nil
 		}
-		if err != nil || try+1 == rescueTries || !wait(ctx, jitter(rescueWait<<try, 0.25)) {
+		if err != nil || try+1 == rescueTries || !pace.Sleep(ctx, pace.Jitter(rescueWait<<try, 0.25)) {
 			n.log.Debug("announced commits did not come", "peer", p, "documents", len(left), "error", err)
 			return left
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Share makes a ticket for collections, named, or for all if none is. Whoever
@@ -152,7 +153,7 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 			res.Bytes += got.Bytes
 			res.Commits += uint64(got.Applied)
 			refused := new(refuse)
-			if !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)) {
+			if !errors.As(err, &refused) || refused.Code != refusedBusy || !pace.Sleep(ctx, pace.Jitter(refused.After, 0.5)) {
 				break
 			}
 		}
@@ -162,7 +163,7 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 		n.gossip.follow()
 		if err := n.joined(ctx, t, got, res); err == nil {
 			return nil
-		} else if errors.Is(err, errNarrow) && wait(ctx, punchTime) {
+		} else if errors.Is(err, errNarrow) && pace.Sleep(ctx, punchTime) {
 			continue // by then there may be a direct way
 		} else if !errors.Is(err, errBehind) {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Keep says what this node gets of a collection from now on, and makes it compare that
@@ -169,7 +170,7 @@ func (n *Node) partAtPeer(ctx context.Context, t Ticket, s Scope) error {
 		switch {
 		case err == nil && why != "":
 			return fault.Invalid.Errorf("collection %s: %w: %s", t.Collections[0].Name, errNoPart, why)
-		case !errors.As(err, &refused) || refused.Code != refusedBusy || !wait(ctx, jitter(refused.After, 0.5)):
+		case !errors.As(err, &refused) || refused.Code != refusedBusy || !pace.Sleep(ctx, pace.Jitter(refused.After, 0.5)):
 			return err
 		}
 	}

@@ -1,6 +1,10 @@
 package p2p
 
-import "time"
+import (
+	"time"
+
+	"github.com/pandodb/pando/internal/pace"
+)
 
 // What a peer may make this node read, hold or wait for.
 const (
@@ -159,8 +163,8 @@ const (
 	// start the session waits for the other to do so.
 	courtesyDelay = 2 * time.Second
 
-	retryFirst = time.Second
-	retryMost  = 5 * time.Minute
+	retryFirst = pace.First
+	retryMost  = pace.Most
 	stuckAfter = 24 * time.Hour
 
 	// quarantine is how long a peer that broke the protocol stays cut off.

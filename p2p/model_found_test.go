@@ -408,7 +408,7 @@ func TestWhatIsAcknowledgedIsOnTheDisk(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			whole.disk.slow.Store(int64(time.Second))
 			for _, c := range part.node.connected() {
-				c.next.set(0)
+				c.next.Set(0)
 			}
 			time.Sleep(time.Duration(i) * 10 * time.Millisecond)
 			createUsers(t, part.db, fmt.Sprint("outside", i), 1)

@@ -344,7 +344,7 @@ func (h *history) evolve(m *machine) {
 func (h *history) compareSoon(m *machine) {
 	h.note("%s compares", m.name())
 	for _, c := range m.node.connected() {
-		c.next.set(0)
+		c.next.Set(0)
 	}
 }
 

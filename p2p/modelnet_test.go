@@ -21,6 +21,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // modelNet carries streams between machines, in the place of QUIC: everything above
@@ -635,14 +637,14 @@ func (d *modelDoor) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transp
 	n.mu.Lock()
 	trip := n.delay() + n.delay() // of a handshake
 	n.mu.Unlock()
-	if !wait(ctx, trip) {
+	if !pace.Sleep(ctx, trip) {
 		return nil, context.Cause(ctx)
 	}
 	n.mu.Lock()
 	there := n.doors[a.String()]
 	if there == nil || n.cuts[modelPair(d.at, there.at)] {
 		n.mu.Unlock()
-		wait(ctx, modelDial)
+		pace.Sleep(ctx, modelDial)
 		return nil, errors.New("nobody answers")
 	}
 	defer n.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +21,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Config is how a node takes part in the network. The zero value is a
@@ -191,7 +191,7 @@ type Node struct {
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
 	tasks sync.WaitGroup
-	dial  alarm
+	dial  pace.Alarm
 
 	noticed atomic.Int64  // how many schema versions there were at the last look
 	grew    chan struct{} // there are more
@@ -225,7 +225,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		convoys: map[dag.CollectionID]*convoy{}, sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(), coming: &coming{of: map[dag.CID]chan struct{}{}}, lookouts: newLookouts(), watches: newWatches(), tellings: newTellings(), meetings: meetings{at: map[wantKey]*meeting{}},
-		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: newAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: pace.NewAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
 	if n.key = c.Key; n.key.IsZero() {
@@ -505,85 +505,4 @@ func (n *Node) Counters() Counters {
 	all.Watchers, all.Watches, all.HotTopics = n.lookouts.size(), n.watches.told(), int(n.hotTopics.Load())
 	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())
 	return all
-}
-
-// alarm wakes one goroutine at the earliest of the times that were set.
-type alarm struct{ s *alarmState }
-
-type alarmState struct {
-	mu      sync.Mutex // guards at and asked
-	at      time.Time
-	asked   time.Time // when it was set last
-	changed chan struct{}
-}
-
-func newAlarm() alarm { return alarm{&alarmState{changed: make(chan struct{}, 1)}} }
-
-// set makes the alarm go off after d, unless it does so sooner anyway.
-func (a alarm) set(d time.Duration) {
-	a.s.mu.Lock()
-	defer a.s.mu.Unlock()
-	a.s.asked = time.Now()
-	if at := a.s.asked.Add(d); a.s.at.IsZero() || at.Before(a.s.at) {
-		a.s.at = at
-		select {
-		case a.s.changed <- struct{}{}:
-		default: // it will look again anyway
-		}
-	}
-}
-
-// clear takes back what was set before a moment, unless it was set after it too.
-func (a alarm) clear(before time.Time) {
-	a.s.mu.Lock()
-	defer a.s.mu.Unlock()
-	if a.s.asked.Before(before) {
-		a.s.at = time.Time{}
-	}
-}
-
-// wait returns true when the alarm goes off, and false when ctx ends.
-func (a alarm) wait(ctx context.Context) bool {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		a.s.mu.Lock()
-		at := a.s.at
-		a.s.mu.Unlock()
-		var due <-chan time.Time
-		if !at.IsZero() {
-			timer.Reset(time.Until(at))
-			due = timer.C
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-a.s.changed:
-		case <-due:
-			a.s.mu.Lock()
-			now := !a.s.at.IsZero() && !time.Now().Before(a.s.at)
-			if now {
-				a.s.at = time.Time{}
-			}
-			a.s.mu.Unlock()
-			if now {
-				return true
-			}
-		}
-	}
-}
-
-// backoff is how long to wait after so many failures: doubling, with jitter, so
-// that many who failed together do not come back together.
-func backoff(failures int) time.Duration {
-	d := retryMost
-	if failures < 16 {
-		d = min(retryFirst<<max(failures-1, 0), retryMost)
-	}
-	return jitter(d, 0.5)
-}
-
-// jitter returns d, more or less by up to a share of it.
-func jitter(d time.Duration, share float64) time.Duration {
-	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1)))
 }

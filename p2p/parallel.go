@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // convoy gets what one peer is known to have from several at once. It is cut into
@@ -295,7 +296,7 @@ func (co *convoy) work(p peer.ID) {
 		}
 		co.finish(fl, got, err)
 		if busy := new(refuse); errors.As(err, &busy) && busy.Code == refusedBusy {
-			wait(co.ctx, jitter(max(busy.After, busyFor), 0.5))
+			pace.Sleep(co.ctx, pace.Jitter(max(busy.After, busyFor), 0.5))
 		}
 	}
 	if f != nil {

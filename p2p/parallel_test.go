@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // copies makes members that hold the same, and know each other.
@@ -386,7 +387,7 @@ func TestAReplicatorLeavesALargeCopyToItsTarget(t *testing.T) {
 type withheld struct{}
 
 func (withheld) get(fl *flight, _ *fetching) (intake, error) {
-	for wait(fl.ctx, stallsAfter/2) {
+	for pace.Sleep(fl.ctx, stallsAfter/2) {
 		fl.brought(0, 0, 0)
 	}
 	return intake{}, errTaken

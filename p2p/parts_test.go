@@ -108,7 +108,7 @@ func TestPartsMakeThePlainCopy(t *testing.T) {
 		createUsers(t, a.db, "a", 200)
 		startAll([]*member{a, b})
 		converge(t, 5*time.Second, a, b)
-		b.node.wants.alarm.clear(time.Now())
+		b.node.wants.alarm.Clear(time.Now())
 		_, docs := plainCopy(t, a.db, id)
 		for _, doc := range []pando.DocID{docs[0], docs[90], docs[199]} {
 			lengthen(t, a.db, doc, 40, 60_000) // 2.4 MB

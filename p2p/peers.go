@@ -73,7 +73,7 @@ func (n *Node) remember(p peer.AddrInfo, trusted bool) error {
 	if k.trusted {
 		n.host.ConnManager().Protect(p.ID, connTag)
 	}
-	n.dial.set(0)
+	n.dial.Set(0)
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 		return err
 	}
 	if c, err := n.companion(infos[0].ID); err == nil {
-		c.next.set(0)
+		c.next.Set(0)
 	}
 	return nil
 }

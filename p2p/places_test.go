@@ -14,6 +14,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Strangers, as many as there are places for members, greet now and then to keep
@@ -43,12 +44,12 @@ func TestStrangersStarveNobody(t *testing.T) {
 						}
 						wire := newWire(s, new(traffic))
 						for wire.send(&hello{}) == nil {
-							if _, err := wire.receive(); err != nil || !wait(ctx, 5*time.Second) {
+							if _, err := wire.receive(); err != nil || !pace.Sleep(ctx, 5*time.Second) {
 								break
 							}
 						}
 						wire.abort()
-						wait(ctx, time.Second)
+						pace.Sleep(ctx, time.Second)
 					}
 				})
 			}
@@ -128,7 +129,7 @@ func TestAFailedConnectTrustsNobody(t *testing.T) {
 			t.Error("a peer that could not be reached is trusted")
 		}
 		for i := range maxReplicators {
-			a.node.replicators[peer.ID(fmt.Sprint(i))] = &replicator{due: newAlarm()}
+			a.node.replicators[peer.ID(fmt.Sprint(i))] = &replicator{due: pace.NewAlarm()}
 		}
 		if err := a.node.AddReplicator(t.Context(), b.addr(), nil); err == nil || a.node.named(b.id()) {
 			t.Errorf("a replicator too many: got %v, and its peer is trusted: %v", err, a.node.named(b.id()))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // presence is how this node shows that it is in a room. Whoever listens is seen: each
@@ -77,7 +78,7 @@ func (rs *rooms) answer(r *room, now time.Time) {
 		return
 	}
 	spread := 50*time.Millisecond + time.Duration(len(r.authors))*presenceShare/10
-	rs.sayBy(r, now.Add(jitter(spread/2, 1)))
+	rs.sayBy(r, now.Add(pace.Jitter(spread/2, 1)))
 }
 
 // sayBy makes this node say by then that it is here, but not too often: many who are
@@ -134,7 +135,7 @@ func (rs *rooms) beat(ctx context.Context, r *room) time.Time {
 	}
 	every := max(presenceEvery, time.Duration(r.present())*presenceShare)
 	h := here{lasts: min((3 * every).Round(time.Second), presenceMost), state: r.presence.state}
-	r.presence.last, r.presence.due = now, now.Add(jitter(every, 0.1))
+	r.presence.last, r.presence.due = now, now.Add(pace.Jitter(every, 0.1))
 	if r.presence.early < earlyBeats && r.present() == 0 {
 		h.asks = true
 		r.presence.due = now.Add(500 * time.Millisecond << r.presence.early)
@@ -213,7 +214,7 @@ func (rs *rooms) ask(ctx context.Context, r *room) error {
 		if _, _, err := rs.send(ctx, r, postWho, nil); err != nil {
 			return err
 		}
-		if !wait(ctx, whoWait/2) {
+		if !pace.Sleep(ctx, whoWait/2) {
 			return context.Cause(ctx)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/pandodb/pando/internal/pace"
 )
 
 const (
@@ -54,7 +56,7 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 	}
 	defer context.AfterFunc(ctx, func() { h.endPunching() })() // and with it the attempt that runs
 	tried := map[peer.ID]*attempts{}
-	for wait(ctx, punchLook) {
+	for pace.Sleep(ctx, punchLook) {
 		// Before others have told at which address they see this host, an attempt would
 		// wait for that, and not be ended by anything.
 		if !slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
@@ -83,7 +85,7 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 				n.log.Debug("no hole was punched", "peer", p, "error", err)
 			}
 			a.failed++
-			a.next = time.Now().Add(jitter(min(punchFirst<<min(a.failed, 16), punchMost), 0.5))
+			a.next = time.Now().Add(pace.Jitter(min(punchFirst<<min(a.failed, 16), punchMost), 0.5))
 		}
 	}
 }

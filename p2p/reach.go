@@ -19,12 +19,13 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // reach is how others reach this node: directly, as far as it is known, and through
 // relays where they do not.
 type reach struct {
-	wake alarm
+	wake pace.Alarm
 
 	mu      sync.Mutex // guards what follows
 	public  network.Reachability
@@ -33,7 +34,7 @@ type reach struct {
 }
 
 func newReach() *reach {
-	return &reach{wake: newAlarm(), relays: map[peer.ID]*circuit.Reservation{}, refused: map[peer.ID]*attempt{}}
+	return &reach{wake: pace.NewAlarm(), relays: map[peer.ID]*circuit.Reservation{}, refused: map[peer.ID]*attempt{}}
 }
 
 var reachEvents = []any{
@@ -76,7 +77,7 @@ func (n *Node) watchReach(ctx context.Context, events event.Subscription, tell e
 			if e, ok := e.(event.EvtHostReachableAddrsChanged); ok {
 				n.reached(e, tell)
 			}
-			n.reach.wake.set(reachDelay)
+			n.reach.wake.Set(reachDelay)
 		}
 	}
 }
@@ -85,9 +86,9 @@ func (n *Node) watchReach(ctx context.Context, events event.Subscription, tell e
 // the operator named; no others.
 func (n *Node) keepRelays(ctx context.Context, tell event.Emitter) {
 	defer tell.Close()
-	n.reach.wake.set(0)
+	n.reach.wake.Set(0)
 	var told []ma.Multiaddr
-	for n.reach.wake.wait(ctx) {
+	for n.reach.wake.Wait(ctx) {
 		n.reserve(ctx)
 		addrs := n.relayAddrs()
 		if slices.EqualFunc(addrs, told, ma.Multiaddr.Equal) {
@@ -152,7 +153,7 @@ func (n *Node) reserve(ctx context.Context) {
 	if !public {
 		next = n.reserveMore(ctx, now)
 	}
-	r.wake.set(next)
+	r.wake.Set(next)
 }
 
 // reserveMore takes and renews places at relays, and returns when to do so again.
@@ -182,7 +183,7 @@ func (n *Node) reserveMore(ctx context.Context, now time.Time) time.Duration {
 				r.refused[p] = a
 			}
 			a.failures++
-			again := backoff(a.failures)
+			again := pace.Backoff(a.failures)
 			a.next = now.Add(again)
 			next = min(next, again)
 		} else {
@@ -479,7 +480,7 @@ const (
 // began on it is at its end.
 func (n *Node) retire(ctx context.Context, old network.Conn) {
 	for range retireLooks {
-		if !wait(ctx, retireAfter) || old.IsClosed() {
+		if !pace.Sleep(ctx, retireAfter) || old.IsClosed() {
 			return
 		}
 		if !slices.ContainsFunc(old.GetStreams(), ours) {

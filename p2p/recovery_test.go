@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -249,34 +248,6 @@ func TestAChangePassesAlongAChain(t *testing.T) {
 	})
 }
 
-// What is lost after the roots were compared has to be made up for by another
-// comparison.
-func TestARepairIsNotTakenBackByAnOlderGreeting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rings := func(a alarm) bool {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			return a.wait(ctx)
-		}
-		a := newAlarm()
-		a.set(10 * time.Second)
-		time.Sleep(time.Second)
-		compared := time.Now()
-		time.Sleep(time.Second)
-		a.set(repairDelay) // a loss
-		a.clear(compared)
-		if !rings(a) {
-			t.Error("the repair was taken back")
-		}
-		a.set(10 * time.Second)
-		time.Sleep(time.Second)
-		a.clear(time.Now())
-		if rings(a) {
-			t.Error("what was set before was not taken back")
-		}
-	})
-}
-
 // A peer that holds a stream open is no reason not to ask it.
 func TestAnOpenStreamDoesNotKeepFromAsking(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
@@ -297,7 +268,7 @@ func TestAnOpenStreamDoesNotKeepFromAsking(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.next.set(0)
+		c.next.Set(0)
 		time.Sleep(time.Second)
 		if a.node.Counters().Sessions == before {
 			t.Error("the peer was not asked")

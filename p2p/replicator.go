@@ -15,6 +15,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // replicator pushes what changes in some collections to one peer. Its cursor moves
@@ -22,7 +23,7 @@ import (
 type replicator struct {
 	peer  peer.ID
 	addrs []ma.Multiaddr
-	due   alarm
+	due   pace.Alarm
 	stop  context.CancelFunc
 
 	// guarded by Node.mu, as all below
@@ -133,12 +134,12 @@ func (n *Node) startReplicators() error {
 
 func (n *Node) startReplicator(r *replicator) {
 	ctx, stop := context.WithCancel(n.ctx)
-	r.due, r.stop, r.since = newAlarm(), stop, time.Now()
+	r.due, r.stop, r.since = pace.NewAlarm(), stop, time.Now()
 	n.mu.Lock()
 	n.replicators[r.peer] = r
 	n.mu.Unlock()
 	n.host.ConnManager().Protect(r.peer, replicatorTag)
-	r.due.set(0)
+	r.due.Set(0)
 	if !n.spawn(func(context.Context) { n.replicate(ctx, r) }) {
 		stop()
 	}
@@ -220,7 +221,7 @@ func (n *Node) AddPartReplicator(ctx context.Context, addr string, collections [
 	if fresh {
 		n.startReplicator(r)
 	} else {
-		r.due.set(0)
+		r.due.Set(0)
 	}
 	return nil
 }
@@ -337,14 +338,14 @@ func (n *Node) pokeReplicators() {
 		if r.since.IsZero() {
 			r.since = now
 		}
-		r.due.set(pushDelay)
+		r.due.Set(pushDelay)
 	}
 }
 
 // replicate pushes whenever there is something to push.
 func (n *Node) replicate(ctx context.Context, r *replicator) {
 	failures := 0
-	for r.due.wait(ctx) {
+	for r.due.Wait(ctx) {
 		err := n.pushTo(ctx, r)
 		if ctx.Err() != nil {
 			return
@@ -360,15 +361,15 @@ func (n *Node) replicate(ctx context.Context, r *replicator) {
 		// Whatever is made meanwhile waits for the same attempt.
 		again, patient := waits(err)
 		if patient {
-			again = jitter(again, 0.5)
+			again = pace.Jitter(again, 0.5)
 		} else {
 			failures++
-			again = min(backoff(failures), jitter(redialNamed, 0.5))
+			again = min(pace.Backoff(failures), pace.Jitter(redialNamed, 0.5))
 		}
-		if !wait(ctx, again) {
+		if !pace.Sleep(ctx, again) {
 			return
 		}
-		r.due.set(0)
+		r.due.Set(0)
 	}
 }
 

@@ -533,6 +533,6 @@ func (s *service) take(m *push) error {
 // moment ago: there is no need to ask it in turn, unless something was lost since.
 func (n *Node) greetedEqual(p peer.ID, then time.Time) {
 	if c, err := n.companion(p); err == nil {
-		c.next.clear(then)
+		c.next.Clear(then)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // The topics of a collection are heard by all who know its secret. What is not for
@@ -206,7 +207,7 @@ func (n *Node) queue(p peer.ID, x news) {
 // compareSoon compares with a peer, because something could not be told.
 func (n *Node) compareSoon(p peer.ID) {
 	if c, err := n.companion(p); err == nil {
-		c.next.set(jitter(spreadDelay, 0.5))
+		c.next.Set(pace.Jitter(spreadDelay, 0.5))
 	}
 }
 
@@ -247,7 +248,7 @@ func (n *Node) tellOver(ctx context.Context, p peer.ID, q *telling) error {
 			}
 			some = some[run:]
 		}
-		if !wait(ctx, collectFor) {
+		if !pace.Sleep(ctx, collectFor) {
 			return nil
 		}
 	}

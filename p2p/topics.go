@@ -11,6 +11,7 @@ import (
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Kind is what a message of a topic tells.
@@ -116,7 +117,7 @@ func (rs *rooms) turn(ctx context.Context, r *room, topic string, size int) erro
 				topic, ErrTooFast, senderFlow.items, senderFlow.bytes/1024, d.Round(time.Millisecond))
 		}
 		rs.mu.Unlock()
-		ok := wait(ctx, d)
+		ok := pace.Sleep(ctx, d)
 		rs.mu.Lock()
 		if !ok {
 			return context.Cause(ctx)

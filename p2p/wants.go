@@ -13,13 +13,14 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // wants are the documents known to be incomplete. They survive restarts and are
 // asked for until they come, from one peer after another.
 type wants struct {
 	notes notes
-	alarm alarm
+	alarm pace.Alarm
 
 	writing sync.Mutex // held while notes are written, so that none overtakes a newer one
 
@@ -61,7 +62,7 @@ const earlyLook = time.Minute
 const wantsExpire = 7 * 24 * time.Hour
 
 func newWants(n notes) (*wants, error) {
-	w := &wants{notes: n, alarm: newAlarm(), open: map[wantKey]*want{}, dirty: map[wantKey]bool{}, held: map[peer.ID]int{}}
+	w := &wants{notes: n, alarm: pace.NewAlarm(), open: map[wantKey]*want{}, dirty: map[wantKey]bool{}, held: map[peer.ID]int{}}
 	err := n.each(noteWant, func(key string, r *cbor.Reader) error {
 		if len(key) != 64 {
 			return fault.Corrupt.Errorf("its key is not a collection and a document")
@@ -72,7 +73,7 @@ func newWants(n notes) (*wants, error) {
 		w.open[k] = v
 		return nil
 	})
-	w.alarm.set(retryFirst)
+	w.alarm.Set(retryFirst)
 	return w, err
 }
 
@@ -89,7 +90,7 @@ func (v *want) encode() []byte {
 func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told peer.ID) (lost int) {
 	w.mu.Lock()
 	now := time.Now()
-	next := now.Add(jitter(retryFirst, 0.5)) // for all alike, so that they are asked for together
+	next := now.Add(pace.Jitter(retryFirst, 0.5)) // for all alike, so that they are asked for together
 	for doc, commits := range missing {
 		k := wantKey{id, doc}
 		v := w.open[k]
@@ -111,7 +112,7 @@ func (w *wants) add(id dag.CollectionID, missing map[dag.DocID][]dag.CID, told p
 		}
 		v.told, v.added = told, now
 		w.dirty[k] = true
-		w.alarm.set(time.Until(v.next))
+		w.alarm.Set(time.Until(v.next))
 	}
 	w.mu.Unlock()
 	w.store()
@@ -215,7 +216,7 @@ func (w *wants) due(now time.Time) (due []wantKey, next time.Duration, expired i
 // but what it is asked for.
 func (n *Node) fetchWants(ctx context.Context) {
 	slots := newRescues(n)
-	for n.wants.alarm.wait(ctx) {
+	for n.wants.alarm.Wait(ctx) {
 		due, next, expired := n.wants.due(time.Now())
 		if expired > 0 {
 			n.count.ExpiredWants.Add(uint64(expired))
@@ -232,7 +233,7 @@ func (n *Node) fetchWants(ctx context.Context) {
 			}
 		}
 		if next > 0 {
-			n.wants.alarm.set(next)
+			n.wants.alarm.Set(next)
 		}
 	}
 }
@@ -241,13 +242,13 @@ func (n *Node) fetchWants(ctx context.Context) {
 func (w *wants) putOff(id dag.CollectionID, docs map[dag.DocID][]dag.CID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := time.Now().Add(jitter(retryFirst, 0.5))
+	next := time.Now().Add(pace.Jitter(retryFirst, 0.5))
 	for doc := range docs {
 		if v := w.open[wantKey{id, doc}]; v != nil {
 			v.asking, v.next = false, next
 		}
 	}
-	w.alarm.set(time.Until(next))
+	w.alarm.Set(time.Until(next))
 }
 
 // questions decides whom to ask for what: for each document the next peer in turn.
@@ -353,10 +354,10 @@ func (w *wants) tried(q sharing, asked, left map[dag.DocID][]dag.CID) {
 		}
 		v.tries++
 		if delays[v.tries] == 0 {
-			delays[v.tries] = backoff(v.tries)
+			delays[v.tries] = pace.Backoff(v.tries)
 		}
 		v.next = now.Add(delays[v.tries])
-		w.alarm.set(time.Until(v.next))
+		w.alarm.Set(time.Until(v.next))
 	}
 	changed := len(w.dirty) > 0
 	w.mu.Unlock()

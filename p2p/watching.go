@@ -12,12 +12,13 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // watches are those that this node asked others for: up to watchesPerPart for each
 // collection of which it keeps a part.
 type watches struct {
-	alarm alarm
+	alarm pace.Alarm
 
 	mu     sync.Mutex // guards what follows
 	open   map[sharing]*openWatch
@@ -36,15 +37,15 @@ type pause struct {
 }
 
 func newWatches() *watches {
-	return &watches{alarm: newAlarm(), open: map[sharing]*openWatch{}, pauses: map[sharing]pause{}}
+	return &watches{alarm: pace.NewAlarm(), open: map[sharing]*openWatch{}, pauses: map[sharing]pause{}}
 }
 
 // keepWatches sees to it that this node is told of every part that it keeps, by members
 // that keep the whole, or parts if there are no others, whoever comes and goes.
 func (n *Node) keepWatches(ctx context.Context) {
-	for n.watches.alarm.wait(ctx) {
+	for n.watches.alarm.Wait(ctx) {
 		if next := n.adjustWatches(time.Now()); next > 0 {
-			n.watches.alarm.set(next)
+			n.watches.alarm.Set(next)
 		}
 	}
 }
@@ -165,7 +166,7 @@ func (n *Node) watchEnded(s sharing, o *openWatch, err error, wanted bool) {
 		if o.told { // it went well for some time
 			failures = 1
 		}
-		d := backoff(failures)
+		d := pace.Backoff(failures)
 		if errors.As(err, &busy) {
 			d = max(d, busy.After)
 		}
@@ -177,11 +178,11 @@ func (n *Node) watchEnded(s sharing, o *openWatch, err error, wanted bool) {
 	if o.told {
 		n.repair(s.peer)
 	}
-	w.alarm.set(0)
+	w.alarm.Set(0)
 }
 
 // watchAgain looks for what should be watched soon.
-func (n *Node) watchAgain() { n.watches.alarm.set(0) }
+func (n *Node) watchAgain() { n.watches.alarm.Set(0) }
 
 // watch asks a member to be told of a part, and takes in what it tells, until it ends.
 func (n *Node) watch(ctx context.Context, at sharing, scope Scope, o *openWatch) error {
@@ -261,7 +262,7 @@ func (n *Node) nowWatching(at sharing, o *openWatch, m *watching) {
 		n.watchAgain() // there may be others who tell less
 		// What was before is found by comparing.
 		if c, err := n.companion(at.peer); err == nil {
-			c.next.set(jitter(repairDelay, 0.5))
+			c.next.Set(pace.Jitter(repairDelay, 0.5))
 		}
 	}
 	n.goTo(at, m)
