@@ -1,12 +1,12 @@
 package acp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"iter"
 	"math"
 	"slices"
 	"sort"
+	"strings"
 	"unsafe"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -83,21 +83,30 @@ func Begin(owner ident.PublicKey) State {
 // Open returns the state whose bytes are raw, which must not change afterwards. It
 // looks at the summary only: damage of the events is found by who needs them.
 func Open(raw []byte) (State, error) {
+	var s State
+	err := s.Reopen(raw)
+	return s, err
+}
+
+// Reopen is Open in place: for who looks at one state after the other.
+func (s *State) Reopen(raw []byte) error {
 	b := scanner{b: raw}
+	*s = State{}
 	if b.byte() != stateVersion || uint64(len(raw)) > math.MaxUint32 {
-		return State{}, damaged("version")
+		return damaged("version")
 	}
-	s := State{raw: raw}
-	s.first = b.span()
+	first := b.span()
+	owner := first
 	switch b.byte() {
 	case ownerFirst:
-		s.owner = s.first
 	case ownerNobody:
+		owner = span{}
 	case ownerOther:
-		s.owner = b.span()
+		owner = b.span()
 	default:
-		return State{}, damaged("owner")
+		return damaged("owner")
 	}
+	s.first, s.owner = first, owner
 	s.voidedSoFar = b.number()
 	s.names, s.namesAt = b.number(), b.at
 	for range b.bounded(s.names, 1) {
@@ -113,9 +122,11 @@ func Open(raw []byte) (State, error) {
 	s.events, s.at = b.number(), b.at
 	b.bounded(s.events, minEvent)
 	if b.bad {
-		return State{}, damaged("summary")
+		*s = State{}
+		return damaged("summary")
 	}
-	return s, nil
+	s.raw = raw
+	return nil
 }
 
 func damaged(what string) error {
@@ -189,9 +200,15 @@ type Actor struct {
 	Groups func(group ID, relation string) bool
 }
 
+// Begins returns how the bytes of all states begin whose document that key began and
+// still owns.
+func Begins(owner ident.PublicKey) []byte {
+	return append(appendString([]byte{stateVersion}, string(owner)), ownerFirst)
+}
+
 // Allows reports whether the actor has any of the relations that permit p. It
 // allocates nothing.
-func (s State) Allows(r *Rules, who Actor, p Permission) bool {
+func (s *State) Allows(r *Rules, who Actor, p Permission) bool {
 	if r == nil {
 		return true
 	}
@@ -200,7 +217,7 @@ func (s State) Allows(r *Rules, who Actor, p Permission) bool {
 
 // held returns those of the wanted relations that the actor has: owner if he is the
 // owner, whatever else he has, and otherwise all until one suffices.
-func (s State) held(r *Rules, who Actor, wanted uint64) uint64 {
+func (s *State) held(r *Rules, who Actor, wanted uint64) uint64 {
 	if wanted>>r.owner&1 != 0 && s.owner.from != s.owner.to {
 		owner := ident.PublicKey(s.text(s.owner))
 		for _, k := range who.Keys {
@@ -213,7 +230,7 @@ func (s State) held(r *Rules, who Actor, wanted uint64) uint64 {
 }
 
 // granted returns those of the wanted relations that tuples give to the actor.
-func (s State) granted(who Actor, wanted uint64) (mask uint64) {
+func (s *State) granted(who Actor, wanted uint64) (mask uint64) {
 	n := int(s.tuples)
 	if n == 0 {
 		return 0
@@ -234,28 +251,41 @@ func (s State) granted(who Actor, wanted uint64) (mask uint64) {
 
 // grantedTo returns the relations of a key.
 func grantedTo(table []byte, n int, k ident.PublicKey) (mask uint64) {
-	var want [tupleSize - 1]byte
 	if len(k) > bodySize {
 		return 0
 	}
-	want[0] = kindKey
-	copy(want[1:], k)
 	low, high := 0, n
 	for low < high {
 		mid := int(uint(low+high) >> 1)
-		if bytes.Compare(table[mid*tupleSize:][:len(want)], want[:]) < 0 {
+		if compareKey(table[mid*tupleSize:][:tupleSize], k) < 0 {
 			low = mid + 1
 		} else {
 			high = mid
 		}
 	}
-	for ; low < n && [tupleSize - 1]byte(table[low*tupleSize:][:len(want)]) == want; low++ {
+	for ; low < n && compareKey(table[low*tupleSize:][:tupleSize], k) == 0; low++ {
 		mask |= 1 << (table[low*tupleSize+tupleSize-1] & 63)
 	}
 	return mask
 }
 
-func (s State) grantedToGroups(table []byte, n int, who Actor, wanted uint64) uint64 {
+// compareKey compares the subject of a tuple with that of a key.
+func compareKey(t []byte, k ident.PublicKey) int {
+	if t[0] != kindKey {
+		return int(t[0]) - kindKey
+	}
+	if c := strings.Compare(unsafe.String(&t[1], len(k)), string(k)); c != 0 {
+		return c
+	}
+	for _, b := range t[1+len(k) : 1+bodySize] {
+		if b != 0 {
+			return 1 // it goes on
+		}
+	}
+	return 0
+}
+
+func (s *State) grantedToGroups(table []byte, n int, who Actor, wanted uint64) uint64 {
 	var few [fewNames]span
 	names := s.groupNames(few[:0])
 	for i := n - 1; i >= 0 && table[i*tupleSize] == kindGroup; i-- {
@@ -288,7 +318,7 @@ func (s State) Groups() []ID {
 const fewNames = 4
 
 // groupNames appends where the relations of groups stand.
-func (s State) groupNames(to []span) []span {
+func (s *State) groupNames(to []span) []span {
 	b := scanner{b: s.raw, at: s.namesAt}
 	for range s.names {
 		to = append(to, b.span())
@@ -297,7 +327,7 @@ func (s State) groupNames(to []span) []span {
 }
 
 // nameIn returns the relation of the group that is the subject of an encoded tuple.
-func (s State) nameIn(names []span, t []byte) string {
+func (s *State) nameIn(names []span, t []byte) string {
 	i := int(binary.BigEndian.Uint16(t[33:35])) | int(t[35])<<16
 	if i >= len(names) {
 		return ""
@@ -496,6 +526,14 @@ func (b *scanner) byte() byte {
 
 // number reads a number, which must be below 2^32 and in its shortest form.
 func (b *scanner) number() uint32 {
+	if at := int(b.at); at < len(b.b) && b.b[at] < 0x80 { // nearly always
+		b.at++
+		return uint32(b.b[at])
+	}
+	return b.longNumber()
+}
+
+func (b *scanner) longNumber() uint32 {
 	n := b.uvarint()
 	if n > math.MaxUint32 {
 		b.fail()

@@ -1,8 +1,10 @@
 package acp_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +141,41 @@ func TestRightsComeAndGo(t *testing.T) {
 	}
 	if l.state.Allows(l.r, acp.Actor{Keys: []ident.PublicKey{person("dan")}}, l.r.Delete) {
 		t.Error("dan can delete")
+	}
+}
+
+// Whose a document is stands at the beginning of its state, while it is the first owner's.
+func TestStatesBeginWithTheOwner(t *testing.T) {
+	t.Parallel()
+	ann, bo := person("ann"), acp.OfKey(person("bo"))
+	l := &line{t: t, r: rules(t), state: acp.Begin(ann)}
+	want := func(is bool) {
+		t.Helper()
+		if got := bytes.HasPrefix(l.state.Bytes(), acp.Begins(ann)); got != is {
+			t.Errorf("begins with ann as the owner: %v, want %v; the owner is %v", got, is, l.state.Owner())
+		}
+		if bytes.HasPrefix(l.state.Bytes(), acp.Begins(person("bo"))) {
+			t.Error("begins with bo as the owner, who did not begin it")
+		}
+	}
+	want(true)
+	l.ok("ann", does(grant("writer", bo)))
+	want(true)
+	l.ok("ann", does(acp.Op{Kind: acp.Transfer, Subject: bo}))
+	want(false)
+}
+
+// Who looks at one state after the other sees nothing of the last in the next.
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	shared, bare := sharedWith(t, 3), acp.Begin(person("bo"))
+	var s acp.State
+	for _, raw := range [][]byte{shared.Bytes(), bare.Bytes(), shared.Bytes(), shared.Bytes()[:50], bare.Bytes()} {
+		fresh, want := acp.Open(raw)
+		err := s.Reopen(raw)
+		if (err == nil) != (want == nil) || !reflect.DeepEqual(s, fresh) {
+			t.Errorf("%x opens as %+v, %v; at first it is %+v, %v", raw, s, err, fresh, want)
+		}
 	}
 }
 

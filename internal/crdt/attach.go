@@ -15,11 +15,13 @@ func (d Document) Attached(f FieldID, k Kind) []byte {
 // Attachments returns what Attached returns of the fields for access and for keys, in one
 // pass: who checks each document of a scan asks for both.
 func (d Document) Attachments() (access, keys []byte) {
-	for b := d.cells(); len(b) >= 4 && b[0] <= byte(FieldKeys); {
+	for b := d.cells(); len(b) >= 5 && b[0] <= byte(FieldKeys); {
 		var payload []byte
 		at := b[:3]
 		if end := 4 + int(b[3]); b[3] < 0x80 && end <= len(b) {
 			payload, b = b[4:end:end], b[end:]
+		} else if end := 5 + int(b[3]&0x7f) + int(b[4])<<7; b[3] >= 0x80 && b[4] < 0x80 && end <= len(b) {
+			payload, b = b[5:end:end], b[end:]
 		} else if _, _, payload, b = nextCell(b); b == nil {
 			break
 		}

@@ -183,7 +183,15 @@ type guard struct {
 	wanted  acp.Permission
 	hidden  int  // documents that it did not let pass
 	governs bool // it is asked for rights, which are not encrypted
-	known   *[knownStates]verdict
+	asked   bool
+	known   *known // from the second document on
+}
+
+// known is what a guard remembers.
+type known struct {
+	own   [][]byte // how the states of documents begin that the caller began and owns, if these pass
+	held  [knownStates]verdict
+	state acp.State // the one that is looked at
 }
 
 // verdict says whether a document may be read whose state begins with some bytes.
@@ -198,8 +206,10 @@ const (
 	knownStates = 16
 	// maxKnown bounds what it remembers of each.
 	maxKnown = 1 << 10
-	// keyByte is a byte of the first owner's key, by which they are told apart.
-	keyByte = 12
+	// keyByte is a byte of the first owner's key, and shownByte one of the first key that
+	// somebody else has, by which states are told apart.
+	keyByte   = 12
+	shownByte = 52
 )
 
 // open reports whether everything passes.
@@ -229,25 +239,63 @@ func (g *guard) ask(id dag.DocID, d crdt.Document) (bool, error) {
 	if len(raw) <= keyByte || g.r.here && !g.governs && veil.Locked(keys) {
 		return false, nil // nobody knows whose it is, or what is in it
 	}
-	if g.known == nil {
-		g.known = new([knownStates]verdict)
+	if !g.asked { // perhaps it is the only one
+		g.asked = true
+		var st acp.State
+		may, err := g.judge(id, raw, &st)
+		if err != nil {
+			return false, err
+		}
+		return g.verdict(may, d)
 	}
-	v := &g.known[raw[keyByte]%knownStates]
+	if g.known == nil {
+		g.known = &known{own: g.own()}
+	}
+	for _, own := range g.known.own {
+		if bytes.HasPrefix(raw, own) {
+			return g.verdict(true, d)
+		}
+	}
+	slot := raw[keyByte]
+	if len(raw) > shownByte {
+		slot += raw[shownByte]
+	}
+	v := &g.known.held[slot%knownStates]
 	if len(v.held) > 0 && bytes.HasPrefix(raw, v.held) {
 		return g.verdict(v.passes, d)
 	}
-	st, err := acp.Open(raw)
+	st := &g.known.state
+	may, err := g.judge(id, raw, st)
 	if err != nil {
+		return false, err
+	}
+	if held := st.Held(); len(held) <= maxKnown {
+		v.held, v.passes = append(v.held[:0], held...), may
+	}
+	return g.verdict(may, d)
+}
+
+// judge reports whether those have the right whom a state of access gives it to.
+func (g *guard) judge(id dag.DocID, raw []byte, st *acp.State) (bool, error) {
+	if err := st.Reopen(raw); err != nil {
 		return false, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
 	}
 	may := st.Allows(g.rules, g.r.actor, g.wanted)
 	if err := g.r.failed.Load(); err != nil && !may {
 		return false, *err
 	}
-	if held := st.Held(); len(held) <= maxKnown {
-		v.held, v.passes = append(v.held[:0], held...), may
+	return may, nil
+}
+
+// own returns how the states of documents begin that pass because they are the caller's.
+func (g *guard) own() (all [][]byte) {
+	for _, k := range g.r.actor.Keys {
+		who := acp.Actor{Keys: []ident.PublicKey{k}}
+		if st := acp.Begin(k); st.Allows(g.rules, who, g.wanted) {
+			all = append(all, acp.Begins(k))
+		}
 	}
-	return g.verdict(may, d)
+	return all
 }
 
 // verdict reports whether a document passes that may be read, or may not.
