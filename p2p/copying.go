@@ -65,9 +65,9 @@ func (s *session) shares(p pair, documents uint64) bool {
 	return documents >= sharedDocuments && p.narrowed == nil && !s.n.protected(p.id) && !s.w.limited && s.n.givesParts(s.peer) && !s.n.blamed(s.peer)
 }
 
-// helped reports whether there are others to ask, who are not asked already.
+// helped reports whether there are others to ask, or some are asked already.
 func (s *session) helped(p pair) bool {
-	return s.n.convoyOf(p.id) == nil && len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0
+	return s.n.convoyOf(p.id) != nil || len(s.n.sources(p.id, s.peer, p.theirs.Count)) > 0
 }
 
 // shown notes what a peer says of a collection in its greeting.
@@ -108,9 +108,10 @@ func (s *service) comes(id dag.CollectionID) bool {
 	return !mine.ofPart() && !theirs.ofPart() && theirs.Count > fullFactor*mine.Count && s.n.convoyOf(id) != nil
 }
 
-// convoy gets jobs of the peer and others. It reports false if somebody gets the
-// collection already.
-func (s *session) convoy(p pair, fill func(*convoy)) (got intake, ran bool, err error) {
+// convoy gets jobs of the peer and others. If somebody gets the collection already, as a
+// session with another peer that began at the same moment, it waits for that instead;
+// where that is not worth it, it is not done: then this session is on its own.
+func (s *session) convoy(p pair, fill func(*convoy)) (ran, done bool, err error) {
 	co := s.n.newConvoy(s.ctx, p.id, s.peer, p.theirs.Count)
 	tell := Progress{Collection: p.id, Total: p.theirs.Count}
 	co.tell = func(documents, commits, bytes int) {
@@ -122,31 +123,29 @@ func (s *session) convoy(p pair, fill func(*convoy)) (got intake, ran bool, err 
 		}
 	}
 	fill(co)
-	got, ran, err = co.run(s.idle(p))
+	got, ran, err := co.run(s.idle(p))
 	s.report.Applied += got.Applied
 	s.report.Bytes += got.Bytes
-	if !ran {
-		if other := s.n.convoyOf(p.id); other != nil {
-			s.await(p, other)
-		}
+	if ran {
+		return true, true, err
 	}
-	return got, ran, err
+	other := s.n.convoyOf(p.id)
+	return false, other == nil || s.await(p, other), nil
 }
 
 // copyShared is pullFull of several peers.
-func (s *session) copyShared(p pair, after *dag.DocID) error {
-	_, ran, err := s.convoy(p, func(co *convoy) {
+func (s *session) copyShared(p pair, after *dag.DocID) (done bool, err error) {
+	ran, done, err := s.convoy(p, func(co *convoy) {
 		co.ranges = ranges(p.theirs.Count, after)
 		for _, r := range co.ranges {
 			co.queue(r)
 		}
 		co.noted = func() { s.noteCopied(p, co.ranges) }
 	})
-	if err != nil || !ran {
-		return err
+	if ran && err == nil {
+		s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch})
 	}
-	s.n.cursors.set(s.peer, p.id, cursor{epoch: p.theirs.Epoch})
-	return nil
+	return done, err
 }
 
 // noteCopied remembers how far a copy has come without a gap, to go on from there.
@@ -164,9 +163,9 @@ func (s *session) noteCopied(p pair, all []*rangePiece) {
 
 // fetchShared fetches what a walk found of several peers. there is told the heads of
 // the session's peer.
-func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]dag.CID) error {
+func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]dag.CID) (done bool, err error) {
 	if err := s.askHeads(p, found.Both, there); err != nil {
-		return err
+		return false, err
 	}
 	var jobs []*itemsPiece
 	add := func(items []item, tops map[dag.DocID]uint64) {
@@ -178,13 +177,13 @@ func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]da
 		docs := found.Both[start:min(start+itemsAtOnce, len(found.Both))]
 		items, err := s.n.itemsFor(s.ctx, s.peer, p.id, docs)
 		if err != nil {
-			return err
+			return false, err
 		}
 		tops := map[dag.DocID]uint64{}
 		for _, doc := range docs {
 			l, err := s.n.replica.Lacking(s.ctx, p.id, pando.Want{Doc: doc})
 			if err != nil {
-				return err
+				return false, err
 			}
 			tops[doc] = l.Top
 		}
@@ -197,10 +196,10 @@ func (s *session) fetchShared(p pair, found difference, there map[dag.DocID][]da
 		}
 		add(items, nil)
 	}
-	_, _, err := s.convoy(p, func(co *convoy) {
+	_, done, err = s.convoy(p, func(co *convoy) {
 		for _, j := range jobs {
 			co.queue(j)
 		}
 	})
-	return err
+	return done, err
 }

@@ -99,8 +99,10 @@ func (s *session) pullFull(p pair, own cursor) error {
 	if own.epoch == p.theirs.Epoch {
 		ask.After = own.token
 	}
-	if s.shares(p, sharedDocuments) && s.n.convoyOf(p.id) == nil { // however few they are: of several sessions one is enough
-		return s.copyShared(p, ask.After)
+	if s.shares(p, sharedDocuments) { // however few they are: of several sessions one is enough
+		if done, err := s.copyShared(p, ask.After); done || err != nil {
+			return err
+		}
 	}
 	if err := s.w.send(ask); err != nil {
 		return err
@@ -213,12 +215,15 @@ func (s *session) compareTrees(p pair) error {
 	if found.Cut {
 		s.cut, mark = true, 0
 	}
-	there := map[dag.DocID][]dag.CID{}
+	there, shared := map[dag.DocID][]dag.CID{}, false
 	if !s.errand.pushOnly && s.tried[p.id] <= maxShared && s.shares(p, uint64(len(found.Both)+len(found.Theirs))) && s.helped(p) {
-		if err := s.fetchShared(p, found, there); err != nil {
+		if shared, err = s.fetchShared(p, found, there); err != nil {
 			return err
 		}
 		s.early[p.id] = s.early[p.id] || s.n.later.any(here)
+	}
+	if shared {
+		// All who have it were asked.
 	} else if !s.errand.pushOnly {
 		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
 			for _, d := range h.Documents {
