@@ -177,6 +177,7 @@ func (g *gossip) leave(t *topic) {
 	}
 	g.pubsub.UnregisterTopicValidator(t.name)
 	g.losses.names.Delete(t.name)
+	g.losses.heard.Delete(t.name)
 }
 
 // told is one commit in an announcement.
@@ -320,6 +321,7 @@ func (g *gossip) hear(t *topic, from peer.ID, data []byte) pubsub.ValidationResu
 			return pubsub.ValidationIgnore // neither applied nor passed on early
 		}
 	}
+	g.losses.heard.Store(t.name, time.Now())
 	g.n.count.Heard.Add(uint64(len(all)))
 	if g.n.identities.own.Blind && g.n.protected(t.id) {
 		return pubsub.ValidationAccept // it is not sealed, as everybody may read it
@@ -512,6 +514,7 @@ func (v voice) say(batch []announcement) (said []dag.CID, items []byte) {
 type losses struct {
 	n     *Node
 	names sync.Map // collection by the name of its topic
+	heard sync.Map // when something was said in a topic last, by its name
 }
 
 func (l *losses) lost(p peer.ID) {
@@ -561,12 +564,23 @@ func (l *losses) RejectMessage(m *pubsub.Message, reason string) {
 }
 func (l *losses) UndeliverableMessage(m *pubsub.Message) { l.lost(m.ReceivedFrom) }
 
+// Graft hears of a new neighbour in a mesh. What was said in it since the last heartbeat
+// the neighbour was not told, being none yet, and will not be told of at the next, being
+// one by then.
+func (l *losses) Graft(p peer.ID, topic string) {
+	if at, ok := l.heard.Load(topic); ok && time.Since(at.(time.Time)) < lately {
+		l.n.repair(p)
+	}
+}
+
+// lately is longer than the second between two heartbeats of gossip.
+const lately = 3 * time.Second / 2
+
 func (*losses) OnNewOutboundStream(peer.ID, protocol.ID)             {}
 func (*losses) OnClosedOutboundStream(peer.ID)                       {}
 func (*losses) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
 func (*losses) Join(string)                                          {}
 func (*losses) Leave(string)                                         {}
-func (*losses) Graft(peer.ID, string)                                {}
 func (*losses) Prune(peer.ID, string)                                {}
 func (*losses) ValidateMessage(*pubsub.Message)                      {}
 func (*losses) DeliverMessage(*pubsub.Message)                       {}

@@ -165,6 +165,33 @@ func TestAHubTellsAllWhoKnowOnlyIt(t *testing.T) {
 	})
 }
 
+// Who becomes a neighbour in the mesh between two heartbeats was not told what was said
+// since the last, and will not be: it is compared with. While nobody speaks it is not.
+func TestANewNeighbourMissesNothing(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ms := w.members(3)
+		hub, b, c := ms[0], ms[1], ms[2]
+		id := addSchema(t, hub.db, schemaText)
+		startAll(ms)
+		converge(t, 5*time.Second, ms...)
+		time.Sleep(5 * time.Second)
+		meets := func() uint64 {
+			before := hub.node.Counters().Sessions
+			hub.node.gossip.losses.Graft(c.id(), hub.node.gossip.channels[id].whole[0].name)
+			time.Sleep(time.Second)
+			return hub.node.Counters().Sessions - before
+		}
+		if n := meets(); n > 0 {
+			t.Errorf("%d sessions although nothing was said", n)
+		}
+		createUsers(t, b.db, "said", 1)
+		converge(t, time.Second, ms...)
+		if n := meets(); n != 1 {
+			t.Errorf("%d sessions after something was said, want 1", n)
+		}
+	})
+}
+
 // In a crowd less is said in full.
 func TestACrowdIsToldLess(t *testing.T) {
 	db := openDB(t, "")
