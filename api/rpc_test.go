@@ -139,6 +139,34 @@ func TestConnectTakesAPlainPost(t *testing.T) {
 	}
 }
 
+// Who calls a method that this node does not have yet is told so by the node, and not by what
+// is in between.
+func TestAMethodThatThereIsNotIsUnimplemented(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for name, c := range map[string]struct {
+		http    *http.Client
+		options []connect.ClientOption
+	}{
+		"gRPC":     {s.h2, []connect.ClientOption{connect.WithGRPC()}},
+		"gRPC-Web": {s.h1, []connect.ClientOption{connect.WithGRPCWeb()}},
+		"Connect":  {s.h1, nil},
+	} {
+		_, err := connect.NewClient[pandov1.ExecuteRequest, pandov1.ExecuteResponse](c.http, s.url+"/pando.v1.Pando/Guess", c.options...).CallUnary(t.Context(), connect.NewRequest(&pandov1.ExecuteRequest{}))
+		if connect.CodeOf(err) != connect.CodeUnimplemented || !connect.IsWireError(err) || !strings.Contains(err.Error(), `no method "Guess"`) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	resp, err := s.h1.Post(s.url+"/pando.v1.Pando/Guess", "text/plain", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(got), `"code":"NOT_FOUND"`) {
+		t.Errorf("in no protocol: got %d %s", resp.StatusCode, got)
+	}
+}
+
 func TestTransactionsOverGRPC(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/pandodb/pando/api/pandov1"
 	"github.com/pandodb/pando/internal/fault"
 )
 
@@ -25,6 +29,10 @@ const (
 // large one in turn, as over HTTP.
 func (p *rpc) serve(w http.ResponseWriter, r *http.Request) {
 	s := p.s
+	if name := strings.TrimPrefix(r.URL.Path, rpcPath); methods.ByName(protoreflect.Name(name)) == nil {
+		p.refuseUnknown(w, r, name)
+		return
+	}
 	select {
 	case s.requestSlots <- struct{}{}:
 	default:
@@ -44,6 +52,19 @@ func (p *rpc) serve(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(ctx)
 	r.Body = &countedBody{ReadCloser: r.Body, s: s, c: c, ctx: ctx}
 	p.service.ServeHTTP(flushed{w}, r)
+}
+
+// methods are those of the service.
+var methods = pandov1.File_pando_proto.Services().ByName("Pando").Methods()
+
+// refuseUnknown answers a call of a method that there is not, in the protocol that it came by.
+func (p *rpc) refuseUnknown(w http.ResponseWriter, r *http.Request, name string) {
+	err := fault.NotFound.Errorf("the service has no method %.64q: api/pandov1/pando.proto has them", name)
+	if !p.errors.IsSupported(r) {
+		p.s.fail(w, r, err)
+		return
+	}
+	_ = p.errors.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // the client has gone; there is nobody to tell
 }
 
 // countedBody takes a place for a large body when it turns out to be one: HTTP/2 does not
