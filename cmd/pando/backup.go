@@ -28,7 +28,8 @@ them anew on a node that has their schema. DefraDB writes and reads such files t
 }
 
 func (c *command) backupSaveCommand() *cobra.Command {
-	return &cobra.Command{
+	var overwrite bool
+	cmd := &cobra.Command{
 		Use:   "save FILE|-",
 		Short: "Save the whole database of the node, while it runs, in an archive",
 		Long: `Save the whole database of the node in an archive: every version of its schema, indexes
@@ -40,9 +41,15 @@ Not in it are the node's key, its peers, and the tickets it gave.`,
 			if err != nil {
 				return err
 			}
-			return c.toFile(args[0], func(w io.Writer) error { return node.SaveArchive(cmd.Context(), w) })
+			return c.toFile(args[0], overwrite, func(w io.Writer) error { return node.SaveArchive(cmd.Context(), w) })
 		},
 	}
+	overwriteFlag(cmd, &overwrite)
+	return cmd
+}
+
+func overwriteFlag(cmd *cobra.Command, overwrite *bool) {
+	cmd.Flags().BoolVar(overwrite, "overwrite", false, "replace the file if there is one")
 }
 
 func (c *command) backupRestoreCommand() *cobra.Command {
@@ -102,6 +109,7 @@ func (m *byteMeter) Read(p []byte) (int, error) {
 
 func (c *command) backupExportCommand() *cobra.Command {
 	var o api.BackupOptions
+	var overwrite bool
 	cmd := &cobra.Command{
 		Use:   "export FILE|-",
 		Short: "Write the documents of today to a JSON file",
@@ -114,13 +122,14 @@ from what it holds today; relations name that one.`,
 			if err != nil {
 				return err
 			}
-			return c.toFile(args[0], func(w io.Writer) error { return node.ExportBackup(cmd.Context(), o, w) })
+			return c.toFile(args[0], overwrite, func(w io.Writer) error { return node.ExportBackup(cmd.Context(), o, w) })
 		},
 	}
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.Collections, "collections", "c", nil, "only these collections")
 	f.StringVarP(&o.Format, "format", "f", "json", "form of the file: json")
 	f.BoolVarP(&o.Pretty, "pretty", "p", false, "lay it out for people")
+	overwriteFlag(cmd, &overwrite)
 	return cmd
 }
 
@@ -159,13 +168,18 @@ func (c *command) importBackup(ctx context.Context, file string, skip bool) erro
 	return nil
 }
 
-// toFile writes a file whole or not at all, or to standard output.
-func (c *command) toFile(name string, write func(io.Writer) error) (err error) {
+// toFile writes a file whole or not at all, or to standard output. One that is there is
+// replaced only where that is wanted: it may be the only copy of something.
+func (c *command) toFile(name string, overwrite bool, write func(io.Writer) error) (err error) {
 	if name == "-" {
 		return write(c.out)
 	}
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
 		return fault.Invalid.Errorf("%s is no file: name one, or - for standard output", name)
+	case err == nil && !overwrite:
+		return fault.Exists.Errorf("%s exists already: name a new file, or say --overwrite", name)
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".part-*")
 	if err != nil {
