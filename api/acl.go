@@ -274,7 +274,7 @@ func (c *Client) TransferDocument(ctx context.Context, docID string, to pando.DI
 }
 
 // AcceptCommits lets commits count that do not, all that are pending if none is named,
-// and returns how many.
+// and returns how many. A client that signs by itself has to name them.
 func (c *Client) AcceptCommits(ctx context.Context, docID string, commits ...string) (int, error) {
 	if c.author != nil {
 		return c.author.acceptNamed(ctx, docID, commits)

@@ -134,7 +134,8 @@ func (a *Author) Accept(ctx context.Context, doc pando.DocID, commits ...pando.C
 	return a.change(ctx, in, func(p pando.Proposal) error { return p.Accepts(doc, commits...) })
 }
 
-// acceptNamed is Accept, of all that the node says are pending if none is named.
+// acceptNamed is Accept of commits that are named one by one: which are pending only the
+// node says, and nobody signs what he has not looked at.
 func (a *Author) acceptNamed(ctx context.Context, docID string, named []string) (int, error) {
 	id, err := document(docID)
 	if err != nil {
@@ -149,8 +150,8 @@ func (a *Author) acceptNamed(ctx context.Context, docID string, named []string) 
 		if err != nil {
 			return 0, err
 		}
-		for _, p := range access.Pending {
-			commits = append(commits, p.CID)
+		if n := len(access.Pending); n > 0 {
+			return 0, fault.Invalid.Errorf("the node says that %d commits are pending: name those that are to count, after a look at what they are, as 'pando acl show' lists them", n)
 		}
 	}
 	return a.Accept(ctx, id, commits...)

@@ -178,3 +178,31 @@ func TestAnAuthorSignsNoOtherRights(t *testing.T) {
 		t.Errorf("the rights are %+v, %v", a, err)
 	}
 }
+
+// Which commits wait for the owner only the node says: who signs by himself names them, so that
+// he has looked at them.
+func TestAnAuthorAcceptsWhatHeNames(t *testing.T) {
+	t.Parallel()
+	l := protecting(t)
+	ann := identity(t)
+	doc := l.secret(t, l.author(t, ann), "plan")
+	c, err := api.NewClient(l.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	c.Authenticate(ann, l.db.NodeIdentity().DID())
+	c.SignWith(ann)
+	if n, err := c.AcceptCommits(t.Context(), doc.String()); n != 0 || err != nil {
+		t.Errorf("nothing waits: %d, %v", n, err)
+	}
+	l.change = func(path string, body []byte) []byte {
+		if strings.HasSuffix(path, "/acp/document/relationship") {
+			body, _ = json.Marshal(api.DocumentAccess{Owner: ann.DID(), Pending: []pando.PendingCommit{{CID: pando.CID{1}, Author: ann.DID()}}})
+		}
+		return body
+	}
+	if n, err := c.AcceptCommits(t.Context(), doc.String()); n != 0 || !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "name those") {
+		t.Errorf("something waits, as the node says: %d, %v", n, err)
+	}
+}

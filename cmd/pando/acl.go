@@ -90,11 +90,7 @@ relation that manages the one that is given.`,
   pando acl grant bafkrei… reader 'bafkrei…#member'`,
 		Args: exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			s, err := c.sharing(node)
-			if err != nil {
-				return err
-			}
-			was, err := s.grant(ctx, args[0], args[1], args[2])
+			was, err := node.GrantDocument(ctx, args[0], args[1], args[2])
 			return c.saidOf(was, err, "was so before", "granted")
 		}),
 	}
@@ -108,11 +104,7 @@ count, unless the owner accepts it. What somebody has read he keeps.`,
 		Example: "  pando acl revoke bafkrei… reader did:key:z6Mk…",
 		Args:    exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			s, err := c.sharing(node)
-			if err != nil {
-				return err
-			}
-			was, err := s.revoke(ctx, args[0], args[1], args[2])
+			was, err := node.RevokeDocument(ctx, args[0], args[1], args[2])
 			return c.saidOf(was, err, "revoked", "was not granted")
 		}),
 	}
@@ -183,11 +175,7 @@ was given to two people, on machines that had not heard of each other, has no ow
 more, for ever.`,
 		Args: exactly("DOC", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			s, err := c.sharing(node)
-			if err != nil {
-				return err
-			}
-			if err := s.transfer(ctx, args[0], pando.DID(args[1])); err != nil {
+			if err := node.TransferDocument(ctx, args[0], pando.DID(args[1])); err != nil {
 				return err
 			}
 			fmt.Fprintln(c.out, "transferred")
@@ -200,14 +188,11 @@ func (c *command) acceptCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "accept DOC [COMMIT…]", Short: "Let changes count that were made while a right was taken away",
 		Long: `Let changes of a document count that do not, because they were written beside a revocation: those
-that are named, or all that 'acl show' lists as pending. Only the owner can.`,
+that are named, or all that 'acl show' lists as pending. Only the owner can. At a peer address,
+where you sign by yourself, they have to be named.`,
 		Args: func(cmd *cobra.Command, args []string) error { return exactly("DOC")(cmd, args[:min(len(args), 1)]) },
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
-			s, err := c.sharing(node)
-			if err != nil {
-				return err
-			}
-			n, err := s.accept(ctx, args[0], args[1:])
+			n, err := node.AcceptCommits(ctx, args[0], args[1:]...)
 			if err != nil {
 				return err
 			}
