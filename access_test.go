@@ -94,6 +94,31 @@ func TestATypeNamesAPolicyThatIsKnown(t *testing.T) {
 	}
 }
 
+// What a commit did to rights is told in words.
+func TestCommitsTellWhoWasLetIn(t *testing.T) {
+	t.Parallel()
+	ada, bob := newKey(t), newKey(t)
+	db := letters(t, "", ada)
+	made := ask(t, db, `mutation { create_Letter(input: {text: "hi"}, encrypt: true) { _docID } }`)
+	var doc pando.DocID
+	err := doc.UnmarshalText([]byte(made[strings.Index(made, "bafk"):][:59]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := pando.ParseSubject(string(bob.DID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Grant(t.Context(), "Letter", doc, "reader", to); err != nil {
+		t.Fatal(err)
+	}
+	got := ask(t, db, `{ latestCommits(docID: "`+doc.String()+`") { deltas { fieldName kind value } } commits(fieldName: "_acl") { height } }`)
+	want := `{"latestCommits":[{"deltas":[{"fieldName":"_acl","kind":"access","value":"grant reader ` + string(bob.DID()) + `"},{"fieldName":"_keys","kind":"keys","value":null}]}],"commits":[{"height":2}]}`
+	if got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // A policy travels with the collection: who joins need not be told.
 func TestWhoGetsACollectionKnowsItsPolicy(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package acp
 import (
 	"cmp"
 	"encoding/base32"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -146,6 +147,17 @@ type Op struct {
 	Relation string  // of Grant and Revoke
 	Subject  Subject // of Grant, Revoke and Transfer
 	Commits  []ID    // of Accept, sorted and unique
+}
+
+// String says what the operation does, such as "grant reader did:key:…".
+func (o Op) String() string {
+	switch o.Kind {
+	case Grant, Revoke:
+		return o.Kind.String() + " " + o.Relation + " " + o.Subject.String()
+	case Transfer:
+		return o.Kind.String() + " " + o.Subject.String()
+	}
+	return fmt.Sprintf("%s %d commits", o.Kind, len(o.Commits))
 }
 
 // Delta returns the operation as it stands in a commit. Accepted commits are sorted.

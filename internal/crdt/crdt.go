@@ -173,7 +173,12 @@ func (k Kind) Rule() Rule { return Rule(k >> 8) }
 func (k Kind) Type() value.Type { return value.Type(k) }
 
 // String returns the rule and the type as a schema spells them.
-func (k Kind) String() string { return fmt.Sprintf("%v %v", k.Rule(), k.Type()) }
+func (k Kind) String() string {
+	if k.attached() {
+		return k.Rule().String()
+	}
+	return fmt.Sprintf("%v %v", k.Rule(), k.Type())
+}
 
 // Known reports whether operations of the kind mean anything; those of an
 // unknown kind are void.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -524,7 +525,9 @@ func deltaMember(w *writer, name string, c *schema.Collection, d crdt.Delta) {
 		w.string(d.Kind.String())
 	case "value":
 		v := d.Val
-		if d.Void {
+		if ops, err := acp.Ops([]crdt.Delta{d}); err == nil && len(ops) == 1 {
+			v = value.OfString(ops[0].String())
+		} else if d.Void {
 			v = value.Value{}
 		} else if d.Kind.Rule() == crdt.PCounter || d.Kind.Rule() == crdt.PNCounter {
 			if n, err := value.ParseJSON([]byte(v.Text())); err == nil { // a decimal
@@ -550,8 +553,13 @@ func idName(c *schema.Collection, id crdt.FieldID) string {
 // fieldName returns the name of a field of a commit; a field that the local schema
 // does not know goes by its number.
 func fieldName(c *schema.Collection, id crdt.FieldID) string {
-	if id == crdt.FieldStatus {
+	switch id {
+	case crdt.FieldStatus:
 		return "_deleted"
+	case crdt.FieldAccess:
+		return "_acl"
+	case crdt.FieldKeys:
+		return "_keys"
 	}
 	if c != nil {
 		if name, ok := c.FieldName(id); ok {
