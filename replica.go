@@ -84,6 +84,14 @@ func (r *Replica) Summary(_ context.Context, coll CollectionID) (Summary, error)
 	return r.db.store.Summary(coll)
 }
 
+// MaxLocked is up to where Locked counts.
+const MaxLocked = store.MaxLocked
+
+// Locked returns how many documents of a collection no key here opens, at most MaxLocked.
+func (r *Replica) Locked(ctx context.Context, coll CollectionID) (int, error) {
+	return r.db.store.Locked(ctx, coll)
+}
+
 // Node returns a node of a collection's tree; ok is false if the tree has none there.
 func (r *Replica) Node(_ context.Context, coll CollectionID, p Prefix) (n Node, ok bool, err error) {
 	return r.db.store.Node(coll, p)

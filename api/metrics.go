@@ -65,7 +65,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 			c.failed(err)
 			return
 		}
-		c.documents(sums)
+		c.documents(ctx, m.s.db, sums)
 		return
 	}
 	st, err := m.s.node.LocalStatus(ctx)
@@ -73,7 +73,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		c.failed(err)
 		return
 	}
-	c.documents(st.Collections)
+	c.documents(ctx, m.s.db, st.Collections)
 	c.counters(st.Counters)
 	c.network(st)
 	c.peers(st)
@@ -121,9 +121,15 @@ func (c collector) storage(db *pando.DB) {
 	c.put("storage_snapshots", "Snapshots that keep what is overwritten.", float64(s.Snapshots))
 }
 
-func (c collector) documents(sums []pando.Summary) {
+func (c collector) documents(ctx context.Context, db *pando.DB, sums []pando.Summary) {
 	for _, sum := range sums {
 		c.put("documents", "Documents, without those deleted.", float64(sum.Alive), "collection", sum.Name)
+		locked, err := db.Replica().Locked(ctx, sum.Collection)
+		if err != nil {
+			c.failed(err)
+			return
+		}
+		c.put("documents_locked", "Documents that no key here opens, counted up to 10,000.", float64(locked), "collection", sum.Name)
 	}
 }
 

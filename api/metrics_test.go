@@ -26,7 +26,7 @@ func TestMetricsWithoutANetwork(t *testing.T) {
 		return w.Code, w.Body.String()
 	}
 	code, text := scrape()
-	if code != http.StatusOK || !strings.Contains(text, `pando_documents{collection="User"} 0`) || !strings.Contains(text, "go_goroutines ") {
+	if code != http.StatusOK || !strings.Contains(text, `pando_documents{collection="User"} 0`) || !strings.Contains(text, `pando_documents_locked{collection="User"} 0`) || !strings.Contains(text, "go_goroutines ") {
 		t.Errorf("%d %s", code, text)
 	}
 	if err := db.Close(); err != nil {

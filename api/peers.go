@@ -85,6 +85,9 @@ type CollectionStatus struct {
 	ID        string `json:"id"`
 	Documents uint64 `json:"documents"` // without those deleted
 	Root      string `json:"root"`
+	// Locked are those of them, and of those deleted, that no key on this node opens: for
+	// callers they do not exist. They are counted up to pando.MaxLocked.
+	Locked int `json:"locked,omitempty"`
 	// Kept says which documents this node keeps, "" if all of them.
 	Kept string `json:"kept,omitempty"`
 	// Complete is when all that is kept was known to be here last, if not all is kept.

@@ -119,9 +119,13 @@ func (s *Server) status(ctx context.Context, in statusRequest) (Status, error) {
 	}
 	st.Root, st.Denied = rootOf(sums), s.audit.Counts()
 	for _, c := range sums {
+		locked, err := s.db.Replica().Locked(ctx, c.Collection)
+		if err != nil {
+			return Status{}, err
+		}
 		st.Documents += c.Alive
 		id := c.Collection.String()
-		st.Collections = append(st.Collections, CollectionStatus{Name: c.Name, ID: id, Documents: c.Alive, Root: pando.CID(c.Root).String(), Moved: movedOf(moved[id])})
+		st.Collections = append(st.Collections, CollectionStatus{Name: c.Name, ID: id, Documents: c.Alive, Root: pando.CID(c.Root).String(), Locked: locked, Moved: movedOf(moved[id])})
 	}
 	covers := map[string]pando.Coverage{}
 	for _, kept := range s.db.Coverage() {

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/p2p"
 	"github.com/spf13/cobra"
@@ -90,8 +91,19 @@ func showStatus(out io.Writer, status api.Status) error {
 		} else if one.Incomplete {
 			fmt.Fprintf(out, "\n%s is still copied%s, and not known to be complete: queries answer from what has come so far\n", one.Name, copiedText(one.From, one.Since, status.At))
 		}
+		if one.Locked > 0 {
+			fmt.Fprintf(out, "\nof %s no key here opens %s: for queries they do not exist\n", one.Name, lockedText(one.Locked))
+		}
 	}
 	return showTrouble(out, status)
+}
+
+// lockedText says how many documents are locked, which are not counted to the end.
+func lockedText(n int) string {
+	if n >= pando.MaxLocked {
+		return "at least " + plural(n, "document")
+	}
+	return plural(n, "document")
 }
 
 // completeText says when all of a part was here.

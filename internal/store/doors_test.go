@@ -374,6 +374,7 @@ var harmless = map[string]string{
 	"Tx.Drafts":          "what the caller itself writes",
 	"Store.Submit":       "TestDraftsObeyPolicies: says what became of commits that were brought",
 	"Store.Archive":      "whole databases are for their operators",
+	"Store.Locked":       "how many are locked is for who looks after the node",
 	"Store.Summary":      "trees are for the network, which asks for each peer",
 	"Store.Node":         "trees are for the network, which asks for each peer",
 	"Store.Elements":     "trees are for the network, which asks for each peer",
