@@ -337,7 +337,10 @@ func (s *subscriber) events(ctx context.Context, tx *store.Tx, changes []Change,
 		if err != nil {
 			return nil, err
 		}
-		told, err := s.plan.Event(ctx, tx, d, &b)
+		told := false
+		if len(d.State.Bytes()) > 0 { // or a key of that time is not here
+			told, err = s.plan.Event(ctx, tx, d, &b)
+		}
 		if err != nil {
 			return nil, err
 		}

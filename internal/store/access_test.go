@@ -406,6 +406,9 @@ func TestNodesAgreeOnWhatCounts(t *testing.T) {
 			}
 		}
 		wantAgreement(t, w.nodes...)
+		for _, n := range w.nodes {
+			n.wantReplayed("Paper")
+		}
 		n := w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "rebuilt")]
 		before := n.dump()
 		n.Close()

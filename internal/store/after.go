@@ -3,9 +3,10 @@ package store
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"iter"
 
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/schema"
@@ -61,6 +62,11 @@ func (tx *Tx) entry(key, v []byte, ids map[short]dag.CollectionID, f *follower) 
 // number, or NotFound. One that has not changed since costs a Get and a look at its
 // heads, another one a pass over its history.
 func (tx *Tx) AfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
+	return tx.opened(tx.anyAfterSeq(ctx, c, id, seq))
+}
+
+// anyAfterSeq is AfterSeq, whether the keys of that time are here or not.
+func (tx *Tx) anyAfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
 	d, err := tx.Get(c, id)
 	if err != nil {
 		return Doc{}, err
@@ -69,7 +75,7 @@ func (tx *Tx) AfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, 
 	if err != nil || last <= seq {
 		return d, err
 	}
-	return tx.foldOf(ctx, c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
+	return tx.foldAnyOf(ctx, c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
 }
 
 // lastSeq returns the number of the newest change of a document. It is that of a
@@ -98,8 +104,9 @@ func (tx *Tx) lastSeq(c *schema.Collection, d Doc) (last uint64, err error) {
 }
 
 // Replay yields, for each of some changes of a collection in the order of the feed,
-// the document as it was on this node after it. A document that changed once, and not
-// since, costs as much as AfterSeq; one that changed often is folded change by change.
+// the document as it was on this node after it; without a state if a key of that time is
+// not here. A document that changed once, and not since, costs as much as AfterSeq; one
+// that changed often is folded change by change.
 func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change) iter.Seq2[Doc, error] {
 	return func(yield func(Doc, error) bool) {
 		left := make(map[dag.DocID]int, len(changes))
@@ -113,12 +120,15 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 			if known {
 				d, err = tx.with(ctx, d, ch)
 			} else {
-				d, err = tx.AfterSeq(ctx, c, ch.Doc, ch.Seq)
+				d, err = tx.anyAfterSeq(ctx, c, ch.Doc, ch.Seq)
 			}
 			if left[ch.Doc]--; left[ch.Doc] > 0 {
 				states[ch.Doc] = d
 			} else {
 				delete(states, ch.Doc)
+			}
+			if err == nil && !tx.opens(d.State) {
+				d = Doc{ID: ch.Doc, Collection: c}
 			}
 			if !yield(d, err) || err != nil {
 				return
@@ -129,21 +139,31 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 
 // with returns a document as one change more makes it.
 func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
-	if d.Collection.Access() != nil {
-		// What was before can count otherwise now.
-		return tx.AfterSeq(ctx, d.Collection, d.ID, ch.Seq)
+	if ctx.Err() != nil {
+		return Doc{}, context.Cause(ctx)
 	}
-	a, err := tx.FindCommit(ch.Commit)
+	at, err := tx.find(ch.Commit)
 	if err != nil {
 		return Doc{}, err
 	}
+	a, err := tx.commitOf(at)
+	if err != nil {
+		return Doc{}, err
+	}
+	c, under, err := tx.changeUnder(at.coll, d, a.Commit)
+	if err != nil {
+		return Doc{}, err
+	}
+	if under.unsettles { // what was before counts otherwise with it
+		return tx.anyAfterSeq(ctx, d.Collection, d.ID, ch.Seq)
+	}
 	var failed error
-	next, err := d.State.Fold(change(a.Commit), func(cid [32]byte) bool {
-		before, err := tx.FindCommit(cid)
-		if err != nil && !errors.Is(err, fault.NotFound) {
+	next, err := d.State.Fold(c, func(cid [32]byte) bool {
+		before, err := tx.appliedBefore(at, cid, ch.Seq)
+		if err != nil {
 			failed = err
 		}
-		return err == nil && before.Doc == d.ID && before.Seq < ch.Seq
+		return before
 	})
 	if failed != nil {
 		return Doc{}, failed
@@ -151,7 +171,46 @@ func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
 	if err != nil {
 		return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
 	}
+	if tx.set.rules[at.coll] != nil {
+		next = withKeys(withAccess(next, under.state), under.keys)
+	}
 	return Doc{d.ID, d.Collection, next}, nil
+}
+
+// changeUnder returns what a commit changes in a document as it was just before, and what
+// comes of it under a policy. Who is given keys only later reads all the same.
+func (tx *Tx) changeUnder(n short, d Doc, cm *dag.Commit) (ch crdt.Change, r ruling, err error) {
+	ch = change(cm)
+	rules := tx.set.rules[n]
+	if rules == nil {
+		return ch, r, nil
+	}
+	if r, err = tx.rule(rules, d.State, cm, true); err != nil || r.unsettles {
+		return ch, r, err
+	}
+	if ch.Void = r.verdict == acp.Void; ch.Void || !hasSealed(cm) {
+		return ch, r, nil
+	}
+	o, err := tx.openerOf(n, d.ID)
+	if err != nil {
+		return ch, r, err
+	}
+	f := o.finder(d.ID, o.all, o.source)
+	defer o.keep(f)
+	deltas, ok, err := f.Open(cm, r.at)
+	ch.Deltas, r.keys = deltas, r.keys.WithLocked(r.keys.Locked() || !ok)
+	return ch, r, err
+}
+
+// appliedBefore reports whether a commit of the same document was applied before a number
+// of the feed.
+func (tx *Tx) appliedBefore(of place, cid dag.CID, seq uint64) (bool, error) {
+	at, ok, err := tx.where(cid)
+	if err != nil || !ok || at.doc != of.doc || at.coll != of.coll {
+		return false, err
+	}
+	_, st, err := tx.load(at)
+	return err == nil && st.seq < seq, err
 }
 
 // Await returns when the feed is durable up to seq.

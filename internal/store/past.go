@@ -11,9 +11,30 @@ import (
 )
 
 // foldOf returns the document that some of its commits make, or NotFound if there
-// are none or the caller may not read it now. keep must choose with every commit its ancestors too: commits come in
-// topological order. It costs a pass over the history of the document.
+// are none, the caller may not read it now, or a key of that time is not here. keep must
+// choose with every commit its ancestors too: commits come in topological order. It costs
+// a pass over the history of the document.
 func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
+	return tx.opened(tx.foldAnyOf(ctx, c, id, keep))
+}
+
+// opened returns a document of the past, or NotFound if a key of that time is not here.
+func (tx *Tx) opened(d Doc, err error) (Doc, error) {
+	if err == nil && !tx.opens(d.State) {
+		return Doc{}, fault.NotFound.Errorf("document %s of collection %s cannot be read as it was then: a key of that time is not here", d.ID, d.Collection.Name)
+	}
+	return d, err
+}
+
+// opens reports whether a document of the past may be shown to the caller as far as keys
+// go. Who was void later may have written under a key of his own: without that the
+// document would look as nobody ever wrote it.
+func (tx *Tx) opens(d crdt.Document) bool {
+	return tx.who.system || tx.who.peer != nil || !locked(d)
+}
+
+// foldAnyOf is foldOf, whether keys are here or not.
+func (tx *Tx) foldAnyOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
 	if tx.done {
 		return Doc{}, errEnded
 	}

@@ -616,6 +616,7 @@ func TestEncryptedDocumentsAgree(t *testing.T) {
 		for i, n := range append(nodes, hub) {
 			n.learns(ann)
 			wantSound(rt, n)
+			n.wantReplayed("Paper")
 			may := i < len(names) && a.Allows(a.Rules, acp.Actor{Keys: []ident.PublicKey{n.key.Public()}}, a.Rules.Read)
 			if got := n.get("Paper", id).State.Bytes(); may != bytes.Equal(got, want) && may {
 				rt.Errorf("%d has %x, want %x", i, got, want)
