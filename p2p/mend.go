@@ -30,17 +30,25 @@ func (s *session) mend(p pair) error {
 	if p.narrowed != nil {
 		return s.mendPart(p)
 	}
-	own := s.n.cursors.get(s.peer, p.id)
+	own, held := s.n.cursors.get(s.peer, p.id), p.mine.Count
+	limited := s.n.protected(p.id) // the cards tell what the other may read, and not what is here
+	if limited {
+		all, err := s.n.replica.Summary(s.ctx, p.id)
+		if err != nil {
+			return err
+		}
+		held = all.Documents
+	}
 	switch {
 	case s.early[p.id]:
 		return s.compareTrees(p) // which can leave out what is postponed
-	case try == 0 && p.theirs.Count > fullFactor*p.mine.Count && !s.errand.pushOnly:
+	case try == 0 && p.theirs.Count > fullFactor*held && !s.errand.pushOnly:
 		defer s.yields()()
 		return s.pullFull(p, own)
 	case s.leaves(p):
 		s.report.Collections[p.id].Asks = true
 		return s.leave(p)
-	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count:
+	case try == 0 && p.mine.Count > fullFactor*p.theirs.Count && !limited:
 		defer s.yields()()
 		return s.push(p, p.mine.Seq, func(out *sender) error { return out.sendFull(s.ctx, dag.DocID{}) })
 	case try > 0:

@@ -788,3 +788,44 @@ func TestAReplicatorPushesWhatMayBeRead(t *testing.T) {
 		atRest(t, ps...)
 	})
 }
+
+// Somebody who may read little of what he holds shows the owner much more than she may show
+// him. What she has already she does not copy, whenever something changes.
+func TestWhoShowsMuchThatIsHereIsNotCopied(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		team := ada.founds("crew")
+		ada.takesIn(team, bob)
+		var texts []string
+		for i := range 300 {
+			texts = append(texts, fmt.Sprint("for the crew ", i))
+		}
+		docs := ada.writes(texts...)
+		for _, d := range docs {
+			ada.shares(d, "reader", team.String()+"#member")
+		}
+		own := ada.writes("for bob himself")[0]
+		ada.shares(own, "reader", bob.did())
+		meet(ps...)
+		bob.has(20*time.Second, append(docs, own)...)
+		who, _ := pando.ParseSubject(bob.did())
+		if _, err := ada.db.Revoke(t.Context(), "Team", team, "member", who); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		moved := func() uint64 { c := ada.node.Counters(); return c.Received + c.Sent }
+		before := moved()
+		for i := range 5 {
+			if err := ada.edits(own, fmt.Sprint("edit ", i)); err != nil {
+				t.Fatal(err)
+			}
+			alike(t, time.Second, own, ps...)
+			time.Sleep(2 * time.Minute)
+		}
+		if n := moved() - before; n > 80_000 {
+			t.Errorf("five changes of one note cost %d bytes beside 300 others that nobody changed", n)
+		}
+		atRest(t, ps...)
+	})
+}
