@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -355,6 +356,8 @@ func whyNot(a ma.Multiaddr, err error) (text, hint string) {
 			hint = "it is a private address: it works only within the peer's own network. From elsewhere its router must forward the port, or both use a relay"
 		}
 		return "no answer: packets go nowhere, or are dropped on the way", hint
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "it hangs up before it says a word: too many connections come from here, or it is busy", "try again in a minute; one program can use one connection for all that it asks"
 	}
 	if outOfTime(err) {
 		return "what it shows of itself does not hold at this time: the clock of one of both is far off", "set the clocks of both machines, by NTP"
