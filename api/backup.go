@@ -113,7 +113,7 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, contentType st
 	if err == nil {
 		return
 	}
-	if rec, ok := w.(*recorder); ok && rec.wrote {
+	if hasBegun(w) {
 		s.log.Warn("an answer broke off", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
@@ -134,7 +134,7 @@ func (s *Server) writeBackup(name string, write func(io.Writer) error) (err erro
 		}
 	}
 	fresh := name + "." + rand.Text() + ".part" // of its own, whoever else writes the same backup
-	f, err := dir.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := dir.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fault.Invalid.Errorf("failed to create file: %w: name one below the backup directory of the node", err)
 	}

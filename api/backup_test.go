@@ -104,6 +104,9 @@ func TestBackupOnTheNode(t *testing.T) {
 	if err != nil || len(left) != 3 { // the directory, the pipe, and x.json
 		t.Errorf("files: %v %v", left, err)
 	}
+	if made, err := os.Stat(filepath.Join(dir, "backups", "x.json")); err != nil || made.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v (%v), want it closed to others: documents are in it", made.Mode(), err)
+	}
 	if inside, err := os.ReadDir(filepath.Join(dir, "backups", "sub")); err != nil || len(inside) != 0 {
 		t.Errorf("files of the directory: %v %v", inside, err)
 	}

@@ -144,6 +144,15 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.ResponseWriter.Write(b)
 }
 
+func (r *recorder) begun() bool { return r.wrote }
+
+// hasBegun reports whether an answer has begun, whichever wire takes it: what fails then can only
+// break it off.
+func hasBegun(w http.ResponseWriter) bool {
+	answer, ok := w.(interface{ begun() bool })
+	return ok && answer.begun()
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 

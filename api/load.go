@@ -215,7 +215,7 @@ func (s *Server) exportRecords(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
-	if rec, ok := w.(*recorder); ok && rec.wrote {
+	if hasBegun(w) {
 		// The answer has begun: cutting it off is the only way left to say that it is not whole.
 		s.log.Warn("export broke off", "collection", r.PathValue("collection"), "error", err)
 		panic(http.ErrAbortHandler)

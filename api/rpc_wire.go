@@ -134,6 +134,8 @@ func (c *collected) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (c *collected) begun() bool { return c.status != 0 }
+
 // The sender has deadlines of its own.
 
 func (c *collected) SetReadDeadline(time.Time) error  { return nil }

@@ -2,12 +2,17 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/pandodb/pando/api/pandov1"
 )
 
 // Whose access was taken away does nothing more, also not in the seconds that he has to say
@@ -99,5 +104,52 @@ func TestWorkEndsWithTheAccessAndNotWithTheToken(t *testing.T) {
 			t.Errorf("the export is answered by %d to its end, with %d bytes", code, len(body))
 		}
 		in.Close()
+	})
+}
+
+// An answer that breaks off is not taken for a whole one, whatever wire it comes over.
+func TestAnExportThatBreaksOffIsNotWholeOverGRPC(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, w *wires) {
+		ada := someone(t)
+		if err := s.rights.Claim(someone(t).DID()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.rights.grant(Admin, string(ada.DID())); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 200 { // more than the client takes in
+			createUser(t, s.db, fmt.Sprint("new", i, strings.Repeat("y", 50_000)))
+		}
+		for _, operation := range []string{"GET /export/{collection}", "POST /backup/export"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r := connect.NewRequest(&pandov1.FollowRequest{Operation: operation})
+			if strings.Contains(operation, "{") {
+				r.Msg.Parameters = map[string]string{"collection": "User"}
+			}
+			r.Header().Set("Authorization", "Bearer "+pass(t, s, ada))
+			stream, err := rpcOver(t, w).Follow(ctx, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !stream.Receive() {
+				t.Fatal(operation, stream.Err())
+			}
+			synctest.Wait()
+			if _, err := s.rights.revoke(Admin, string(ada.DID())); err != nil {
+				t.Fatal(err)
+			}
+			last := ""
+			for stream.Receive() {
+				last = string(stream.Msg().GetPiece())
+			}
+			if stream.Err() == nil {
+				t.Errorf("%s: it is said to be whole, and ends with %q", operation, last[max(0, len(last)-200):])
+			}
+			stream.Close()
+			if _, err := s.rights.grant(Admin, string(ada.DID())); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }
