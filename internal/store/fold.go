@@ -70,7 +70,7 @@ func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Mem
 // foldAll makes a document of such commits. j are the verdicts on them, nil in a
 // collection without a policy. What is encrypted counts as far as o opens it.
 func foldAll(commits iter.Seq2[*dag.Commit, error], j *judged, o opener) (d crdt.Document, err error) {
-	var f *veil.Finder
+	var f *finder
 	if j != nil && j.keys.Encrypted() {
 		f = o.finderFor(j)
 		defer o.keep(f)

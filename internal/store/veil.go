@@ -142,7 +142,7 @@ func (o opener) openAll(f *fold) (map[dag.CID][]crdt.Delta, error) {
 type showing struct {
 	tx  *Tx
 	doc dag.DocID
-	f   *veil.Finder // of doc
+	f   *finder // of doc
 }
 
 // shown opens what is yielded.
@@ -228,7 +228,7 @@ func (tx *Tx) openerOf(n short, id dag.DocID) (opener, error) {
 }
 
 // finderFor returns what finds the secrets of a history that is folded.
-func (o opener) finderFor(j *judged) *veil.Finder {
+func (o opener) finderFor(j *judged) *finder {
 	if o.source != nil {
 		return o.finder(j.doc, o.all, o.source)
 	}
@@ -244,14 +244,38 @@ func (tx *Tx) opener() opener {
 	return o
 }
 
-func (o opener) finder(doc dag.DocID, s veil.State, source veil.Source) *veil.Finder {
-	return veil.NewFinder(acp.ID(doc), s, o.keys, o.secrets.of(s), source)
+func (o opener) finder(doc dag.DocID, s veil.State, source veil.Source) *finder {
+	known := o.secrets.of(s)
+	f := &finder{veil.NewFinder(acp.ID(doc), s, o.keys, known, source), s}
+	if o.secrets != nil && len(known) < len(s.Epochs()) {
+		f.Without(o.secrets.missing(o.searched(s)))
+	}
+	return f
 }
 
-func (o opener) keep(f *veil.Finder) {
-	if o.secrets != nil {
-		o.secrets.keep(f.Found())
+// finder is a veil.Finder, and where it looks.
+type finder struct {
+	*veil.Finder
+	in veil.State
+}
+
+func (o opener) keep(f *finder) {
+	if o.secrets == nil {
+		return
 	}
+	o.secrets.keep(f.Found())
+	if len(f.Missing()) > 0 {
+		o.secrets.miss(o.searched(f.in), f.Missing())
+	}
+}
+
+// searched names a search: what is said of keys, and those that are here.
+func (o opener) searched(s veil.State) (name [32]byte) {
+	b := s.WithLocked(false).Bytes()
+	for _, k := range o.keys {
+		b = append(b, k.Public()...)
+	}
+	return sha256.Sum256(b)
 }
 
 // served reports whether operations may help to open something that was locked.
@@ -264,18 +288,47 @@ func (o opener) served(ops []veil.Op) bool {
 	})
 }
 
-// secrets remembers those of epochs that were found, for what is opened often. It
+// secrets remembers those of epochs that were found, for what is opened often, and which
+// searches found none: whoever owns a document can make a search long. It
 // forgets what was not asked for while many others were.
 type secrets struct {
-	mu    sync.Mutex
-	found [2]map[veil.EpochID]veil.Secret // new, old
+	mu     sync.Mutex
+	found  [2]map[veil.EpochID]veil.Secret       // new, old
+	missed [2]map[[32]byte]map[veil.EpochID]bool // by search: new, old
+	misses int                                   // epochs in the new ones
 }
 
-// maxSecrets is how many are remembered at most, twice: some 8 MiB.
+// maxSecrets is how many are remembered at most, twice: some 8 MiB. So many are also
+// remembered as missing.
 const maxSecrets = 1 << 15
 
 func newSecrets() *secrets {
-	return &secrets{found: [2]map[veil.EpochID]veil.Secret{{}, {}}}
+	return &secrets{found: [2]map[veil.EpochID]veil.Secret{{}, {}}, missed: [2]map[[32]byte]map[veil.EpochID]bool{{}, {}}}
+}
+
+// missing returns the epochs that a search did not find.
+func (s *secrets) missing(search [32]byte) map[veil.EpochID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.missed[0][search]; m != nil {
+		return m
+	}
+	return s.missed[1][search]
+}
+
+// miss remembers what a search did not find, besides what is known of it. The maps that
+// are remembered do not change.
+func (s *secrets) miss(search [32]byte, missing map[veil.EpochID]bool) {
+	known := s.missing(search)
+	all := make(map[veil.EpochID]bool, len(known)+len(missing))
+	maps.Copy(all, known)
+	maps.Copy(all, missing)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.misses += len(all); s.misses > maxSecrets {
+		s.missed, s.misses = [2]map[[32]byte]map[veil.EpochID]bool{{}, s.missed[0]}, len(all)
+	}
+	s.missed[0][search] = all
 }
 
 func (s *secrets) of(keys veil.State) map[veil.EpochID]veil.Secret {

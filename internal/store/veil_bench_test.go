@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/veil"
@@ -113,4 +115,55 @@ func benchPapers(b *testing.B, n *node, create func(*Tx, *node, int) (Doc, error
 		return nil
 	})
 	return ids
+}
+
+// The owner of a document begins a thousand epochs and gives the keys to nobody. What each
+// commit that he seals from then on costs a node that keeps it.
+func BenchmarkMergeWhatNobodyOpens(b *testing.B) {
+	const epochs, letters = 1000, 100
+	ann := newHome(b, "ann")
+	id := ann.createSealed(whole, "title", "draft")
+	pack := ann.historyOf("Paper", id)
+	last := pack[0]
+	var key veil.Key // of the first epoch, from which all others lead on
+	add := func(seal bool, deltas ...crdt.Delta) {
+		c := dag.Commit{Doc: id, Parents: []dag.CID{last.CID}, Height: last.Height + 1, HLC: last.HLC + 1, Schema: last.Schema, Author: dag.Author{Key: ann.key.Public()}, Deltas: deltas}
+		if seal {
+			if err := key.Seal(&c, whole, ann.rng); err != nil {
+				b.Fatal(err)
+			}
+		}
+		last = forge(b, ann.key, c)
+		pack = append(pack, last)
+	}
+	var newest veil.EpochID
+	for i := range epochs {
+		secret, err := veil.NewSecret(ann.rng)
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := secret.Epoch(acp.ID(id))
+		ops := []crdt.Delta{(&veil.Op{Kind: veil.Begin, Epoch: e}).Delta()}
+		if i == 0 {
+			key = veil.Key{Epoch: e, Secret: secret}
+		} else {
+			ops = append(ops, (&veil.Op{Kind: veil.Link, Epoch: e, Older: newest, Sealed: make([]byte, 72)}).Delta())
+		}
+		newest = e
+		add(false, ops...)
+	}
+	for range letters {
+		add(true, schemaDelta(b, ann, "Paper", "title", "letter"))
+	}
+	head, tail := envelopes(pack[:len(pack)-letters]...), envelopes(pack[len(pack)-letters:]...)
+	for b.Loop() {
+		b.StopTimer()
+		to := newHome(b, "bob")
+		to.merge("Paper", head)
+		b.StartTimer()
+		for _, e := range tail {
+			to.merge("Paper", [][]byte{e})
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(letters*b.N), "µs/commit")
 }

@@ -110,3 +110,43 @@ func BenchmarkPlanAboveAHundredEpochs(b *testing.B) {
 		}
 	}
 }
+
+// Whoever owns a document begins as many epochs as he may, each linked to the one before,
+// and gives the keys to nobody who keeps it: what it costs to find that out, once and for
+// each further segment.
+func BenchmarkFindNoSecret(b *testing.B) {
+	for _, n := range []int{250, 1000, 4000} {
+		var state veil.State
+		doc, ops := acp.ID{1}, map[acp.ID][]veil.Op{}
+		var first, last veil.EpochID
+		for i := range n {
+			e := veil.Secret{byte(i), byte(i >> 8), 1}.Epoch(doc)
+			id := acp.ID(e)
+			ops[id] = []veil.Op{{Kind: veil.Begin, Epoch: e}}
+			if i == 0 {
+				first = e
+			} else {
+				ops[id] = append(ops[id], veil.Op{Kind: veil.Link, Epoch: e, Older: last, Sealed: make([]byte, 72)})
+			}
+			last = e
+			state = state.Add(id, uint64(i+1), ops[id])
+		}
+		source := func(id acp.ID) ([]veil.Op, error) { return ops[id], nil }
+		find := func(b *testing.B, f *veil.Finder) {
+			if _, ok, err := f.Secret(first); ok || err != nil {
+				b.Fatal(ok, err)
+			}
+		}
+		b.Run(fmt.Sprint(n, "/once"), func(b *testing.B) {
+			for b.Loop() {
+				find(b, veil.NewFinder(doc, state, people[:1], nil, source))
+			}
+		})
+		b.Run(fmt.Sprint(n, "/again"), func(b *testing.B) {
+			f := veil.NewFinder(doc, state, people[:1], nil, source)
+			for b.Loop() {
+				find(b, f)
+			}
+		})
+	}
+}

@@ -40,7 +40,10 @@ type begun struct {
 }
 
 func (s State) view(at Standing) (*view, error) {
-	v := &view{Standing: at}
+	v := &view{Standing: at, epochs: make([]begun, len(s.epochs))}
+	for i, e := range s.epochs {
+		v.epochs[i].id = e
+	}
 	all := at.Access == nil || at.Access.StandsOnAll(at.Before)
 	for i := range s.commits {
 		g := &s.commits[i]
@@ -55,11 +58,12 @@ func (s State) view(at Standing) (*view, error) {
 			v.cover = v.cover.with(g.cover)
 		}
 		for _, m := range g.names {
-			if m.begins {
-				v.begin(m.epoch, g)
+			if at, ok := v.find(m.epoch); ok && m.begins {
+				v.epochs[at].by = append(v.epochs[at].by, g)
 			}
 		}
 	}
+	v.epochs = slices.DeleteFunc(v.epochs, func(e begun) bool { return len(e.by) == 0 })
 	for i := range s.commits {
 		for _, m := range s.commits[i].names {
 			if at, ok := v.find(m.epoch); ok && m.linked {
@@ -68,14 +72,6 @@ func (s State) view(at Standing) (*view, error) {
 		}
 	}
 	return v, nil
-}
-
-func (v *view) begin(e EpochID, g *giver) {
-	at, found := v.find(e)
-	if !found {
-		v.epochs = slices.Insert(v.epochs, at, begun{id: e})
-	}
-	v.epochs[at].by = append(v.epochs[at].by, g)
 }
 
 func (v *view) find(e EpochID) (int, bool) {

@@ -1,6 +1,7 @@
 package veil
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/pandodb/pando/internal/crdt"
@@ -20,12 +21,15 @@ type Finder struct {
 	source  Source
 	read    map[ID][]Op
 	found   map[EpochID]Secret
+	missing map[EpochID]bool // nothing that is here opens them
+	gone    map[EpochID]bool // the same, found out before
 	visited map[EpochID]bool
+	naming  map[EpochID][]ID // the commits that name an epoch; nil until somebody asks
 }
 
 // NewFinder returns a finder for a document. known are secrets that were found before.
 func NewFinder(doc ID, s State, keys []ident.Key, known map[EpochID]Secret, source Source) *Finder {
-	f := &Finder{doc: doc, state: s, keys: keys, source: source, read: map[ID][]Op{}, found: map[EpochID]Secret{}}
+	f := &Finder{doc: doc, state: s, keys: keys, source: source, read: map[ID][]Op{}, found: map[EpochID]Secret{}, missing: map[EpochID]bool{}}
 	for _, e := range s.epochs {
 		if secret, ok := known[e]; ok {
 			f.found[e] = secret
@@ -37,6 +41,13 @@ func NewFinder(doc ID, s State, keys []ident.Key, known map[EpochID]Secret, sour
 // Found returns the secrets that were found.
 func (f *Finder) Found() map[EpochID]Secret { return f.found }
 
+// Missing returns the epochs that were looked for in vain.
+func (f *Finder) Missing() map[EpochID]bool { return f.missing }
+
+// Without keeps the finder from looking for epochs that another one, with the same keys
+// and the same state, has missed. It does not change the map.
+func (f *Finder) Without(missing map[EpochID]bool) { f.gone = missing }
+
 // Secret returns the secret of an epoch, and false if none of the keys opens it: it
 // was published, given to one of the keys, or sealed under a later one that can be
 // found.
@@ -45,11 +56,17 @@ func (f *Finder) Secret(e EpochID) (Secret, bool, error) {
 		return s, true, nil
 	}
 	f.visited = map[EpochID]bool{}
-	return f.find(e)
+	before := len(f.found)
+	s, ok, err := f.find(e)
+	if err == nil && len(f.found) == before {
+		// Nor is a key here for any of the later ones from which it could be found.
+		maps.Copy(f.missing, f.visited)
+	}
+	return s, ok, err
 }
 
 func (f *Finder) find(e EpochID) (Secret, bool, error) {
-	if s, ok := f.found[e]; ok || f.visited[e] {
+	if s, ok := f.found[e]; ok || f.visited[e] || f.missing[e] || f.gone[e] {
 		return s, ok, nil
 	}
 	f.visited[e] = true
@@ -119,7 +136,10 @@ func (f *Finder) given(e EpochID, ops []*Op) (Secret, bool) {
 
 // of returns the operations that name the epoch.
 func (f *Finder) of(e EpochID) (ops []*Op, err error) {
-	for _, id := range f.state.of(e) {
+	if f.naming == nil {
+		f.naming = f.state.naming()
+	}
+	for _, id := range f.naming[e] {
 		all, ok := f.read[id]
 		if !ok {
 			if all, err = f.source(id); err != nil {

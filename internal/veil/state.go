@@ -218,15 +218,16 @@ func (s *State) name(e EpochID) {
 	}
 }
 
-// of returns the commits that name the epoch.
-func (s State) of(e EpochID) (ids []ID) {
+// naming returns the commits that name each epoch.
+func (s State) naming() map[EpochID][]ID {
+	by := make(map[EpochID][]ID, len(s.epochs))
 	for i := range s.commits {
 		g := &s.commits[i]
-		if _, ok := slices.BinarySearchFunc(g.names, e, func(m mention, e EpochID) int { return m.epoch.Compare(e) }); ok {
-			ids = append(ids, g.id)
+		for _, m := range g.names {
+			by[m.epoch] = append(by[m.epoch], g.id)
 		}
 	}
-	return ids
+	return by
 }
 
 // numbered returns the epochs that headers call by that number: nearly always one.
