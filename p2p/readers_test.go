@@ -434,6 +434,37 @@ func TestAGroupReads(t *testing.T) {
 	})
 }
 
+// What is shown to several groups comes to each, though no group may know of another; and
+// so does what a manager shows to a group of which the owner knows nothing.
+func TestGroupsThatKnowNothingOfEachOtherRead(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 3)
+		ada, bob, cem := ps[0], ps[1], ps[2]
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(cem.member.db.Collections()) == 2, "no collections" })
+		crew, board := ada.founds("crew"), ada.founds("board")
+		ada.takesIn(crew, bob)
+		ada.takesIn(board, cem)
+		doc := ada.writes("first")[0]
+		ada.shares(doc, "reader", crew.String()+"#member")
+		ada.shares(doc, "reader", board.String()+"#member")
+		ada.shares(doc, "writer", bob.did())
+		if err := ada.edits(doc, "second"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 3*time.Second, doc, ps...)
+		friends := bob.founds("friends")
+		ada.shares(doc, "admin", bob.did())
+		alike(t, 3*time.Second, doc, ps...)
+		bob.shares(doc, "reader", friends.String()+"#member")
+		if err := bob.edits(doc, "third"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 3*time.Second, doc, ps...)
+		atRest(t, ps...)
+	})
+}
+
 // Whether a commit counts may depend on a group. Who may read the group gets it and then
 // the commit, and who may not goes without, and at rest.
 func TestAMemberOfAGroupWrites(t *testing.T) {

@@ -310,6 +310,10 @@ func (r *Rules) managers(relation int) (mask uint64) {
 	return mask
 }
 
+// Powers are the relations of whose holders it has to be known who they are to judge a
+// commit: all but those that permit reading alone.
+func (r *Rules) Powers() Permission { return r.Update | r.Delete | r.Manage }
+
 // givers returns the relations whose holders give keys: those that manage something,
 // as they say who reads, and those that permit to update, as who writes beside a
 // revocation that somebody else made needs new keys to write under.

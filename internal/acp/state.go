@@ -314,6 +314,28 @@ func (s State) Groups() []ID {
 	return all
 }
 
+// Seats returns the relations of other documents that hold one of the relations, sorted.
+func (s State) Seats(anyOf Permission) (all []Subject) {
+	var names []span
+	for i := int(s.tuples) - 1; i >= 0; i-- {
+		t := s.raw[int(s.tuplesAt)+i*tupleSize:][:tupleSize]
+		if t[0] != kindGroup {
+			break
+		}
+		if anyOf>>(t[tupleSize-1]&63)&1 == 0 {
+			continue
+		}
+		if names == nil {
+			names = s.groupNames(nil)
+		}
+		if g := OfGroup(ID(t[1:33]), s.nameIn(names, t)); len(all) == 0 || all[len(all)-1] != g {
+			all = append(all, g)
+		}
+	}
+	slices.Reverse(all)
+	return all
+}
+
 // fewNames are as many relations of groups as most documents name.
 const fewNames = 4
 

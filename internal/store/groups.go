@@ -276,18 +276,19 @@ func (tx *Tx) knows(n short, id dag.DocID, d crdt.Document, relations acp.Permis
 // anyRelation is every relation of a resource.
 const anyRelation = ^acp.Permission(0)
 
-// anchors returns what a new commit has to name of the groups of its document, so
-// that who stands on it knows as much of them as is known here. Of groups that do not
-// exist for the caller it says nothing: the links would tell him of them and of their
-// changes, and his commits would wait wherever the groups may not be.
-func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag.CID, error) {
-	groups := state.Groups()
+// anchors returns what a new commit has to name of the groups whose members may write its
+// document, so that who stands on it knows as much of them as is known here. Of groups
+// that do not exist for the caller it says nothing: the links would tell him of them and of
+// their changes, and his commits would wait wherever the groups may not be. Of groups of
+// readers it says nothing either: no verdict follows from who is in them, and who may not
+// read one would wait for it.
+func (tx *Tx) anchors(rules *acp.Rules, id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag.CID, error) {
 	ops, err := acp.Ops(deltas)
 	if err != nil {
 		return nil, err
 	}
-	groups = append(groups, granted(ops)...)
-	if len(groups) == 0 || state.Events() >= acp.MaxEvents {
+	seats := append(state.Seats(rules.Powers()), granted(rules, ops)...)
+	if len(seats) == 0 || state.Events() >= acp.MaxEvents {
 		return nil, nil
 	}
 	known, err := state.Anchored()
@@ -295,16 +296,14 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 		return nil, err
 	}
 	var links []dag.CID
-	for i := 0; i < len(groups) && i < maxGroups; i++ {
-		if dag.DocID(groups[i]) == id {
+	for i := 0; i < len(seats) && i < maxGroups; i++ {
+		group := dag.DocID(seats[i].Group)
+		if group == id {
 			continue // what stands on its own history knows it
 		}
-		n, d, ok, err := tx.group(dag.DocID(groups[i]))
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			ok, err = tx.knows(n, dag.DocID(groups[i]), d, anyRelation)
+		n, d, ok, err := tx.group(group)
+		if err == nil && ok {
+			ok, err = tx.knows(n, group, d, anyRelation)
 		}
 		if err != nil {
 			return nil, err
@@ -312,23 +311,25 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 		if !ok {
 			continue
 		}
-		s, err := accessState(dag.DocID(groups[i]), d)
+		s, err := accessState(group, d)
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range s.Groups() { // groups within groups; those that come after maxGroups are not looked at
-			if len(groups) < maxGroups && !slices.Contains(groups, g) {
-				groups = append(groups, g)
+		p, _ := tx.set.rules[n].Holding(seats[i].Relation)
+		for _, g := range s.Seats(p) { // groups within groups; those that come after maxGroups are not looked at
+			if len(seats) < maxGroups && !slices.Contains(seats, g) {
+				seats = append(seats, g)
 			}
 		}
 		latest := s.Frontier()
 		if len(latest) == 0 {
-			if latest, err = tx.beginning(n, dag.DocID(groups[i])); err != nil {
+			if latest, err = tx.beginning(n, group); err != nil {
 				return nil, err
 			}
 		}
 		for _, e := range latest {
-			if _, ok := slices.BinarySearchFunc(known, e, acp.ID.Compare); !ok && len(links) < dag.MaxAuth && len(known)+len(links) < acp.MaxKnown {
+			_, ok := slices.BinarySearchFunc(known, e, acp.ID.Compare)
+			if !ok && !slices.Contains(links, dag.CID(e)) && len(links) < dag.MaxAuth && len(known)+len(links) < acp.MaxKnown {
 				links = append(links, dag.CID(e))
 			}
 		}
@@ -336,14 +337,17 @@ func (tx *Tx) anchors(id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag
 	return links, nil
 }
 
-// granted returns the groups that operations grant to.
-func granted(ops []acp.Op) (groups []acp.ID) {
+// granted returns the relations of groups that operations let write.
+func granted(rules *acp.Rules, ops []acp.Op) (seats []acp.Subject) {
 	for _, o := range ops {
-		if o.Kind == acp.Grant && o.Subject.Relation != "" {
-			groups = append(groups, o.Subject.Group)
+		if o.Kind != acp.Grant || o.Subject.Relation == "" {
+			continue
+		}
+		if p, ok := rules.Holding(o.Relation); ok && p&rules.Powers() != 0 {
+			seats = append(seats, o.Subject)
 		}
 	}
-	return groups
+	return seats
 }
 
 // maxGroups bounds the groups, and groups within these, that a write looks after.
@@ -365,8 +369,8 @@ func (tx *Tx) beginning(n short, id dag.DocID) (acp.Frontier, error) {
 const maxAnchored = 1000
 
 // anchorWhereNamed writes what is known of a group now to the documents that name it,
-// also through other groups, where the caller may: to all if somebody left, and else to
-// those that are encrypted, for whom it gives keys to who came.
+// also through other groups, where the caller may: if somebody left, to all that it may
+// write; and to those that are encrypted the keys for who came, or without who left.
 func (tx *Tx) anchorWhereNamed(group dag.DocID, left bool) error {
 	asked := map[dag.DocID]bool{group: true}
 	written := 0
@@ -436,12 +440,9 @@ func (tx *Tx) anchor(at place, left bool) (bool, error) {
 	if !s.Allows(rules, who, rules.Update) {
 		return false, nil
 	}
-	links, err := tx.anchors(at.doc, s, nil)
-	if err != nil || len(links) == 0 {
-		return false, err
-	}
-	err = tx.Try(func() error {
-		_, err := tx.write(c, at.coll, d, &dag.Commit{Doc: at.doc})
+	var next Doc
+	err = tx.Try(func() (err error) {
+		next, err = tx.write(c, at.coll, d, &dag.Commit{Doc: at.doc})
 		return err
 	})
 	if slices.ContainsFunc(refusals, func(k error) bool { return errors.Is(err, k) }) {
@@ -449,5 +450,5 @@ func (tx *Tx) anchor(at place, left bool) (bool, error) {
 		// or a gateway may not write there: whoever owns it must not keep anybody in a group.
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && !slices.Equal(next.State.Heads(), d.Heads()), err
 }

@@ -313,7 +313,10 @@ func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, g := range append(groups, granted(ops)...) {
+	for _, seat := range granted(m.tx.set.rules[m.coll], ops) {
+		groups = append(groups, seat.Group)
+	}
+	for _, g := range groups {
 		w.Groups = append(w.Groups, dag.DocID(g))
 	}
 	m.skipped[cm.CID] = true

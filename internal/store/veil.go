@@ -417,7 +417,7 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 		cover = keys.Cover()
 	}
 	seals := cm.Root != nil || cover.Seals(cm.Deltas)
-	if !seals && len(ops) == 0 && len(cm.Auth) == 0 {
+	if !seals && len(ops) == 0 && len(cm.Auth) == 0 && len(cm.Deltas) > 0 {
 		return nil
 	}
 	plan, err := tx.planKeys(rules, keys, d, cm, ops, cover, seals)

@@ -162,8 +162,12 @@ func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *da
 			return Doc{}, err
 		}
 	}
+	anchors := cm.Root == nil && len(cm.Deltas) == 0
 	if err := tx.seal(n, d, cm, cover); err != nil {
 		return Doc{}, err
+	}
+	if anchors && len(cm.Deltas) == 0 && len(cm.Auth) == 0 {
+		return Doc{cm.Doc, c, d}, nil // it has nothing to tell
 	}
 	if err := dag.Prepare(cm); err != nil {
 		return Doc{}, err
@@ -195,7 +199,7 @@ func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.
 			return err
 		}
 	}
-	cm.Auth, err = tx.anchors(cm.Doc, state, cm.Deltas)
+	cm.Auth, err = tx.anchors(tx.set.rules[n], cm.Doc, state, cm.Deltas)
 	return err
 }
 
