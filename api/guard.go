@@ -100,7 +100,7 @@ func (s *Server) record(w *recorder, r *http.Request, begun time.Time) {
 // the node's address is of the same origin as the node to a browser, but its
 // requests carry the page's name. Nobody can rebind an IP address. A listener that
 // is not on loopback is meant to be reached by names, which only its operator knows:
-// while none is given it answers to all.
+// while none is given it answers to all, unless whoever comes from there may do everything.
 func (s *Server) hostAllowed(r *http.Request) bool {
 	host := strings.ToLower(hostOf(r.Host))
 	if host == "localhost" || net.ParseIP(trimBrackets(host)) != nil || slices.Contains(s.hosts, host) {
@@ -110,7 +110,8 @@ func (s *Server) hostAllowed(r *http.Request) bool {
 		return true // no browser comes over libp2p
 	}
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return len(s.hosts) == 0 && (!ok || !local.IP.IsLoopback())
+	free := s.allowUnclaimed && !s.rights.Claimed()
+	return len(s.hosts) == 0 && (!ok || !local.IP.IsLoopback()) && !free
 }
 
 // hostOf takes the port off an address.

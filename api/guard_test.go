@@ -52,6 +52,31 @@ func TestNodeAnswersToItsNames(t *testing.T) {
 	}
 }
 
+// A page whose name was made to resolve to the node would be from another machine, and there
+// nobody has to prove who he is.
+func TestANodeThatIsOpenToAllMachinesAnswersToNoNameItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	s := served(t, Config{AllowUnclaimed: true})
+	read := func(host string) int {
+		r := from(atAfar, "GET", Base+"/schema", "")
+		r.Host = host
+		code, _ := s.answerTo(r)
+		return code
+	}
+	if code := read("192.0.2.7:9181"); code != http.StatusOK {
+		t.Errorf("by its address: %d", code)
+	}
+	if code := read("evil.example:9181"); code != http.StatusForbidden {
+		t.Errorf("by a name that nobody told it: %d, want 403", code)
+	}
+	if err := s.rights.Claim(someone(t).DID()); err != nil {
+		t.Fatal(err)
+	}
+	if code := read("db.example:9181"); code != http.StatusUnauthorized {
+		t.Errorf("by a name, when it has an owner: %d, want 401", code)
+	}
+}
+
 func TestReplicatorIsThePeerOfItsAddresses(t *testing.T) {
 	t.Parallel()
 	const id, other = "12D3KooWAda", "12D3KooWBob"
