@@ -609,10 +609,7 @@ func (m *refuse) append(b []byte) []byte {
 }
 
 func readRefuse(r *cbor.Reader) message {
-	m := &refuse{Code: r.Uint(), Text: r.Text()}
-	if len(m.Text) > 512 {
-		m.Text = m.Text[:512] // for people; cut inside a rune does no harm
-	}
+	m := &refuse{Code: r.Uint(), Text: forPeople(r.Text())}
 	m.After = min(time.Duration(min(r.Uint(), uint64(retryMost/time.Millisecond)))*time.Millisecond, retryMost)
 	return m
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -46,6 +47,21 @@ func plainly(err error) error {
 		return err
 	}
 	return &plainError{text, err}
+}
+
+// maxReason bounds a text for people that comes from a peer.
+const maxReason = 512
+
+// forPeople returns a text that came from a peer as it may be shown: it is short, and nothing
+// in it moves a cursor or turns the order of letters round.
+func forPeople(text string) string {
+	text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "\uFFFD")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // maxReasons is how many reasons are told why a peer cannot be dialed.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -113,4 +114,17 @@ func TestTheDoctorComparesClocksByATicket(t *testing.T) {
 		}
 		t.Errorf("not a word of the clocks in %+v", all)
 	})
+}
+
+// What a peer says of why it refuses is shown to people, and does nothing to their terminal.
+func TestWhatAPeerSaysMovesNoCursor(t *testing.T) {
+	said := &refuse{Code: refusedInvalid, Text: "no\x1b[2J\x07\u009b1m\u202e" + strings.Repeat("\u00e9", 600)}
+	m, err := decode(1, said.append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.(*refuse).Error()
+	if strings.ContainsAny(got, "\x1b\x07\u009b\u202e") || !strings.Contains(got, "no\uFFFD[2J") || len(got) > 3*maxReason || !utf8.ValidString(got) {
+		t.Errorf("it is shown as %q", got)
+	}
 }

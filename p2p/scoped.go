@@ -56,15 +56,9 @@ func (m *scopeAnswer) append(b []byte) []byte {
 func readScopeAnswer(r *cbor.Reader) message {
 	m := &scopeAnswer{Collection: r.Uint(), Scope: readScope(r), Count: r.Uint()}
 	exactly(r, "a root", m.Root[:])
-	m.Loose, m.Why = r.Uint(), r.Text()
-	if len(m.Why) > maxReason {
-		m.Why = m.Why[:maxReason] // for people; cut inside a rune does no harm
-	}
+	m.Loose, m.Why = r.Uint(), forPeople(r.Text())
 	return m
 }
-
-// maxReason bounds a text for people that comes from a peer.
-const maxReason = 512
 
 // keepOffers says of collections that are offered next which part of them the receiver
 // is meant to keep, if it has not got them yet.

@@ -57,7 +57,7 @@ name. A policy that says the same has the same ID on every node.`,
 			w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "POLICY\tNAME\tRESOURCES")
 			for _, p := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", p.PolicyID, p.Name, strings.Join(p.Resources, " "))
+				fmt.Fprintf(w, "%s\t%s\t%s\n", p.PolicyID, printable(p.Name), strings.Join(p.Resources, " "))
 			}
 			return w.Flush()
 		}),

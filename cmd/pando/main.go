@@ -38,7 +38,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		node.Close() // else the node would wait for it
 	}
 	if err != nil {
-		fmt.Fprintln(errOut, "pando:", err)
+		fmt.Fprintln(errOut, "pando:", printableLines(err.Error()))
 	}
 	return api.ExitCode(err)
 }

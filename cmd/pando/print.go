@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // grouped writes 12904 as "12 904".
@@ -62,4 +65,30 @@ func printJSON(w io.Writer, v any) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// printable keeps what a peer says from moving the cursor, or worse.
+func printable(text string) string {
+	if !utf8.ValidString(text) {
+		return fmt.Sprintf("%d bytes: %x", len(text), text[:min(len(text), 32)])
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return '↵'
+		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r):
+			return '�'
+		}
+		return r
+	}, text)
+}
+
+// printableLines is printable for a text of several lines, such as an error: parts of it may be
+// what a node or a peer said.
+func printableLines(text string) string {
+	lines := strings.Split(strings.ToValidUTF8(text, "\uFFFD"), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -78,3 +78,11 @@ func TestFiguresReadWell(t *testing.T) {
 		}
 	}
 }
+
+// What others say is shown, and does nothing to the terminal; an error keeps its lines.
+func TestWhatOthersSayMovesNoCursor(t *testing.T) {
+	t.Parallel()
+	if got, want := printableLines("denied: \x1b[2Jno\u009b1m\n  try \u202eagain\xff"), "denied: \uFFFD[2Jno\uFFFD1m\n  try \uFFFDagain\uFFFD"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

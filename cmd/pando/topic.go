@@ -10,8 +10,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/pandodb/pando/api"
 	"github.com/pandodb/pando/internal/fault"
@@ -132,22 +130,6 @@ func printTopicMessage(w io.Writer, m api.TopicMessage) error {
 		_, err = fmt.Fprintf(w, "%s  %s  * %s\n", at, shortDID(m.From), m.Kind)
 	}
 	return err
-}
-
-// printable keeps what a peer says from moving the cursor, or worse.
-func printable(text string) string {
-	if !utf8.ValidString(text) {
-		return fmt.Sprintf("%d bytes: %x", len(text), text[:min(len(text), 32)])
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return '↵'
-		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r):
-			return '�'
-		}
-		return r
-	}, text)
 }
 
 // shortDID is enough of a DID for a person to tell some apart. All of Ed25519 begin
