@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pandodb/pando/internal/radix"
 	"github.com/pandodb/pando/internal/store"
@@ -25,14 +26,22 @@ type Part struct {
 	set      *store.Set     // under which documents were judged; nil: none were
 	seq      uint64         // of the feed: what changed up to there was looked at
 	moved    map[DocID]bool // of a Follow: what belonged before, or belongs now
-	naming   naming         // of a view
+
+	// Of a view: what its reader was found to be in groups, and not to be, when documents
+	// were judged by it, and these groups. Whoever joins or leaves one may read others of the
+	// documents, none of which has changed.
+	seats  map[store.Seat]bool
+	groups map[DocID]bool
+
+	size atomic.Int64 // what it takes
 }
 
 const (
 	// partElement is what a document takes in a Part, with its share of the tree.
 	partElement = 72
-	// partOverhead is what a Part takes besides.
+	// partOverhead is what a Part takes besides, and partSeat what a relation in a group.
 	partOverhead = 16 << 10
+	partSeat     = 160
 	// partBehind is up to how many entries of the feed a Part is brought up to date by
 	// looking at single documents. Behind more, all are found anew.
 	partBehind = 1 << 16
@@ -48,17 +57,18 @@ func (r *Replica) Part(coll CollectionID, scopes ...Scope) (*Part, error) {
 	return newPart(m), nil
 }
 
-func newPart(m *Matcher) *Part { return &Part{m: m, tree: radix.New()} }
+func newPart(m *Matcher) *Part {
+	p := &Part{m: m, tree: radix.New()}
+	p.size.Store(partOverhead)
+	return p
+}
 
 // Matcher returns what tells the documents of the part.
 func (p *Part) Matcher() *Matcher { return p.m }
 
-// Bytes returns about how much memory the part takes.
-func (p *Part) Bytes() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return partOverhead + partElement*int64(p.count)
-}
+// Bytes returns about how much memory the part takes, as of the last Summary. It waits
+// for nobody.
+func (p *Part) Bytes() int64 { return p.size.Load() }
 
 // Summary brings the part up to date, and says what the node holds of it.
 func (p *Part) Summary(ctx context.Context) (Summary, error) {
@@ -67,12 +77,28 @@ func (p *Part) Summary(ctx context.Context) (Summary, error) {
 	if err := p.refresh(ctx); err != nil {
 		return Summary{}, err
 	}
+	return p.summary(), nil
+}
+
+// Fresh is Summary of a part that is up to date already.
+func (p *Part) Fresh() (s Summary, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ok = p.fresh(); ok {
+		s = p.summary()
+	}
+	return s, ok
+}
+
+func (p *Part) fresh() bool { return p.set == p.m.db.store.Schema() && p.seq == p.m.db.Seq() }
+
+func (p *Part) summary() Summary {
 	s := Summary{Collection: p.m.coll, Seq: p.seq}
 	if plan := p.m.plan.Load(); plan != nil {
 		s.Name = plan.coll.Name
 	}
 	s.Documents, s.Root = p.tree.Root()
-	return s, nil
+	return s
 }
 
 // PartStep is what changed in a part between two looks at it.
@@ -141,51 +167,53 @@ func between(list []Element, lo, hi [32]byte) []Element {
 
 // refresh looks at what changed since the last time.
 func (p *Part) refresh(ctx context.Context) error {
+	if p.fresh() {
+		return nil
+	}
+	defer func() { p.size.Store(partOverhead + partElement*int64(p.count) + partSeat*int64(len(p.seats))) }()
 	now := p.m.db.Seq()
+	if p.set != p.m.db.store.Schema() || now-p.seq > partBehind {
+		return p.rebuild(ctx)
+	}
 	changed, regrouped := map[DocID]bool{}, false
-	if p.set == p.m.db.store.Schema() && now-p.seq <= partBehind {
-		for c, err := range p.m.db.store.Log(ctx, store.System, p.seq) {
-			if err != nil {
-				return err
-			}
-			now = max(now, c.Seq)
-			if c.Collection == p.m.coll {
-				changed[c.Doc] = true
-			}
-			regrouped = p.m.by != nil && p.naming.changed(c.Doc) || regrouped
-		}
-		if regrouped {
-			for doc := range p.naming.docs {
-				changed[doc] = true
-			}
-		}
-		if same, err := p.look(ctx, changed); err != nil || same {
-			if err == nil {
-				p.seq = now
-			}
+	for c, err := range p.m.db.store.Log(ctx, store.System, p.seq) {
+		if err != nil {
 			return err
 		}
+		now = max(now, c.Seq)
+		if c.Collection == p.m.coll {
+			changed[c.Doc] = true
+		}
+		regrouped = regrouped || p.groups[c.Doc]
+	}
+	if same, err := p.look(ctx, changed, regrouped); err != nil || same {
+		if err == nil {
+			p.seq = now
+		}
+		return err
 	}
 	return p.rebuild(ctx)
 }
 
 // look judges some documents anew. It returns false if they are read otherwise now than
-// those before them were.
-func (p *Part) look(ctx context.Context, docs map[DocID]bool) (same bool, err error) {
+// those before them were, or by somebody who is in other groups.
+func (p *Part) look(ctx context.Context, docs map[DocID]bool, regrouped bool) (same bool, err error) {
 	list := make([]DocID, 0, len(docs))
 	for id := range docs {
 		list = append(list, id)
 	}
 	slices.SortFunc(list, DocID.Compare)
-	if p.m.by != nil && len(list) > 0 {
-		if err := p.naming.look(ctx, p.m.db, p.m.coll, list); err != nil {
-			return false, err
-		}
-	}
 	same = true
 	judged := p.m.read(ctx, func(tx *store.Tx, plan *matchPlan, yield func(Judged, error) bool) {
-		if same = plan.set == p.set; same {
+		if same = plan.set == p.set; same && regrouped {
+			if same, err = p.sits(tx); err != nil {
+				yield(Judged{}, err)
+				return
+			}
+		}
+		if same {
 			p.m.some(ctx, tx, plan, list, yield)
+			p.note(tx)
 		}
 	})
 	for j, err := range judged {
@@ -202,6 +230,29 @@ func (p *Part) look(ctx context.Context, docs map[DocID]bool) (same bool, err er
 		p.put(Judged{Element: Element{Key: doc}})
 	}
 	return true, p.tree.Refresh(p.source)
+}
+
+// sits reports whether the reader is in groups what it was when documents were judged.
+func (p *Part) sits(tx *store.Tx) (same bool, err error) {
+	for s, was := range p.seats {
+		if is, err := tx.Sits(s); err != nil || is != was {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// note adds what was found out about groups. What is known already stays, whatever it is
+// by now: others were judged by it, and the next look shows whether it changed.
+func (p *Part) note(tx *store.Tx) {
+	if p.m.by == nil {
+		return
+	}
+	for s, is := range tx.Seats() {
+		if _, known := p.seats[s]; !known {
+			p.seats[s], p.groups[s.Group] = is, true
+		}
+	}
 }
 
 // put adds, changes or removes a document.
@@ -230,24 +281,26 @@ func (p *Part) put(j Judged) {
 func (p *Part) rebuild(ctx context.Context) error {
 	p.moved = nil
 	seq := p.m.db.Seq() // before the snapshot, which has at least that
-	if p.m.by != nil {
-		if err := p.naming.look(ctx, p.m.db, p.m.coll, nil); err != nil {
-			return err
-		}
-	}
+	seats, groups := p.seats, p.groups
+	p.seats, p.groups = map[store.Seat]bool{}, map[DocID]bool{}
 	var set *store.Set
 	var found [256][]Element
 	count := 0
 	all := p.m.read(ctx, func(tx *store.Tx, plan *matchPlan, yield func(Judged, error) bool) {
 		set = plan.set
 		p.m.all(ctx, tx, plan, yield)
+		p.note(tx)
 	})
 	for j, err := range all {
 		if err != nil {
+			p.seats, p.groups = seats, groups // as the documents that there are
 			return err
 		}
 		found[j.Key[0]] = append(found[j.Key[0]], j.Element)
 		count++
+	}
+	for i := range found {
+		found[i] = slices.Clone(found[i]) // less what they grew by: there may be many views
 	}
 	p.elements, p.count, p.tree, p.set, p.seq = found, count, radix.New(), set, seq
 	return p.tree.Refresh(p.source)

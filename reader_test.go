@@ -1,8 +1,13 @@
 package pando_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando"
 )
@@ -111,6 +116,107 @@ func TestAViewFollowsRights(t *testing.T) {
 }
 
 // What it costs to make a view, per 10,000 documents that are here.
+// However documents are shared with people and groups, and groups with each other, and
+// whenever somebody looks: a view that followed is as one that is made anew.
+func TestAViewFollowsGroups(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		db, err := pando.Open(context.Background(), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		policy, err := db.AddPolicy(context.Background(), strings.Replace(readerPolicy, "note:", "team:\n"+teamPolicy+"\n  note:", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cs, err := db.AddSchema(context.Background(), fmt.Sprintf(`
+			type Note @policy(id: %q, resource: "note") { text: String }
+			type Team @policy(id: %q, resource: "team") { text: String }`, policy, policy))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var notes, teams []pando.DocID
+		var subjects, seats []string
+		var views []*pando.Part
+		var readers []pando.Reader
+		coll := cs[0].ID
+		if cs[0].Name != "Note" {
+			coll = cs[1].ID
+		}
+		write := func(fn func(tx *pando.Tx) error) {
+			if err := db.Update(context.Background(), fn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(func(tx *pando.Tx) error {
+			for name, to := range map[string]*[]pando.DocID{"Note": &notes, "Team": &teams} {
+				all, err := tx.Collection(name)
+				for i := 0; i < 4 && err == nil; i++ {
+					var d pando.Document
+					d, err = all.Create(map[string]any{"text": fmt.Sprint(i)})
+					*to = append(*to, d.ID)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for i := range 3 {
+			k, err := pando.NewIdentity()
+			if err != nil {
+				t.Fatal(err)
+			}
+			subjects = append(subjects, k.Public().String())
+			readers = append(readers, pando.ReaderOf(k.Public()))
+			v, err := db.Replica().View(coll, readers[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			views = append(views, v)
+		}
+		for _, d := range teams {
+			seats = append(seats, d.String()+"#member")
+		}
+		change := func(t *rapid.T, collection, relation string, docs []pando.DocID) {
+			doc := rapid.SampledFrom(docs).Draw(t, "document")
+			who, err := pando.ParseSubject(rapid.SampledFrom(slices.Concat(subjects, seats, seats)).Draw(t, "who"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rapid.Bool().Draw(t, "takes back") {
+				_, err = db.Revoke(context.Background(), collection, doc, relation, who)
+			} else {
+				_, err = db.Grant(context.Background(), collection, doc, relation, who)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"share a note":  func(t *rapid.T) { change(t, "Note", "reader", notes) },
+			"change a team": func(t *rapid.T) { change(t, "Team", "member", teams) },
+			"look": func(t *rapid.T) {
+				i := rapid.IntRange(0, len(views)-1).Draw(t, "as")
+				anew, err := db.Replica().View(coll, readers[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := anew.Summary(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := views[i].Summary(context.Background()); err != nil || got != want {
+					t.Fatalf("reader %d sees %d documents, root %x; made anew, %d, %x: %v", i, got.Documents, got.Root, want.Documents, want.Root, err)
+				}
+			},
+		})
+	})
+}
+
+const teamPolicy = `    permissions: {read: {expr: owner + member}, update: {expr: owner}, delete: {expr: owner}}
+    relations: {owner: {types: [actor]}, member: {types: [actor]}}`
+
 func BenchmarkView(b *testing.B) {
 	db, coll, _, by := notebook(b, 10_000)
 	for b.Loop() {

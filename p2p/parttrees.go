@@ -32,10 +32,17 @@ type partTrees struct {
 	turns   chan struct{} // one token per tree that is being brought up to date
 
 	mu sync.Mutex // guards what follows
-	at map[string]*partUse
+	at map[treeKey]*partUse
 	// quiet is up to where a peer needs nothing more of this node's feed of a collection:
 	// whatever this node keeps of it by now, the peer got that while it kept what it keeps.
 	quiet map[sharing]quiet
+}
+
+// treeKey says what a tree is over.
+type treeKey struct {
+	part string // the collection, and the scopes
+	seen bool   // only what a reader may read,
+	by   pando.Reader
 }
 
 type quiet struct {
@@ -49,20 +56,23 @@ type partUse struct {
 }
 
 func newPartTrees(r *pando.Replica) *partTrees {
-	return &partTrees{replica: r, turns: make(chan struct{}, maxPartQueries), at: map[string]*partUse{}, quiet: map[sharing]quiet{}}
+	return &partTrees{replica: r, turns: make(chan struct{}, maxPartQueries), at: map[treeKey]*partUse{}, quiet: map[sharing]quiet{}}
 }
 
 // of returns the tree over what belongs to all of some scopes, and how it stands now. A
 // filter that does not fit the collection here is Invalid.
 func (ps *partTrees) of(ctx context.Context, id dag.CollectionID, scopes ...Scope) (*pando.Part, pando.Summary, error) {
-	return ps.get(ctx, partKey(id, scopes), func() (*pando.Part, error) { return ps.replica.Part(id, scopes...) })
+	return ps.get(ctx, treeKey{part: partKey(id, scopes)}, func() (*pando.Part, error) { return ps.replica.Part(id, scopes...) })
 }
 
 // get returns the tree that is kept under a key, or a new one, and how it stands now.
-func (ps *partTrees) get(ctx context.Context, key string, anew func() (*pando.Part, error)) (*pando.Part, pando.Summary, error) {
+func (ps *partTrees) get(ctx context.Context, key treeKey, anew func() (*pando.Part, error)) (*pando.Part, pando.Summary, error) {
 	part, err := ps.find(key, anew)
 	if err != nil {
 		return nil, pando.Summary{}, err
+	}
+	if sum, ok := part.Fresh(); ok { // as mostly: that waits for nobody else's
+		return part, sum, nil
 	}
 	select {
 	case ps.turns <- struct{}{}:
@@ -77,9 +87,9 @@ func (ps *partTrees) get(ctx context.Context, key string, anew func() (*pando.Pa
 
 // has reports whether a tree is kept, and need not be made by a query.
 func (ps *partTrees) has(r *reader, scopes ...Scope) bool {
-	key := partKey(r.id, scopes)
+	key := treeKey{part: partKey(r.id, scopes)}
 	if !r.all {
-		key = viewKey(r, scopes)
+		key.seen, key.by = true, r.by
 	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -101,7 +111,7 @@ func partKey(id dag.CollectionID, scopes []Scope) string {
 	return key
 }
 
-func (ps *partTrees) find(key string, anew func() (*pando.Part, error)) (*pando.Part, error) {
+func (ps *partTrees) find(key treeKey, anew func() (*pando.Part, error)) (*pando.Part, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if u := ps.at[key]; u != nil {
@@ -120,14 +130,14 @@ func (ps *partTrees) trim(last *pando.Part) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for {
-		size, oldest := int64(0), ""
+		size, oldest := int64(0), treeKey{}
 		for key, u := range ps.at {
 			size += u.part.Bytes()
-			if u.part != last && (oldest == "" || u.used.Before(ps.at[oldest].used)) {
+			if u.part != last && (oldest.part == "" || u.used.Before(ps.at[oldest].used)) {
 				oldest = key
 			}
 		}
-		if oldest == "" || len(ps.at) <= maxParts && size <= maxPartBytes {
+		if oldest.part == "" || len(ps.at) <= maxParts && size <= maxPartBytes {
 			return
 		}
 		delete(ps.at, oldest)

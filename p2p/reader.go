@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -198,15 +197,8 @@ func (ps *partTrees) seen(ctx context.Context, r *reader, scopes ...Scope) (*pan
 	if r.all {
 		return ps.of(ctx, r.id, scopes...)
 	}
-	return ps.get(ctx, viewKey(r, scopes), func() (*pando.Part, error) { return ps.replica.View(r.id, r.by, scopes...) })
-}
-
-func viewKey(r *reader, scopes []Scope) string {
-	key := fmt.Sprint(partKey(r.id, scopes), "\x00seen", r.by.Hub, r.by.Blind)
-	for _, k := range r.by.Keys() {
-		key += string(k)
-	}
-	return key
+	key := treeKey{partKey(r.id, scopes), true, r.by}
+	return ps.get(ctx, key, func() (*pando.Part, error) { return ps.replica.View(r.id, r.by, scopes...) })
 }
 
 // unsaidCount stands in a card for a count that is not told yet: what a peer may read is

@@ -321,7 +321,7 @@ func (r *Reading) member(group acp.ID, relation string) bool {
 	if is, ok := r.known(membership{dag.DocID(group), relation}); ok {
 		return is
 	}
-	q := question{r: r, met: map[membership]bool{}}
+	q := question{r: r, asked: membership{dag.DocID(group), relation}, met: map[membership]bool{}}
 	return q.settle(q.member(group, relation))
 }
 
@@ -338,9 +338,10 @@ func (r *Reading) known(m membership) (is, ok bool) {
 // question is one question after a membership, under way: groups may be within each
 // other.
 type question struct {
-	r   *Reading
-	met map[membership]bool // whether it was found
-	cut bool                // by maxAsked
+	r     *Reading
+	asked membership
+	met   map[membership]bool // whether it was found
+	cut   bool                // by maxAsked
 }
 
 func (q *question) member(group acp.ID, relation string) bool {
@@ -384,7 +385,9 @@ func (q *question) holds(m membership) (bool, error) {
 }
 
 // settle remembers the answers. A no below a yes may have been said too early, in a
-// circle; below a no it was not.
+// circle; below a no it was not. Of a question that was cut the answer is as good when it
+// is asked again: groups within each other without end are not gone through for each
+// document that names them.
 func (q *question) settle(is bool) bool {
 	r, as := q.r, q.r.tx.newest()
 	r.mu.Lock()
@@ -393,7 +396,7 @@ func (q *question) settle(is bool) bool {
 		r.groups, r.as = map[membership]bool{}, as
 	}
 	for m, found := range q.met {
-		if found || !is && !q.cut {
+		if found || !is && (!q.cut || m == q.asked) {
 			r.groups[m] = found
 		}
 	}
