@@ -146,6 +146,9 @@ func (d *Documents) change(id DocID, op acp.Op, held bool) (bool, error) {
 		return false, err
 	}
 	if slices.Contains(a.Tuples(a.Rules), acp.Tuple{Relation: op.Relation, Subject: op.Subject}) != held {
+		if op.Kind == acp.Revoke { // again, for it may have been cut short
+			return false, d.tx.tx.AnchorWhereNamed(id)
+		}
 		return false, nil
 	}
 	_, err = d.tx.tx.WriteAccess(d.c, id, op)

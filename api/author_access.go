@@ -160,37 +160,48 @@ func (a *Author) acceptNamed(ctx context.Context, docID string, named []string) 
 // change has one change prepared, signs what fits it, and submits that. It is prepared
 // anew when others were quicker.
 func (a *Author) change(ctx context.Context, in rightsChange, fits func(pando.Proposal) error) (int, error) {
+	changed, told := 0, 0
 	for n := 1; ; n++ {
-		changed, err := a.tryChange(ctx, in, fits)
-		if !errors.Is(err, fault.Conflict) || n == overtaken {
+		some, signed, err := a.tryChange(ctx, in, fits)
+		changed += some
+		switch {
+		case errors.Is(err, fault.Conflict) && n < overtaken:
+		case err != nil || signed <= 1 || in.Operation != "revoke" || told == mostTold:
 			return changed, err
+		default: // of documents that name a group others may take notice with the next
+			n, told = 0, told+1
 		}
 	}
 }
 
-func (a *Author) tryChange(ctx context.Context, in rightsChange, fits func(pando.Proposal) error) (int, error) {
+// mostTold bounds how often a node has an author sign that documents take notice, some
+// thousand each time.
+const mostTold = 1024
+
+// tryChange returns how much has changed, and how many commits were signed for that.
+func (a *Author) tryChange(ctx context.Context, in rightsChange, fits func(pando.Proposal) error) (changed, signed int, err error) {
 	prepared, err := opPrepareAccess.call(ctx, a.c, prepareAccess{in})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var did rightsChanged
 	if err := json.Unmarshal(prepared.Answer, &did); err != nil {
-		return 0, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", a.c.base, err)
+		return 0, 0, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", a.c.base, err)
 	}
 	var out submitRequest
 	for i, d := range prepared.Commits {
-		signed, err := a.signChange(d, fits, i > 0)
+		draft, err := a.signChange(d, fits, i > 0 || did.Changed == 0)
 		if err != nil {
-			return 0, notSigned(err)
+			return 0, 0, notSigned(err)
 		}
-		out.Body.Commits = append(out.Body.Commits, signed)
+		out.Body.Commits = append(out.Body.Commits, draft)
 	}
 	if len(out.Body.Commits) > 0 {
 		_, err = opSubmit.call(ctx, a.c, out)
 	} else if did.Changed > 0 {
 		err = notSigned(fault.Denied.Errorf("there is nothing to sign"))
 	}
-	return did.Changed, err
+	return did.Changed, len(out.Body.Commits), err
 }
 
 // signChange signs a draft that fits what was asked for. Behind the first there may be some

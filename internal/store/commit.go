@@ -21,6 +21,8 @@ type receipt struct {
 	sync kv.Pending
 	seq  uint64 // its own last number of the feed, or the newest one that it saw
 	own  bool
+
+	untold []untold
 }
 
 // commit makes the transaction's writes one batch and visible together. They are
@@ -179,7 +181,7 @@ func (tx *Tx) publish() (receipt, error) {
 	if s.written.full() {
 		s.written.trim(s.oldest())
 	}
-	return receipt{sync, seq, true}, nil
+	return receipt{sync, seq, true, tx.untold}, nil
 }
 
 // origin returns the short number of a peer, 0 for this node.

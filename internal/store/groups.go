@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -364,40 +366,109 @@ func (tx *Tx) beginning(n short, id dag.DocID) (acp.Frontier, error) {
 	return nil, nil
 }
 
-// maxAnchored bounds the documents that are told at once of who left a group. Others
-// are by the next write to them.
+// maxAnchored bounds the documents that one transaction tells of a change in a group. The
+// others are told by transactions that follow it.
 const maxAnchored = 1000
+
+// untold is a group of which documents are still to be told.
+type untold struct {
+	group dag.DocID
+	left  bool
+}
 
 // anchorWhereNamed writes what is known of a group now to the documents that name it,
 // also through other groups, where the caller may: if somebody left, to all that it may
 // write; and to those that are encrypted the keys for who came, or without who left.
 func (tx *Tx) anchorWhereNamed(group dag.DocID, left bool) error {
-	asked := map[dag.DocID]bool{group: true}
 	written := 0
-	for next := []dag.DocID{group}; len(next) > 0; next = next[1:] {
-		docs, err := tx.naming(next[0])
+	for at, err := range tx.whereNamed(group) {
 		if err != nil {
 			return err
 		}
-		for _, at := range docs {
-			if asked[at.doc] {
-				continue
+		ok, err := tx.anchor(at, left)
+		if err != nil {
+			return err
+		}
+		if ok {
+			written++
+		}
+		if written == maxAnchored {
+			if u := (untold{group, left}); !slices.Contains(tx.untold, u) {
+				tx.untold = append(tx.untold, u)
 			}
-			asked[at.doc] = true
-			next = append(next, at.doc)
-			if written == maxAnchored {
-				return nil
-			}
-			ok, err := tx.anchor(at, left)
-			if err != nil {
-				return err
-			}
-			if ok {
-				written++
-			}
+			return nil
 		}
 	}
 	return nil
+}
+
+// AnchorWhereNamed tells the documents that name a group who has left it, if they have
+// not heard: after a revocation that was made before.
+func (tx *Tx) AnchorWhereNamed(group dag.DocID) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	return tx.anchorWhereNamed(group, true)
+}
+
+// tellRest does what was too much for one transaction. The one that took the right is
+// durable: what fails here does not take it back.
+func (s *Store) tellRest(ctx context.Context, who Caller, groups []untold) error {
+	for _, u := range groups {
+		var docs []place
+		err := s.View(ctx, System, func(tx *Tx) error {
+			for at, err := range tx.whereNamed(u.group) {
+				if err != nil {
+					return err
+				}
+				docs = append(docs, at)
+			}
+			return nil
+		})
+		for len(docs) > 0 && err == nil {
+			some := docs[:min(maxAnchored, len(docs))]
+			if err = s.Update(ctx, who, func(tx *Tx) error { return tx.anchorAll(some, u.left) }); err == nil {
+				docs = docs[len(some):]
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("the right is taken, but %d documents that name group %s are not told of it yet, so what was written to them by who had it may count: revoke it again: %w", len(docs), u.group, err)
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) anchorAll(docs []place, left bool) error {
+	for _, at := range docs {
+		if _, err := tx.anchor(at, left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whereNamed yields the documents that name a group, also through other groups.
+func (tx *Tx) whereNamed(group dag.DocID) iter.Seq2[place, error] {
+	return func(yield func(place, error) bool) {
+		asked := map[dag.DocID]bool{group: true}
+		for next := []dag.DocID{group}; len(next) > 0; next = next[1:] {
+			docs, err := tx.naming(next[0])
+			if err != nil {
+				yield(place{}, err)
+				return
+			}
+			for _, at := range docs {
+				if asked[at.doc] {
+					continue
+				}
+				asked[at.doc] = true
+				next = append(next, at.doc)
+				if !yield(at, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // naming returns the documents that name a group.

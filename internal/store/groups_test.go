@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -114,5 +115,36 @@ func BenchmarkWriteWithGroupsInGroups(b *testing.B) {
 	ann.mustDo("Paper", paper, named...)
 	for i := 0; b.Loop(); i++ {
 		ann.set("Paper", paper, "title", fmt.Sprint(i))
+	}
+}
+
+// However many documents name a team, each learns who has left it before the revocation is
+// acknowledged.
+func TestEveryDocumentLearnsWhoLeftATeam(t *testing.T) {
+	t.Parallel()
+	ann := newNode(t, "ann").policed()
+	team := ann.create("Team", "name", "crew")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	var ids []dag.DocID
+	ann.update(func(tx *Tx) error {
+		for i := range 2*maxAnchored + 1 {
+			d, err := tx.Create(ann.coll("Paper"), []crdt.Delta{schemaDelta(t, ann, "Paper", "title", fmt.Sprint("paper ", i))})
+			if err != nil {
+				return err
+			}
+			ids = append(ids, d.ID)
+			if _, err := tx.WriteAccess(ann.coll("Paper"), d.ID, grantTo("writer", memberOf(team))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ann.mustDo("Team", team, revokeFrom("member", person("bob")))
+	left := ann.historyOf("Team", team)
+	for i, id := range ids {
+		all := ann.historyOf("Paper", id)
+		if last := all[len(all)-1]; !slices.Contains(last.Auth, left[len(left)-1].CID) {
+			t.Fatalf("document %d of %d, with %d commits, has not heard", i, len(ids), len(all))
+		}
 	}
 }

@@ -305,10 +305,13 @@ func (s *Store) Update(ctx context.Context, who Caller, fn func(*Tx) error) erro
 	if err == errStale {
 		r, err = s.alone(ctx, who, fn)
 	}
+	if err == nil {
+		err = s.wait(ctx, r)
+	}
 	if err != nil {
 		return err
 	}
-	return s.wait(ctx, r)
+	return s.tellRest(ctx, who, r.untold)
 }
 
 // alone is an attempt with no other writer beside it. It does not wait for the

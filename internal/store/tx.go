@@ -46,6 +46,7 @@ type Tx struct {
 	views   bool                 // it changes views or their rows
 	policy  bool                 // it adds a policy
 	unlocks bool                 // it opens documents that were locked
+	untold  []untold             // what follows it
 
 	ctx    context.Context // of who waits for it; nil: of each call
 	asked  sync.Once
@@ -347,7 +348,7 @@ func (tx *Tx) Try(fn func() error) error {
 	restore := tx.kv.Mark()
 	views := tx.views
 	set, added, pending, counts := tx.set, len(tx.added), len(tx.pending), maps.Clone(tx.counts)
-	claims, dropped := len(tx.claims), len(tx.dropped)
+	claims, dropped, told := len(tx.claims), len(tx.dropped), len(tx.untold)
 	outer := tx.undo
 	tx.undo = map[dag.DocID]staged{}
 	err := fn()
@@ -377,7 +378,7 @@ func (tx *Tx) Try(fn func() error) error {
 	}
 	tx.views = views
 	tx.set, tx.added, tx.pending, tx.counts = set, tx.added[:added], tx.pending[:pending], counts
-	tx.claims, tx.dropped = tx.claims[:claims], tx.dropped[:dropped]
+	tx.claims, tx.dropped, tx.untold = tx.claims[:claims], tx.dropped[:dropped], tx.untold[:told]
 	return err
 }
 
