@@ -63,7 +63,8 @@ func (c *compiler) counted(g *collection, v value.Value) (operator, error) {
 func (n *count) write(x *run, _ *row) error {
 	var sum uint64
 	for _, h := range n.hosts {
-		if h.from == nil {
+		from := h.from
+		if from == nil && !x.tx.Guarded(h.coll.Collection) {
 			all, err := x.tx.Count(h.coll.Collection)
 			if err != nil {
 				return err
@@ -71,7 +72,10 @@ func (n *count) write(x *run, _ *row) error {
 			sum += all
 			continue
 		}
-		n, err := x.count(h.from)
+		if from == nil { // who may read is seen in each document
+			from = &scan{coll: h.coll}
+		}
+		n, err := x.count(from)
 		if err != nil {
 			return err
 		}
@@ -109,6 +113,10 @@ func (x *run) count(from operator) (n uint64, err error) {
 			}
 			from = rest
 		}
+	} else if p, _, err := x.widely(from); err != nil {
+		return 0, err
+	} else if p != nil {
+		return x.number(p)
 	}
 	for _, err := range x.rows(from, nil) {
 		if err != nil {

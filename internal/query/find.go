@@ -20,6 +20,9 @@ const (
 	costEntry = 1  // an entry of an index
 	costFetch = 7  // a document by its docID, among many in ascending order
 	costSeek  = 10 // to begin a range of an index
+	// costHidden is an entry of an index that the caller may not read: that is seen in
+	// the document.
+	costHidden = costEntry + costFetch
 )
 
 // finder is a way that is being gone, some steps at a time.
@@ -166,9 +169,17 @@ func (f *indexFinder) advance(x *run, most int) (bool, error) {
 }
 
 func (f *indexFinder) read(x *run, r store.IndexRange, most int) (ended bool, err error) {
+	r.Wanted, r.Pauses = (most-f.cost)/f.each+1, true
 	for e, err := range x.index(f.w.coll, f.w.ix, r, false) {
 		if err != nil {
 			return false, err
+		}
+		if e.IsPause() {
+			if f.cost += e.Hidden * costHidden; f.cost >= most {
+				f.from = e.Key
+				return false, nil
+			}
+			continue
 		}
 		if f.n++; f.only {
 			f.cost += f.each
@@ -187,7 +198,9 @@ func (f *indexFinder) read(x *run, r store.IndexRange, most int) (ended bool, er
 func (x *run) index(g *collection, ix *schema.Index, r store.IndexRange, reverse bool) iter.Seq2[store.IndexEntry, error] {
 	return func(yield func(store.IndexEntry, error) bool) {
 		for e, err := range x.tx.Index(g.Collection, ix, r, reverse) {
-			x.touched.entries++
+			if !e.IsPause() {
+				x.touched.entries++
+			}
 			if err == nil {
 				err = x.step()
 			}

@@ -96,7 +96,7 @@ func (d *dbase) share(who store.Caller, text string, shown func(ident.Key, int) 
 }
 
 // What a policy costs a request that passes over a hundred thousand documents, and one
-// that finds some of them: the time, and by how much that is more than without one.
+// that finds some of them: the least time, and by how much that is more than without one.
 // The databases take turns, so that what else the machine does meets all.
 func BenchmarkReadUnderAPolicy(b *testing.B) {
 	const count = 100_000
@@ -126,13 +126,10 @@ func BenchmarkReadUnderAPolicy(b *testing.B) {
 					took[i] = append(took[i], time.Since(begun))
 				}
 			}
-			for i := range took {
-				slices.Sort(took[i])
-			}
-			middle := func(i int) float64 { return float64(took[i][len(took[i])/2].Microseconds()) }
-			b.ReportMetric(middle(0), "µs")
+			least := func(i int) float64 { return float64(slices.Min(took[i]).Nanoseconds()) / 1000 }
+			b.ReportMetric(least(0), "µs")
 			for i := range ds[1:] {
-				b.ReportMetric(middle(i+1)/middle(0), strings.ReplaceAll(shares[i+1].name, " ", "-")+"/open")
+				b.ReportMetric(least(i+1)/least(0), strings.ReplaceAll(shares[i+1].name, " ", "-")+"/open")
 			}
 		})
 	}

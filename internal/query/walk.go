@@ -57,15 +57,16 @@ func (o *inOrder) choose(x *run) (operator, error) {
 		return o.sorted(a), nil
 	}
 	w := &walk{order: o.order, coll: a.coll, cond: a.cond, most: o.sort.most}
-	if a.cond.truth == always || o.order.exact { // what is walked is what is wanted
-		return x.chose(o, w), nil
+	few := w.most > 0 && w.most <= maxFew
+	if (a.cond.truth == always || o.order.exact) && !(few && x.tx.Guarded(a.coll.Collection)) {
+		return x.chose(o, w), nil // what is walked is what is wanted
 	}
 	most, err := a.scanCost(x)
 	if err != nil {
 		return nil, err
 	}
 	fs := usable(x, a.ways)
-	if w.most > 0 && w.most <= maxFew {
+	if few {
 		s := &stroll{walk: w}
 		defer s.stop()
 		fs = append(fs, s)
@@ -131,6 +132,12 @@ func (w *walk) all(x *run) iter.Seq2[*row, error] {
 				yield(nil, err)
 				return
 			}
+			if id == (dag.DocID{}) { // a pause
+				if !yield(nil, nil) {
+					return
+				}
+				continue
+			}
 			if chunk = append(chunk, id); len(chunk) < size {
 				continue
 			}
@@ -182,7 +189,8 @@ func (w *walk) fetch(x *run, ids []dag.DocID, yield func(*row, error) bool) bool
 // read again from their start: they are wanted in docID order.
 const manyTies = 32
 
-// ids yields the docIDs in order.
+// ids yields the docIDs in order, and none when documents were passed over that the
+// caller may not read.
 func (w *walk) ids(x *run) iter.Seq2[dag.DocID, error] {
 	return func(yield func(dag.DocID, error) bool) {
 		t := ties{walk: w, x: x, yield: yield}
@@ -222,10 +230,19 @@ func (t *ties) read(r store.IndexRange) bool {
 // readUntil reads a range up to its end, or backwards up to where many documents
 // share a key: they have been yielded then, and the rest of the range ends there.
 func (t *ties) readUntil(r store.IndexRange) (rest []byte, ok bool) {
+	if r.Pauses = true; t.most > 0 {
+		r.Wanted = max(t.most, walkFirst)
+	}
 	for e, err := range t.x.index(t.coll, t.ix, r, t.reverse) {
 		if err != nil {
 			t.yield(dag.DocID{}, err)
 			return nil, false
+		}
+		if e.IsPause() {
+			if t.cost += e.Hidden * costHidden; !t.yield(dag.DocID{}, nil) {
+				return nil, false
+			}
+			continue
 		}
 		if t.whole && !t.reverse {
 			if !t.yield(e.Doc, nil) {

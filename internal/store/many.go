@@ -42,6 +42,9 @@ func (tx *Tx) GetMany(c *schema.Collection, ids []dag.DocID) iter.Seq2[Doc, erro
 		it := tx.kv.NewIter(prefix, after(prefix))
 		defer it.Close()
 		m := many{tx: tx, c: c, it: it, guard: tx.guard(n), key: slices.Grow(prefix, len(dag.DocID{}))}
+		if !m.guard.open() && tx.readOnly {
+			m.recent, m.coll = &tx.recent, n
+		}
 		if slices.IsSortedFunc(ids, compareIDs) {
 			m.sorted(ids, yield)
 			return
@@ -63,6 +66,9 @@ type many struct {
 	it    *kv.Iter
 	guard guard
 	key   []byte // room for the key of a document, its prefix is set
+
+	recent *recent // nil: of coll nothing was read before
+	coll   short
 
 	// Room for a chunk.
 	order []manyPlace
@@ -96,6 +102,11 @@ func (m *many) sorted(ids []dag.DocID, yield func(Doc, error) bool) {
 
 // seek returns the bytes of a document, valid until the next seek.
 func (m *many) seek(id dag.DocID) (raw []byte, ok bool, err error) {
+	if m.recent != nil {
+		if raw, ok = m.recent.row(m.coll, id); ok {
+			return raw, true, nil
+		}
+	}
 	key := append(m.key[:5], id[:]...)
 	if raw, ok = m.it.Find(key); ok {
 		return raw, true, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/veil"
 )
@@ -477,26 +478,32 @@ func (f *follower) ask(at place) (bool, error) {
 	return ok, nil
 }
 
-// Index entries are checked in chunks, the first by itself: whoever wants few does not
-// pay for more.
+// Index entries are checked in chunks, the first as large as what is wanted: whoever
+// wants few does not pay for more.
 const (
 	entriesChunk = 512
-	entriesMore  = 8 // how many times as many the next chunk has
+	entriesMore  = 2 // how many times as many the next chunk has
+	// entriesHidden is how many are in a chunk where hardly any may be read: the more,
+	// the closer the documents lie.
+	entriesHidden = 4096
 	// entriesBytes bounds the keys of a chunk: a path of JSON may be long.
 	entriesBytes = 1 << 20
 )
 
 // sifting lets pass the entries of an index whose documents may be read.
 type sifting struct {
-	tx    *Tx
-	coll  short
-	guard guard
-	keys  []byte // of the entries, one after the other
-	ends  []int
-	docs  []dag.DocID
-	order []manyPlace
-	may   []bool
-	size  int // of the next chunk
+	tx     *Tx
+	coll   short
+	guard  guard
+	pauses bool     // who asks wants to hear of what was passed over
+	it     *kv.Iter // over documents, if it can be used again
+	keys   []byte   // of the entries, one after the other
+	ends   []int
+	docs   []dag.DocID
+	order  []manyPlace
+	may    []bool
+	size   int // of the next chunk
+	kept   int // documents that it gave to recent
 }
 
 // sift returns nil if everything passes.
@@ -508,10 +515,17 @@ func (tx *Tx) sift(n short) *sifting {
 	return &sifting{tx: tx, coll: n, guard: g, size: 1}
 }
 
+// close ends a sifting.
+func (s *sifting) close() {
+	if s.it != nil {
+		s.it.Close()
+	}
+}
+
 // add takes an entry; it reports whether the chunk is full.
-func (s *sifting) add(e IndexEntry) bool {
-	s.keys = append(s.keys, e.Key...)
-	s.ends, s.docs = append(s.ends, len(s.keys)), append(s.docs, e.Doc)
+func (s *sifting) add(key []byte, doc dag.DocID) bool {
+	s.keys = append(s.keys, key...)
+	s.ends, s.docs = append(s.ends, len(s.keys)), append(s.docs, doc)
 	return len(s.docs) == s.size || len(s.keys) >= entriesBytes
 }
 
@@ -521,16 +535,36 @@ func (s *sifting) yield(yield func(IndexEntry, error) bool) bool {
 		yield(IndexEntry{}, err)
 		return false
 	}
-	from := 0
+	from, shown := 0, 0
 	for i, end := range s.ends {
-		if s.may[i] && !yield(IndexEntry{s.keys[from:end:end], s.docs[i]}, nil) {
-			return false
+		if s.may[i] {
+			shown++
+			if !yield(IndexEntry{Key: s.keys[from:end:end], Doc: s.docs[i]}, nil) {
+				return false
+			}
 		}
 		from = end
 	}
+	n := len(s.docs)
+	if s.pauses && shown < n && !yield(IndexEntry{Key: s.behind(n - 1), Hidden: n - shown}, nil) {
+		return false
+	}
+	most := entriesChunk
+	if shown < n/8 {
+		most = entriesHidden
+	}
 	s.keys, s.ends, s.docs = s.keys[:0], s.ends[:0], s.docs[:0]
-	s.size = min(entriesMore*s.size, entriesChunk)
+	s.size = min(entriesMore*s.size, most)
 	return true
+}
+
+// behind returns the first key behind an entry of the chunk.
+func (s *sifting) behind(i int) []byte {
+	from := 0
+	if i > 0 {
+		from = s.ends[i-1]
+	}
+	return append(slices.Concat(s.keys[from:s.ends[i]], s.docs[i][:]), 0)
 }
 
 // check reads the documents of the chunk in ascending order.
@@ -541,28 +575,48 @@ func (s *sifting) check() error {
 		if err == nil && ok {
 			ok, err = s.guard.passes(s.docs[0], d)
 		}
-		s.may[0] = ok
+		if s.may[0] = ok; ok {
+			s.keep(s.docs[0], d)
+		}
 		return err
 	}
 	s.order = appendPlaces(s.order[:0], s.docs)
 	prefix := collectionPrefix(tableDocument, s.coll)
-	it := s.tx.kv.NewIter(prefix, after(prefix))
-	defer it.Close()
-	m := many{it: it, key: slices.Grow(prefix, len(dag.DocID{})), guard: s.guard}
+	if s.it == nil {
+		s.it = s.tx.kv.NewIter(prefix, after(prefix))
+	}
+	m := many{it: s.it, key: slices.Grow(prefix, len(dag.DocID{})), guard: s.guard}
+	defer func() {
+		s.guard = m.guard   // with what it has learned
+		if !s.tx.readOnly { // it does not see what is written from now on
+			s.it.Close()
+			s.it = nil
+		}
+	}()
 	for i, o := range s.order {
 		if i > 0 && s.docs[s.order[i-1].at] == s.docs[o.at] {
 			s.may[o.at] = s.may[s.order[i-1].at]
 			continue
 		}
 		raw, ok, err := m.seek(s.docs[o.at])
+		var d Doc
 		if err == nil && ok {
-			_, ok, err = m.open(s.docs[o.at], raw)
+			d, ok, err = m.open(s.docs[o.at], raw)
 		}
 		if err != nil {
 			return err
 		}
-		s.may[o.at] = ok
+		if s.may[o.at] = ok; ok {
+			s.keep(d.ID, d.State)
+		}
 	}
-	s.guard = m.guard // with what it has learned
 	return nil
+}
+
+// keep keeps a document that may be read.
+func (s *sifting) keep(id dag.DocID, d crdt.Document) {
+	if s.kept < recentRows && s.tx.readOnly {
+		s.kept++
+		s.tx.recent.keep(s.coll, id, d)
+	}
 }

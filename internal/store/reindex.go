@@ -15,13 +15,27 @@ import (
 
 // IndexRange selects entries of an index by their encoded columns: from Lo up to,
 // but without, Hi; nil is no bound.
-type IndexRange struct{ Lo, Hi []byte }
+type IndexRange struct {
+	Lo, Hi []byte
+	// Wanted is about how many of them are wanted, 0 if that is not known: so many
+	// documents are looked at at once where the caller may not read all.
+	Wanted int
+	// Pauses says that whoever asks wants to hear of those that were passed over because
+	// the caller may not read them.
+	Pauses bool
+}
 
 // IndexEntry is one entry of an index, valid until the next step.
 type IndexEntry struct {
 	Key []byte // the encoded columns
 	Doc dag.DocID
+	// Hidden is set in a pause: so many entries were passed over. There is no Doc then,
+	// and Key is behind them, for a range that goes on there.
+	Hidden int
 }
+
+// IsPause reports whether the entry says only that others were passed over.
+func (e *IndexEntry) IsPause() bool { return e.Hidden > 0 }
 
 // IndexReady reports whether the index has the entries of all documents that the
 // transaction sees. One that was dropped since, or is another now, is not ready.
@@ -105,14 +119,18 @@ func (tx *Tx) Index(c *schema.Collection, ix *schema.Index, r IndexRange, revers
 		if reverse {
 			scan = tx.kv.ScanReverse
 		}
-		tx.sifted(x, scan(lo, hi), yield)
+		s := tx.sift(x.coll)
+		if s != nil {
+			s.size, s.pauses = min(max(r.Wanted, 1), entriesChunk), r.Pauses
+			defer s.close()
+		}
+		s.sifted(x, scan(lo, hi), yield)
 	}
 }
 
 // sifted yields the entries of an index among others whose documents the caller may
-// read.
-func (tx *Tx) sifted(x *secondary, entries iter.Seq2[kv.Entry, error], yield func(IndexEntry, error) bool) {
-	s := tx.sift(x.coll)
+// read; nil yields all.
+func (s *sifting) sifted(x *secondary, entries iter.Seq2[kv.Entry, error], yield func(IndexEntry, error) bool) {
 	for e, err := range entries {
 		if err == nil && len(e.Key) <= secondaryPrefix+len(dag.DocID{}) {
 			err = fault.Corrupt.Errorf("index %s: key of %d bytes: run pando fsck --rebuild", x.Name, len(e.Key))
@@ -123,12 +141,12 @@ func (tx *Tx) sifted(x *secondary, entries iter.Seq2[kv.Entry, error], yield fun
 		}
 		columns, doc := x.parts(e.Key)
 		if s == nil {
-			if !yield(IndexEntry{columns, doc}, nil) {
+			if !yield(IndexEntry{Key: columns, Doc: doc}, nil) {
 				return
 			}
 			continue
 		}
-		if s.add(IndexEntry{columns, doc}) && !s.yield(yield) {
+		if s.add(columns, doc) && !s.yield(yield) {
 			return
 		}
 	}

@@ -175,7 +175,7 @@ func TestRangesOfAnIndex(t *testing.T) {
 		{"info", IndexRange{Lo: value.OfInt(2).AppendKey(slices.Clone(b)), Hi: after(b)}, `2.5 c`},
 	} {
 		if got := n.entries("Shop", c.index, c.r, false, names); got != c.want {
-			t.Errorf("%s in %x is %s, want %s", c.index, c.r, got, c.want)
+			t.Errorf("%s from %x to %x is %s, want %s", c.index, c.r.Lo, c.r.Hi, got, c.want)
 		}
 	}
 }

@@ -51,6 +51,7 @@ type Tx struct {
 	ctx    context.Context // of who waits for it; nil: of each call
 	asked  sync.Once
 	caller *Reading // what it may read, once it was asked
+	recent recent   // documents that were looked at because of an index
 }
 
 // staged is a document that the transaction changed.
@@ -225,6 +226,17 @@ type Range struct {
 // ReadOnly reports whether the transaction writes nothing. Its documents may then be
 // read by several goroutines at once, as long as none ends it.
 func (tx *Tx) ReadOnly() bool { return tx.readOnly }
+
+// Guarded reports whether it is seen in each document of a collection if the caller may
+// read it: then their number is not known without looking at all.
+func (tx *Tx) Guarded(c *schema.Collection) bool {
+	n, err := tx.short(c)
+	if err != nil {
+		return false
+	}
+	g := tx.guard(n)
+	return !g.open()
+}
 
 // Scan yields the documents of a collection that the caller may read, in docID order.
 func (tx *Tx) Scan(c *schema.Collection, r Range) iter.Seq2[Doc, error] {

@@ -179,7 +179,7 @@ func (tx *Tx) CheckUnique(c *schema.Collection, ix *schema.Index) error {
 		if bytes.Equal(e.Key, last.Key) && e.Doc != last.Doc && x.exclusive(e.Key) {
 			return x.taken(e.Key, e.Doc, last.Doc)
 		}
-		last = IndexEntry{append(last.Key[:0], e.Key...), e.Doc}
+		last = IndexEntry{Key: append(last.Key[:0], e.Key...), Doc: e.Doc}
 	}
 	return nil
 }
