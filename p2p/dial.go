@@ -201,30 +201,3 @@ func (n *Node) dialAgain(p peer.ID, went bool) {
 	a.next = time.Now().Add(d)
 	n.dial.Set(d)
 }
-
-// crossing is how far apart connections may be that both sides opened at the same
-// time, or one side over several transports.
-const crossing = time.Second
-
-// supersede closes what is left of older connections with a peer when it opens
-// another: it does so only if it has none, as after a loss of power. Otherwise its
-// end would be noticed only by silence.
-func (n *Node) supersede(all network.Network, fresh network.Conn) {
-	n.meet(fresh)
-	if relayed(fresh) {
-		return // which is made beside a direct one now and then
-	}
-	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
-		if relayed(old) {
-			n.spawn(func(ctx context.Context) { n.retire(ctx, old) })
-		}
-	}
-	if fresh.Stat().Direction != network.DirInbound {
-		return
-	}
-	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
-		if old != fresh && !relayed(old) && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
-			n.spawn(func(context.Context) { old.Close() }) // it leads nowhere
-		}
-	}
-}

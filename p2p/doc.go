@@ -16,7 +16,8 @@
 // # Where to look
 //
 //	connections     host, dial, companions, peers, alive, mdns, dht, exchange: who is found and kept
-//	                reach, relay, punch: getting through to those whom nobody reaches
+//	                conns, reach, relay, punch, narrow: getting through to those whom nobody reaches
+//	                listing: what is listed in the directory
 //	who may         admission (secrets), gate, access, door (connections), quota, score, trustworthy (what lies cost)
 //	                identities (for whom a peer acts), reader (what it may read: every answer goes through it)
 //	                limits: every bound there is, with its reason

@@ -37,18 +37,6 @@ func (n *Node) familiar(p peer.ID) bool {
 // door of a closed node.
 func (n *Node) locked(p peer.ID) bool { return n.gate.closed && !n.familiar(p) }
 
-// lockedScore is what gossip thinks of a stranger at the door of a closed node: less
-// than of anybody that it listens to or tells something.
-const lockedScore = -1000
-
-// standing is what speaks against a peer in gossip.
-func (n *Node) standing(p peer.ID) float64 {
-	if n.locked(p) {
-		return lockedScore
-	}
-	return -n.scores.blame(p, time.Now())
-}
-
 // meet looks at a new connection.
 func (n *Node) meet(c network.Conn) {
 	p := c.RemotePeer()

@@ -108,3 +108,20 @@ func (n *Node) relayedTo() []peer.ID {
 	}
 	return all
 }
+
+// punches counts connections that became direct.
+type punches struct{ n *counters }
+
+// Trace is called by the host when it tries to replace a relayed connection.
+func (p punches) Trace(e *holepunch.Event) {
+	switch e := e.Evt.(type) {
+	case *holepunch.EndHolePunchEvt:
+		if e.Success {
+			p.n.Punched.Add(1)
+		}
+	case *holepunch.DirectDialEvt:
+		if e.Success {
+			p.n.Punched.Add(1)
+		}
+	}
+}

@@ -14,11 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	circuits "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/pandodb/pando/internal/dag"
-	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -259,12 +256,6 @@ func (n *Node) relayAddrs() []ma.Multiaddr {
 	return all
 }
 
-// here reports whether a peer is connected, be it through a relay that limits.
-func (n *Node) here(p peer.ID) bool {
-	c := n.host.Network().Connectedness(p)
-	return c == network.Connected || c == network.Limited
-}
-
 // Reach is how others reach a node.
 type Reach struct {
 	// Direct is "public" if others were seen to reach an address of the node,
@@ -302,15 +293,6 @@ type Relaying struct {
 	Places      int // peers that are reached through it
 	Connections int // that it carries now
 	Bytes       uint64
-}
-
-// Connection is one connection with a peer.
-type Connection struct {
-	Addr    string
-	Inbound bool
-	Relay   string // peer ID of the relay that it goes through; "": it is direct
-	Limited bool   // by the relay: only differences of a few commits pass
-	Since   time.Time
 }
 
 // Reach returns how others reach this node.
@@ -351,161 +333,4 @@ func (n *Node) Reach() Reach {
 		n.hub.mu.Unlock()
 	}
 	return out
-}
-
-// connections returns the connections with a peer, direct ones first.
-func (n *Node) connections(p peer.ID) []Connection {
-	var all []Connection
-	for _, c := range n.host.Network().ConnsToPeer(p) {
-		s := c.Stat()
-		one := Connection{Addr: c.RemoteMultiaddr().String(), Inbound: s.Direction == network.DirInbound, Limited: s.Limited, Since: s.Opened}
-		if relayed(c) {
-			one.Relay, _ = c.RemoteMultiaddr().ValueForProtocol(ma.P_P2P)
-		}
-		all = append(all, one)
-	}
-	slices.SortStableFunc(all, func(a, b Connection) int { return strings.Compare(a.Relay, b.Relay) })
-	return all
-}
-
-// punches counts connections that became direct.
-type punches struct{ n *counters }
-
-// Trace is called by the host when it tries to replace a relayed connection.
-func (p punches) Trace(e *holepunch.Event) {
-	switch e := e.Evt.(type) {
-	case *holepunch.EndHolePunchEvt:
-		if e.Success {
-			p.n.Punched.Add(1)
-		}
-	case *holepunch.DirectDialEvt:
-		if e.Success {
-			p.n.Punched.Add(1)
-		}
-	}
-}
-
-// introduce has a node that joins prove itself to the relays that an address goes
-// through: they carry members without limit. What fails shows when they are used.
-func (n *Node) introduce(ctx context.Context, to peer.AddrInfo, secrets map[dag.CollectionID]secret, only map[dag.CollectionID]bool) {
-	for _, relay := range relaysOf(to.Addrs) {
-		if n.admission.knows(relay.ID) || relay.ID == n.host.ID() {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		n.startAfresh(relay.ID)
-		n.admission.try(relay.ID, secrets)
-		err := n.connect(ctx, relay)
-		if err == nil {
-			_, err = n.sync(ctx, relay.ID, errand{only: only, probe: true, joining: true})
-		}
-		n.admission.endTrial(relay.ID, secrets)
-		cancel()
-		if err != nil {
-			n.log.Debug("cannot introduce this node to a relay", "relay", relay.ID, "error", err)
-		}
-	}
-}
-
-// relaysOf returns the relays that addresses go through, and where they are.
-func relaysOf(addrs []ma.Multiaddr) []peer.AddrInfo {
-	var first []ma.Multiaddr
-	for _, a := range addrs {
-		relay, rest := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_CIRCUIT })
-		if len(rest) == 0 || len(relay) == 0 {
-			continue
-		}
-		if _, err := peer.AddrInfoFromP2pAddr(relay); err == nil {
-			first = append(first, relay)
-		}
-	}
-	infos, err := peer.AddrInfosFromP2pAddrs(first...)
-	if err != nil {
-		return nil // each was read a moment ago
-	}
-	return infos
-}
-
-// fitting returns those of some differences that can be mended over the connection
-// there is. A relay with limits lets small ones pass, once: the others wait for a
-// direct connection, or one of a relay that carries members.
-func (s *session) fitting(all []pair) []pair {
-	if !s.w.limited {
-		return all
-	}
-	fit := slices.DeleteFunc(slices.Clone(all), func(p pair) bool {
-		own := s.n.cursors.get(s.peer, p.id)
-		knows := own.seq > 0 && own.epoch == p.theirs.Epoch && p.theirs.Seq-own.seq <= limitedLog
-		known := p.theirs.Cursor > 0 && p.theirs.YourEpoch == p.mine.Epoch && p.mine.Seq-p.theirs.Cursor <= limitedLog
-		return s.tried[p.id] > 0 || !knows || !known
-	})
-	if len(fit) < len(all) {
-		s.report.Narrow = true
-		s.n.mu.Lock()
-		if c := s.n.companions[s.peer]; c != nil {
-			c.limited = true
-		}
-		s.n.mu.Unlock()
-	}
-	return fit
-}
-
-// fits reports whether the answer to a question passes a relay with limits.
-func (s *service) fits(m message) bool {
-	ask, ok := m.(*getLog)
-	if !ok {
-		return false
-	}
-	_, mine, err := s.collection(ask.Collection)
-	return err == nil && ask.After <= mine.Seq && mine.Seq-ask.After <= limitedLog
-}
-
-var (
-	tooNarrow = &refuse{Code: refusedBusy, Text: "the relay between the two lets only small differences pass", After: limitedFor}
-	errNarrow = fault.Unavailable.Errorf("the relay between the two lets only small differences pass, and no direct way was found: let the relay join the collection too, or listen where others get in")
-)
-
-// punchTime is how long a direct way is waited for.
-const punchTime = 2 * time.Second
-
-const (
-	// retireAfter is how long a relayed connection stays beside a direct one, and how
-	// often it is looked at then; retireLooks how often that is before it is closed
-	// whatever goes over it.
-	retireAfter = 5 * time.Second
-	retireLooks = 60
-)
-
-// retire closes a relayed connection that a direct one took the place of, when what
-// began on it is at its end.
-func (n *Node) retire(ctx context.Context, old network.Conn) {
-	for range retireLooks {
-		if !pace.Sleep(ctx, retireAfter) || old.IsClosed() {
-			return
-		}
-		if !slices.ContainsFunc(old.GetStreams(), ours) {
-			break
-		}
-	}
-	direct := func(c network.Conn) bool { return !relayed(c) && !c.IsClosed() }
-	if slices.ContainsFunc(n.host.Network().ConnsToPeer(old.RemotePeer()), direct) {
-		old.Close() // whatever fails there, nobody uses it any more
-	}
-}
-
-// ours reports whether a stream is of Pando's protocols: gossip begins anew by itself.
-func ours(s network.Stream) bool { return strings.HasPrefix(string(s.Protocol()), "/pando/") }
-
-// uncounted says of collections that differ no more than that.
-func (s *session) uncounted() {
-	for _, v := range s.report.Collections {
-		if !v.Equal {
-			v.Differ, v.AtLeast = 1, true
-		}
-	}
-}
-
-// narrow reports whether there are connections, and a relay limits each.
-func narrow(all []Connection) bool {
-	return len(all) > 0 && !slices.ContainsFunc(all, func(c Connection) bool { return !c.Limited })
 }

@@ -125,3 +125,15 @@ func (n *Node) blame(p peer.ID, points float64, why string) {
 	n.count.Blamed.Add(1)
 	n.log.Debug("peer is blamed", "peer", p, "points", points, "why", why)
 }
+
+// lockedScore is what gossip thinks of a stranger at the door of a closed node: less
+// than of anybody that it listens to or tells something.
+const lockedScore = -1000
+
+// standing is what speaks against a peer in gossip.
+func (n *Node) standing(p peer.ID) float64 {
+	if n.locked(p) {
+		return lockedScore
+	}
+	return -n.scores.blame(p, time.Now())
+}
