@@ -26,6 +26,7 @@ var layers = map[string]int{
 	"internal/value":  2,
 	"lens":            9, // apart: who imports it links a WASM runtime
 	"internal/crdt":   3,
+	"internal/host":   3,
 	"internal/token":  3,
 	"internal/acp":    4,
 	"internal/dag":    4,
@@ -54,8 +55,10 @@ var homes = []struct {
 	why    string
 }{
 	{"github.com/cockroachdb/pebble", []string{"internal/kv"}, "the storage engine hides behind kv"},
-	{"github.com/libp2p/", []string{"p2p"}, "a database is complete without a network"},
-	{"github.com/multiformats/go-multiaddr", []string{"p2p"}, "a database is complete without a network"},
+	{"github.com/libp2p/", []string{"internal/host", "p2p"}, "a database is complete without a network"},
+	{"github.com/libp2p/go-libp2p/p2p", []string{"internal/host"}, "what a host is made of is decided in one place"},
+	{"github.com/libp2p/go-libp2p-kad-dht", []string{"internal/host"}, "how peers are found is decided in one place"},
+	{"github.com/multiformats/go-multiaddr", []string{"internal/host", "p2p"}, "a database is complete without a network"},
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
 	{"go.yaml.in/yaml/v4", []string{"internal/acp"}, "policies are the only files in YAML"},
 	{"filippo.io/age", []string{"internal/keyring"}, "only a keyring is encrypted with a passphrase"},

@@ -5,7 +5,7 @@ import (
 )
 
 // Access returns whom this node lets connect.
-func (n *Node) Access() Access { return n.gate.access() }
+func (n *Node) Access() Access { return n.host.Access() }
 
 // AccessChange says which peers go on and off the lists of a node, by peer id, address
 // or did:key.
@@ -36,13 +36,8 @@ func (n *Node) ChangeAccess(c AccessChange) error {
 			}
 		}
 	}
-	if err := n.gate.change(ids[1], ids[2], ids[0]); err != nil {
+	if err := n.host.ChangeAccess(ids[1], ids[2], ids[0]); err != nil {
 		return err
-	}
-	for _, p := range n.host.Network().Peers() {
-		for _, c := range n.host.Network().ConnsToPeer(p) {
-			n.meet(c)
-		}
 	}
 	n.dial.Set(0) // who was shut out may be dialed now
 	return nil

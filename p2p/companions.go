@@ -68,13 +68,10 @@ func (n *Node) proved(p peer.ID, c claim) error {
 	if err := n.admission.proved(p, c); err != nil || before {
 		return err
 	}
-	if n.hub != nil {
-		n.hub.prove(p)
-	}
+	n.host.Proved(p)
 	if n.partial(c.id) {
 		n.watchAgain()
 	}
-	n.reach.wake.Set(reachDelay) // it may be a relay
 	if n.finder.exchange {
 		n.finder.wake.Set(exchangeDelay) // it may know others
 	}
@@ -109,6 +106,7 @@ func (n *Node) watchConnections(ctx context.Context, events event.Subscription) 
 				switch e.Connectedness {
 				case network.NotConnected:
 					n.left(e.Peer)
+					n.finder.parted(e.Peer)
 				case network.Connected:
 					n.freed(e.Peer)
 				}
@@ -151,7 +149,7 @@ func (n *Node) arrived(p peer.ID) {
 	}
 	n.mu.Lock()
 	c := n.companions[p]
-	if c != nil || n.closed || !n.here(p) {
+	if c != nil || n.closed || !n.host.Here(p) {
 		n.mu.Unlock()
 		return
 	}
@@ -173,7 +171,7 @@ func (n *Node) arrived(p peer.ID) {
 func (n *Node) left(p peer.ID) {
 	n.mu.Lock()
 	c := n.companions[p]
-	if c == nil || n.here(p) {
+	if c == nil || n.host.Here(p) {
 		n.mu.Unlock()
 		return
 	}
@@ -416,12 +414,12 @@ func (n *Node) sweepOnce(now time.Time) {
 	for _, p := range gone {
 		n.unlearn(p) // what stays behind is dropped after the next start
 	}
-	n.admission.keepOnly(n.here)
-	n.identities.keepOnly(n.here)
-	n.finder.keepOnly(n.here)
+	n.admission.keepOnly(n.host.Here)
+	n.identities.keepOnly(n.host.Here)
+	n.finder.keepOnly(n.host.Here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
-	n.followed.keepOnly(n.here)
+	n.followed.keepOnly(n.host.Here)
 	n.cursors.keepOnly(known)
 	n.parts.forget(func(with sharing) bool { return !known[with.peer] })
 	n.agreements.forget(func(with sharing) bool { return !known[with.peer] })

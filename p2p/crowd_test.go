@@ -2,58 +2,18 @@ package p2p
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
-	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // The tests of this file are about the limits of a host as the node makes it, where the
 // hosts of most others have none.
-
-// A small machine is a relay as well: how many it may hold does not depend on its memory.
-func TestAHostHoldsTheConnectionsThatItIsMeantFor(t *testing.T) {
-	for _, hub := range []bool{false, true} {
-		_, most := connsOf(hub)
-		limits, err := resources(hub)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer limits.Close()
-		for i := range most {
-			var ip [4]byte
-			binary.BigEndian.PutUint32(ip[:], uint32(0x0b000000+i))
-			c, err := limits.OpenConnection(network.DirInbound, false, ma.StringCast(fmt.Sprintf("/ip4/%s/udp/1/quic-v1", net.IP(ip[:]))))
-			if err == nil {
-				err = c.SetPeer(peer.ID(fmt.Sprintf("peer %d", i)))
-			}
-			if err != nil {
-				t.Fatalf("relay %v: connection %d of %d: %v", hub, i+1, most, err)
-			}
-			defer c.Done()
-			for j := range 8 { // gossip, sessions, …
-				s, err := limits.OpenStream(peer.ID(fmt.Sprintf("peer %d", i)), network.DirInbound)
-				if err == nil {
-					err = s.SetProtocol(protocol.ID(fmt.Sprint("/test/", j)))
-				}
-				if err != nil {
-					t.Fatalf("relay %v: a stream of peer %d of %d: %v", hub, i+1, most, err)
-				}
-				defer s.Done()
-			}
-		}
-	}
-}
 
 // Streams of which nobody says what they are for are not those of any protocol.
 func TestStreamsThatAreForNothingStarveNobody(t *testing.T) {
@@ -138,27 +98,7 @@ func TestWhoDoesNotIntroduceItselfMaySayWhatItHasToSay(t *testing.T) {
 		case <-time.After(time.Second):
 			t.Error("the connection was closed before it could say anything")
 		}
-		eventually(t, 10*time.Second, func() (bool, string) { return !a.node.here(x.id()), "the connection that leads nowhere stays" })
-	})
-}
-
-// Anybody in a local network may announce any number of peers.
-func TestAnnouncementsNearbyLeadToFewDials(t *testing.T) {
-	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
-		a := w.member(0)
-		nearby := newFound(a.own(Config{}))
-		var passed atomic.Int32
-		for i := range 100 {
-			nobody := w.member(1 + i)
-			go func() {
-				nearby.HandlePeerFound(hubOf(t, nobody))
-				passed.Add(1)
-			}()
-		}
-		synctest.Wait()
-		if n := passed.Load(); n != 100-maxDials {
-			t.Errorf("%d of 100 peers are dialed at once, want %d", 100-n, maxDials)
-		}
+		eventually(t, 10*time.Second, func() (bool, string) { return !a.node.host.Here(x.id()), "the connection that leads nowhere stays" })
 	})
 }
 

@@ -6,10 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/pace"
@@ -27,21 +25,13 @@ type attempt struct {
 // remembered of a peer is found again by whoever dials it.
 func (n *Node) startAfresh(p peer.ID) {
 	n.pardon(p)
-	if dialer, ok := n.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
-		dialer.Backoff().Clear(p)
-	}
-	if !n.here(p) {
-		n.host.Peerstore().ClearAddrs(p)
-	}
+	n.host.Afresh(p)
 }
 
 // connect returns when the peer is connected and known to speak Pando's protocol.
 func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
-	if err := n.gate.refuses(p.ID); err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	if err := n.host.Connect(network.WithAllowLimitedConn(ctx, "pando"), p); err != nil {
-		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, undialed(err))
+	if err := n.host.Connect(ctx, p); err != nil {
+		return err
 	}
 	ok, err := n.speaks(ctx, p.ID)
 	if err == nil && !ok {
@@ -57,6 +47,10 @@ func (n *Node) connect(ctx context.Context, p peer.AddrInfo) error {
 	n.arrived(p.ID)
 	return nil
 }
+
+// clockHint is for connections that fail before anything is said: what peers show each
+// other of themselves holds for a time.
+const clockHint = "or the clock of one machine is far off"
 
 // introductions is how long a connected peer may take to say what it speaks: until
 // then it is not known that it does not speak the protocol. Also a node that just
@@ -118,7 +112,7 @@ func (n *Node) dialable(now time.Time) (due []peer.AddrInfo, next time.Duration)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for p, k := range n.known {
-		if n.companions[p] != nil || len(k.addrs) == 0 || n.gate.shut(p, k.trusted || n.replicators[p] != nil) {
+		if n.companions[p] != nil || len(k.addrs) == 0 || n.host.Shut(p, k.trusted || n.replicators[p] != nil) {
 			continue
 		}
 		a := n.dialing[p]

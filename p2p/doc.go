@@ -1,9 +1,9 @@
 // Package p2p connects databases: it finds peers, decides which of them may sync
 // what, and keeps their copies of collections equal.
 //
-// It hides libp2p and the wire protocol, which docs/protocol.md describes. What it
-// builds on is pando.Replica alone; a database knows nothing of it, and works
-// without it.
+// It hides the wire protocol, which docs/protocol.md describes. What it builds on is
+// pando.Replica, and package host, by which it is reached and reaches others; a
+// database knows nothing of it, and works without it.
 //
 // Equality never depends on luck. Commits are announced as they are made, which is
 // fast and may lose; roots of collections are compared when peers meet, after
@@ -15,10 +15,9 @@
 //
 // # Where to look
 //
-//	connections     host, dial, companions, peers, alive, mdns, dht, exchange: who is found and kept
-//	                conns, reach, relay, punch, narrow: getting through to those whom nobody reaches
-//	                listing: what is listed in the directory
-//	who may         admission (secrets), gate, access, door (connections), quota, score, trustworthy (what lies cost)
+//	connections     dial, companions, peers, alive, exchange, listing: who is found and kept
+//	                ties: what the host asks; narrow: what passes a relay with limits
+//	who may         admission (secrets), access (connections), quota, score, trustworthy (what lies cost)
 //	                identities (for whom a peer acts), reader (what it may read: every answer goes through it)
 //	                limits: every bound there is, with its reason
 //	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later, agreed
@@ -27,7 +26,7 @@
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
 //	clients         line: streams of those who use the API and are no peers
 //	applications    topics, rooms, post, presence, carry
-//	the wire        wire, message, tongue
+//	the wire        protocols, wire, message, tongue
 //	what is known   status, contacts, backlog, delay, ledger, metrics, trace, doctor; notes is what lasts
 //
 // # Goroutines
@@ -38,7 +37,6 @@
 //	accompany          per peer runs the sessions with one connected peer
 //	keepConnected      one      dials known peers; redial: at most 8, one dial each
 //	keepEntropyDown    one      picks a peer to compare with, about once a minute
-//	keepDoor           one      sends strangers away
 //	watchSchema        one      notices new collections and changed secrets
 //	announce           one      publishes what was made here; owns readFeed
 //	rooms.tend         one      keeps up presence in topics, carries and leaves them
@@ -52,14 +50,8 @@
 //	sweep              one      drops what was kept of peers that are gone
 //	replicate          per replicator
 //	keepAlive          per session and fetch of this node, which wait for it
-//	watchReach         one      hears whether others reach this node, if it listens beyond it
 //	exchangePeers      one      asks members for others, if it is on
 //	keepListed         one      lists this node in the directory, and looks there, if it is on
-//	keepRelays         one      likewise, has relays let others in
-//	keepPunching       one, if the host listens beyond this machine: tries for direct connections
-//	retire             per relayed connection that a direct one took the place of
-//	startMDNS          one, if it is on: stops the announcements
-//	hub.handle                  per stream of a relay, made by the host; two more for what it carries
 //	lines.handle       per stream of a client, until it is accepted
 //	handleSync, handleFetch, handleWatch, handleTell     per stream, made by the host, bounded by admission
 //	a reader           per watch of a peer, which waits for it
@@ -67,6 +59,5 @@
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them
 //
-// The libraries have their own: the host until it is closed, gossip until the
-// node's context ends.
+// The host has its own until it is closed, gossip until the node's context ends.
 package p2p

@@ -3,27 +3,23 @@ package p2p
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 )
 
 // Finding is one thing that an examination looked at.
@@ -80,7 +76,7 @@ func (n *Node) Examine(ctx context.Context, target string) ([]Finding, error) {
 		x.find("the target", Problem, "name another node: each has its own --rootdir", "it is this node itself")
 		return x.all, nil
 	}
-	if err := n.gate.refuses(info.ID); err != nil {
+	if err := n.host.Refuses(info.ID); err != nil {
 		x.find("peer "+info.ID.String(), Problem, "pando peer allow "+info.ID.String(), "this node does not let it connect: %v", err)
 		return x.all, nil
 	}
@@ -125,7 +121,7 @@ func (n *Node) examinee(target string) (info peer.AddrInfo, t *Ticket, err error
 
 // here looks at this node.
 func (x *examination) here() {
-	addrs := x.n.addrs()
+	addrs := x.n.host.Addrs()
 	const about = "this node listens"
 	switch {
 	case len(addrs) == 0:
@@ -159,9 +155,9 @@ func (x *examination) reach() {
 	switch {
 	case len(relays) > 0:
 		x.find(about, Good, "", "from outside by way of the relays %s", strings.Join(relays, ", "))
-	case r.Direct == reachText(network.ReachabilityPublic):
+	case r.Direct == "public":
 		x.find(about, Good, "", "from outside: other nodes have tried")
-	case r.Direct == reachText(network.ReachabilityPrivate):
+	case r.Direct == "private":
 		x.find(about, Warning, "forward its port on the router, try --nat-map, or sync with a node that was started with --relay", "not from outside: other nodes have tried, and there is no relay")
 	}
 	if r.Relay != nil {
@@ -326,43 +322,13 @@ func (n *Node) tryAddress(ctx context.Context, p peer.ID, a ma.Multiaddr) Findin
 	begun := time.Now()
 	c, err := t.Dial(ctx, a, p)
 	if err != nil {
-		f.Text, f.Hint = whyNot(a, err)
+		f.Text, f.Hint = host.WhyNot(a, err)
 		return f
 	}
 	took := time.Since(begun)
 	c.Close() // it has shown what it should
 	f.Grade, f.Text = Good, fmt.Sprintf("it answers, and is who it should be (%v)", took.Round(time.Millisecond/10))
 	return f
-}
-
-// whyNot says what a failed dial means, and what to do.
-func whyNot(a ma.Multiaddr, err error) (text, hint string) {
-	mismatch := sec.ErrPeerIDMismatch{}
-	netErr := net.Error(nil)
-	loopback := manet.IsIPLoopback(a)
-	switch {
-	case errors.As(err, &mismatch):
-		return fmt.Sprintf("another node answers there: %s", mismatch.Actual), "the peer has a new identity or the address a new owner: ask for a new ticket"
-	case errors.Is(err, syscall.ECONNREFUSED) && loopback:
-		return "nothing listens there on this machine", "the address is one of the peer's own machine: it must listen on another (--p2paddr /ip4/0.0.0.0/tcp/9171,…) to be reached from elsewhere, or is not running"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the machine answers, but nothing listens on that port", "start the peer, or see on which port it listens (pando peer info)"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "there is no way to that network from here", "both machines must be in one network, or the peer needs a public address or a relay"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
-		errors.As(err, &netErr) && netErr.Timeout(), strings.Contains(err.Error(), "no recent network activity"):
-		hint = "is the peer running, and does a firewall let its port through?"
-		if manet.IsPrivateAddr(a) && !loopback {
-			hint = "it is a private address: it works only within the peer's own network. From elsewhere its router must forward the port, or both use a relay"
-		}
-		return "no answer: packets go nowhere, or are dropped on the way", hint
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "it hangs up before it says a word: too many connections come from here, or it is busy", "try again in a minute; one program can use one connection for all that it asks"
-	}
-	if outOfTime(err) {
-		return "what it shows of itself does not hold at this time: the clock of one of both is far off", "set the clocks of both machines, by NTP"
-	}
-	return err.Error(), ""
 }
 
 // connection connects as a session would, and looks at what the peers tell each other.

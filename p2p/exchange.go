@@ -274,7 +274,7 @@ func readPeerRecord(b []byte) (peer.AddrInfo, error) {
 // them it reached. They prove in their first session what they share, or nothing.
 func (n *Node) dialFound(ctx context.Context, found []peer.AddrInfo, most int) (reached int) {
 	found = slices.DeleteFunc(slices.Clone(found), func(p peer.AddrInfo) bool {
-		return p.ID == n.host.ID() || n.here(p.ID) || n.isBanned(p.ID) || !n.finder.due(p.ID, time.Now())
+		return p.ID == n.host.ID() || n.host.Here(p.ID) || n.isBanned(p.ID) || !n.finder.due(p.ID, time.Now())
 	})
 	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	found = found[:min(len(found), most, maxDials)]

@@ -105,7 +105,7 @@ func (n *Node) startGossip() error {
 		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithPeerScore(score, thresholds),
 		pubsub.WithSubscriptionFilter(n.followed),
-		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !n.locked(p) }),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !n.host.Locked(p) }),
 		pubsub.WithPeerScoreInspect(n.scores.inspect, inspectEvery),
 		// Both: with StrictNoSign alone the messages still name an author, and
 		// other implementations drop them silently.

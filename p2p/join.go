@@ -41,7 +41,7 @@ func (n *Node) Share(names []string) (string, error) {
 	if len(all) > maxTicketCollections {
 		return "", fault.TooLarge.Errorf("share: %d collections, a ticket holds %d: name some of them", len(all), maxTicketCollections)
 	}
-	addrs := n.addrs()
+	addrs := n.host.Addrs()
 	t := Ticket{Peer: n.host.ID(), Addrs: addrs[:min(len(addrs), maxAddrs)]}
 	for _, c := range all {
 		s, ok := n.admission.secret(c.ID)

@@ -3,6 +3,7 @@ package p2p
 import (
 	"time"
 
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -108,10 +109,6 @@ const (
 	maxWatches      = 256 // each with a goroutine, and a queue
 	// watchLookups is what a filter that a peer names counts for at least: it is a query.
 	watchLookups = 1024
-	// maxAtDoor is how many peers may be connected that have proved nothing: a member does
-	// within a second, so that whoever wants to keep others out has to connect more often
-	// than this many times a second.
-	maxAtDoor = 32
 	// maxStrangers is how many streams there may be besides, of peers that have proved
 	// nothing yet. The newest takes the place of the oldest.
 	maxStrangers = 16
@@ -144,13 +141,13 @@ const (
 
 // How long things may take. All are about progress: a long transfer that moves is never cut.
 const (
-	dialTimeout  = 15 * time.Second
+	dialTimeout  = host.DialTimeout
 	frameTimeout = 30 * time.Second // for one frame to be read or written
 	ackTimeout   = 2 * time.Minute  // for everything on the way to be merged durably
 	probeTimeout = 5 * time.Second  // for a peer to answer a question about its status
 
 	// strangerTimeout is how long a peer may take to prove something, in all.
-	strangerTimeout = 10 * time.Second
+	strangerTimeout = host.StrangerTimeout
 
 	antiEntropyEvery  = 60 * time.Second
 	antiEntropyJitter = 0.3
@@ -198,10 +195,6 @@ const (
 	fewMembers = 2
 	// maxListings is for how many collections it is told or asked at once.
 	maxListings = 64
-	// maxEntries bounds what others list here, some 6 MiB of memory; maxEntriesOf what
-	// one of them does.
-	maxEntries   = 1 << 14
-	maxEntriesOf = 1024
 	// listDelay is how soon a node lists itself after its start, listRetry how often it
 	// looks at what is to be done, listEvery how often it renews an entry: they last 48 h.
 	listDelay = 5 * time.Second
@@ -210,53 +203,13 @@ const (
 	// listTimeout is for one lookup, over all hops.
 	listTimeout = time.Minute
 
-	directoryPerPeer = 16
-	maxDirectory     = 128
-
 	exchangesPerPeer = 2
 	maxExchanges     = 32
 )
 
-// What carrying connections for others may cost.
-const (
-	relayBuffer  = 16 << 10 // of each direction
-	relayMessage = 4 << 10  // of the protocol between a relay and its peers
-	// maxPlaces is how many peers may be reached through this node, maxStrangerPlaces
-	// how many of them may be no members.
-	maxPlaces         = 1024
-	maxStrangerPlaces = 64
-	// maxCarried is how many connections between members are carried, 32 MiB of buffers,
-	// and maxCarriedOf how many of them one peer calls, or is called by.
-	maxCarried   = 1024
-	maxCarriedOf = 64
-	// maxLimited is how many are carried of which an end is no member, beside those of
-	// members, maxLimitedFrom how many of them one peer calls, so that all strangers at
-	// the door find room, and maxLimitedTo by how many one is called.
-	maxLimited     = maxAtDoor * maxLimitedFrom
-	maxLimitedFrom = 4
-	maxLimitedTo   = 16
-	// maxAsking is how many requests of a member are under way, and maxAskingOfStranger
-	// of others: those that are carried, and a few more.
-	maxAsking           = maxCarriedOf + 8
-	maxAskingOfStranger = maxLimitedFrom + 4
-	// limitedBytes and limitedFor is what a connection may carry, each way, of which
-	// an end is no member: enough to greet, and to find a direct way.
-	limitedBytes = 128 << 10
-	limitedFor   = 2 * time.Minute
-
-	// limitedLog is how many commits a difference may have to pass there: 64 of the
-	// usual size are a sixth of that, and those that are larger fail alone.
-	limitedLog = 64
-
-	// reserveFor is how long a place at a relay lasts, renewBefore how long before that
-	// it is renewed. One that is not lasts as long as the connection at most.
-	reserveFor  = time.Hour
-	renewBefore = 10 * time.Minute
-	// relaysWanted is how many relays let others in to this node: one may fail.
-	relaysWanted = 2
-	// reachDelay gathers what happens at once.
-	reachDelay = 100 * time.Millisecond
-)
+// limitedLog is how many commits a difference may have to pass a relay with limits: 64
+// of the usual size are a sixth of what it carries, and those that are larger fail alone.
+const limitedLog = 64
 
 // What gossip may cost.
 const (
@@ -342,10 +295,10 @@ const (
 	// the longest unseen goes first, and each after forgetAfter.
 	maxKnownPeers = 1024
 	forgetAfter   = 30 * 24 * time.Hour
-	// maxListed bounds the peers that the operator allowed and denied: people write them.
-	maxListed    = 1 << 14
-	maxAddrs     = 16  // addresses remembered of one peer, and carried in a ticket
-	maxAddrBytes = 512 // one of them: DNS names are at most 255
+	// maxAddrs bounds the addresses that are remembered of one peer, and carried in a
+	// ticket, maxAddrBytes one of them.
+	maxAddrs     = host.MaxAddrs
+	maxAddrBytes = host.MaxAddrBytes
 	maxName      = 256 // bytes of a collection's name
 
 	// maxMarks bounds what is remembered of the ways of changes, live ones and copied ones

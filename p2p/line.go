@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"net"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/multiformats/go-multistream"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -60,22 +60,6 @@ type lineAddr peer.ID
 func (lineAddr) Network() string  { return "libp2p" }
 func (a lineAddr) String() string { return peer.ID(a).String() }
 
-// publicKeyOf returns the key that a peer ID is made of, "" if that is not one of Pando's.
-func publicKeyOf(p peer.ID) ident.PublicKey {
-	public, err := p.ExtractPublicKey()
-	if err != nil {
-		return ""
-	}
-	raw, err := public.Raw()
-	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return ""
-	}
-	return ident.PublicKey(ed25519Code + string(raw))
-}
-
-// ed25519Code is what the key of a peer begins with in its multicodec form.
-const ed25519Code = "\xed\x01"
-
 // lines accepts clients of the API.
 type lines struct {
 	n      *Node
@@ -107,7 +91,7 @@ func (l *lines) knows(p peer.ID) bool {
 
 func (l *lines) handle(s network.Stream) {
 	p := s.Conn().RemotePeer()
-	if s.Conn().Stat().Limited || l.n.locked(p) || !l.enter(p) {
+	if s.Conn().Stat().Limited || l.n.host.Locked(p) || !l.enter(p) {
 		s.Reset()
 		return
 	}
@@ -169,7 +153,7 @@ func (l *lines) Addr() net.Addr { return lineAddr(l.n.host.ID()) }
 // Dialer opens lines to one node, as a client that is no peer: it listens nowhere and
 // has no database.
 type Dialer struct {
-	host *ownHost
+	host *host.Host
 	to   peer.AddrInfo
 }
 
@@ -193,11 +177,14 @@ func NewDialer(addr string, key ident.Key) (*Dialer, error) {
 			return nil, err
 		}
 	}
-	h, err := newHost(hostOptions{key: key, listen: []string{}})
+	h, err := host.New(host.Config{Key: key})
 	if err != nil {
 		return nil, err
 	}
-	h.Start()
+	if err := h.Listen(); err != nil { // nowhere: it is ready to dial
+		h.Close()
+		return nil, err
+	}
 	return &Dialer{h, *to}, nil
 }
 
@@ -207,7 +194,7 @@ func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLine)
 	defer cancel()
 	if err := d.host.Connect(ctx, d.to); err != nil {
-		return nil, fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", d.to.ID, undialed(err))
+		return nil, err
 	}
 	s, err := d.host.NewStream(ctx, d.to.ID, protocolAPI)
 	var other multistream.ErrNotSupported[protocol.ID]
@@ -215,7 +202,7 @@ func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
 	case errors.As(err, &other):
 		return nil, fault.Unavailable.Errorf("node %s does not serve its API to peers: it is of an older version, or was started without", d.to.ID)
 	case err != nil:
-		return nil, fault.Unavailable.Errorf("node %s: %w", d.to.ID, firstLine(plainly(err)))
+		return nil, fault.Unavailable.Errorf("node %s: %w", d.to.ID, host.Plainly(err))
 	}
 	return &Line{Stream: s, end: func() {}}, nil
 }

@@ -140,7 +140,7 @@ func (m *machine) newHost() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := basichost.NewHost(sw, &basichost.HostOpts{EventBus: bus, UserAgent: userAgent})
+	h, err := basichost.NewHost(sw, &basichost.HostOpts{EventBus: bus, UserAgent: "pando"})
 	if err != nil {
 		return nil, err
 	}

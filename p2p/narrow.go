@@ -10,6 +10,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 )
 
 // fitting returns those of some differences that can be mended over the connection
@@ -47,7 +48,7 @@ func (s *service) fits(m message) bool {
 }
 
 var (
-	tooNarrow = &refuse{Code: refusedBusy, Text: "the relay between the two lets only small differences pass", After: limitedFor}
+	tooNarrow = &refuse{Code: refusedBusy, Text: "the relay between the two lets only small differences pass", After: host.LimitedFor}
 	errNarrow = fault.Unavailable.Errorf("the relay between the two lets only small differences pass, and no direct way was found: let the relay join the collection too, or listen where others get in")
 )
 

@@ -10,19 +10,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
 )
+
+// DefaultListen is where a node listens that was not told otherwise: nobody but
+// the same machine gets in.
+var DefaultListen = []string{"/ip4/127.0.0.1/udp/9171/quic-v1", "/ip4/127.0.0.1/tcp/9171"}
 
 // Config is how a node takes part in the network. The zero value is a
 // node on the loopback interface.
@@ -65,13 +67,13 @@ type Config struct {
 	NATMap bool
 	// Host is used instead of a new one, for networks that are not the system's.
 	// It is not closed with the node.
-	Host host.Host
+	Host corehost.Host
 	// Rand is where secrets come from; nil is the system's.
 	Rand io.Reader
 	// Logger hears of what goes on; nil is silence.
 	Logger *slog.Logger
 
-	quic []quicreuse.Option // of networks that exist in tests only
+	hosted func(*host.Config) // of networks that exist in tests only
 }
 
 // Check says what is wrong with the addresses and names of a configuration, before
@@ -83,8 +85,7 @@ func (c Config) Check() error {
 	if _, err := parseIDs(c.Allow); err != nil {
 		return err
 	}
-	_, err := listenAddrs(c.Listen)
-	return err
+	return host.CheckListen(c.Listen)
 }
 
 // Counters say what a node did since its start.
@@ -129,8 +130,7 @@ type counters struct {
 	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed, Useless, Watched, WatchHeard, Denied, Told, ToldHere, Untold,
-	Gated, Pruned, Throttled, Oversubscribed,
-	Relayed, RelayedBytes, Punched, Introduced, Found atomic.Uint64
+	Throttled, Oversubscribed, Introduced, Found atomic.Uint64
 
 	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
@@ -141,8 +141,8 @@ type Node struct {
 	db         *pando.DB
 	key        ident.Key // of the node itself
 	replica    *pando.Replica
-	host       host.Host
-	ownsHost   bool
+	host       *host.Host
+	ownsHost   bool // it is nobody else's
 	log        *slog.Logger
 	notes      notes
 	admission  *admission
@@ -176,17 +176,12 @@ type Node struct {
 	started    time.Time
 	count      counters
 
-	newcomers network.Notifiee
-	reach     *reach
-	hub       *hub // nil: this node is no relay
-	finder    *finder
-	directory *directory // nil: this node takes no part in it
-	gate      *gate
-	door      *door
-	quotas    *quotas
-	hold      hold
-	followed  *subscriptions
-	lines     atomic.Pointer[lines] // nil: no clients are accepted
+	finder   *finder
+	listings *listings // nil: this node takes no part in the directory
+	quotas   *quotas
+	hold     hold
+	followed *subscriptions
+	lines    atomic.Pointer[lines] // nil: no clients are accepted
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -221,11 +216,11 @@ type Node struct {
 // wait for other peers. ctx bounds the start alone.
 func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	n := &Node{
-		db: db, replica: db.Replica(), host: c.Host, log: c.Logger,
+		db: db, replica: db.Replica(), ownsHost: c.Host == nil, log: c.Logger,
 		companions: map[peer.ID]*companion{}, dialing: map[peer.ID]*attempt{}, banned: map[peer.ID]time.Time{},
 		convoys: map[dag.CollectionID]*convoy{}, sending: newLanes(packsAtOnce), merging: newLanes(mergesAtOnce),
 		serving: map[peer.ID]streams{}, scores: newScores(), coming: &coming{of: map[dag.CID]chan struct{}{}}, lookouts: newLookouts(), watches: newWatches(), tellings: newTellings(), meetings: meetings{at: map[wantKey]*meeting{}},
-		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), reach: newReach(), finder: newFinder(c.Exchange), dial: pace.NewAlarm(), grew: make(chan struct{}, 1),
+		replicators: map[peer.ID]*replicator{}, later: newLater(db.Replica().Now), finder: newFinder(c.Exchange), dial: pace.NewAlarm(), grew: make(chan struct{}, 1),
 		contacts: newContacts(), started: time.Now(),
 	}
 	if n.key = c.Key; n.key.IsZero() {
@@ -242,31 +237,43 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.gate, err = newGate(c, n.named, n.isBanned); err != nil {
+	n.notes = notes{n.replica}
+	if n.host, err = n.newHost(c); err != nil {
 		return nil, err
 	}
-	n.door, n.quotas, n.followed = newDoor(), newQuotas(), newSubscriptions(n)
-	var own *ownHost
-	if n.host == nil {
-		listen := c.Listen
-		if listen == nil {
-			listen = DefaultListen
-		}
-		if own, err = newHost(hostOptions{key: n.key, listen: listen, gater: n.gate, hub: c.Relay, natMap: c.NATMap, quic: c.quic, tracer: punches{&n.count}}); err != nil {
-			return nil, err
-		}
-		n.host, n.ownsHost = own, true
-	}
+	n.quotas, n.followed = newQuotas(), newSubscriptions(n)
 	n.ctx, n.stop = context.WithCancelCause(context.Background())
-	if err := n.start(named, c, own); err != nil {
+	if err := n.start(named, c); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
 }
 
-func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) {
-	n.notes = notes{n.replica}
+// newHost makes the host of this node.
+func (n *Node) newHost(c Config) (*host.Host, error) {
+	allow, err := parseIDs(c.Allow)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := n.notes.listed()
+	if err != nil {
+		return nil, err
+	}
+	hc := host.Config{
+		Key: n.key, Listen: c.Listen, Host: c.Host, Streams: streamLimits(), Relay: c.Relay, NATMap: c.NATMap,
+		Ties: ties{n}, Closed: c.Closed, Allow: allow, Listed: listed, Save: n.notes.putListed, Logger: n.log,
+	}
+	if hc.Listen == nil {
+		hc.Listen = DefaultListen
+	}
+	if c.hosted != nil {
+		c.hosted(&hc)
+	}
+	return host.New(hc)
+}
+
+func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	n.parts, n.agreements = newPartTrees(n.replica), newAgreements()
 	if n.identities, err = newIdentities(n.host.ID()); err != nil {
 		return err
@@ -284,9 +291,6 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return err
 	}
 	if n.admission.blank, err = ownSecret(n.host); err != nil {
-		return err
-	}
-	if err := n.gate.load(n.notes); err != nil {
 		return err
 	}
 	if n.cursors, err = newCursors(n.notes); err != nil {
@@ -317,9 +321,6 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return fmt.Errorf("watch connections: %w", err)
 	}
 	n.spawn(func(ctx context.Context) { n.watchConnections(ctx, events) })
-	n.newcomers = &network.NotifyBundle{ConnectedF: n.supersede,
-		DisconnectedF: func(_ network.Network, c network.Conn) { n.parted(c.RemotePeer()) }}
-	n.host.Network().Notify(n.newcomers)
 	for _, id := range syncProtocols {
 		n.host.SetStreamHandler(id, n.handleSync)
 	}
@@ -334,29 +335,11 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 	if err := n.startGossip(); err != nil {
 		return err
 	}
-	if c.Relay {
-		n.hub = newHub(n)
-		n.hub.start()
-	}
-	if own != nil && own.open {
-		if err := n.startReach(); err != nil {
-			return err
-		}
-	}
-	if own != nil { // not sooner: who connects is told of the protocols at once
-		if err := own.listen(); err != nil {
-			return err
-		}
+	if err := n.host.Listen(); err != nil {
+		return err
 	}
 	for _, p := range n.host.Network().Peers() { // of a host that was there before
-		for _, c := range n.host.Network().ConnsToPeer(p) {
-			n.meet(c)
-		}
 		n.arrived(p)
-	}
-	n.spawn(n.keepDoor)
-	if own != nil && own.puncher != nil {
-		n.spawn(func(ctx context.Context) { n.keepPunching(ctx, own) })
 	}
 	n.spawn(n.keepConnected)
 	n.spawn(n.keepEntropyDown)
@@ -373,7 +356,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		n.spawn(n.exchangePeers)
 	}
 	if c.DHT {
-		if err := n.startDirectory(); err != nil {
+		if err := n.startListing(); err != nil {
 			return err
 		}
 	}
@@ -381,7 +364,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config, own *ownHost) (err error) 
 		return err
 	}
 	if c.MDNS {
-		return n.startMDNS()
+		return n.host.Announce(n.nearby)
 	}
 	return nil
 }
@@ -397,14 +380,8 @@ func (n *Node) Close() error {
 		n.tasks.Wait()
 		return nil
 	}
-	if n.newcomers != nil {
-		n.host.Network().StopNotify(n.newcomers)
-	}
 	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, tellProtocols, []protocol.ID{protocolPeers, protocolAPI}) {
 		n.host.RemoveStreamHandler(id)
-	}
-	if n.hub != nil {
-		n.hub.stop()
 	}
 	n.stop(fault.Closed.Errorf("the node is closed"))
 	n.tasks.Wait()
@@ -412,10 +389,8 @@ func (n *Node) Close() error {
 	if n.cursors != nil {
 		err = n.cursors.write()
 	}
-	if n.ownsHost {
-		if e := n.host.Close(); err == nil {
-			err = e
-		}
+	if e := n.host.Close(); err == nil {
+		err = e
 	}
 	return err
 }
@@ -454,48 +429,25 @@ type Info struct {
 // Info returns the identity and addresses of this node.
 func (n *Node) Info() Info {
 	info := Info{ID: n.host.ID().String()}
-	for _, a := range n.addrs() {
+	for _, a := range n.host.Addrs() {
 		info.Addrs = append(info.Addrs, a.String())
 	}
 	return info
 }
 
-// addrs returns where this node listens, the transports that others should try
-// first in front.
-func (n *Node) addrs() []ma.Multiaddr {
-	addrs := slices.Clone(n.host.Addrs())
-	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
-	return addrs
-}
-
-func rank(a ma.Multiaddr) int {
-	r := 0
-	for _, p := range a.Protocols() {
-		switch p.Code {
-		case ma.P_TCP:
-			r += 1
-		case ma.P_WS, ma.P_WSS:
-			r += 2
-		case ma.P_CIRCUIT:
-			r += 4
-		}
-	}
-	return r
-}
-
 // Counters returns what the node did since its start.
 func (n *Node) Counters() Counters {
-	c := &n.count
+	c, h := &n.count, n.host.Counters()
 	all := Counters{
 		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(), RoundTrips: n.traffic.roundTrips.Load(),
 		GossipReceived: c.GossipReceived.Load(), GossipSent: c.GossipSent.Load(),
 		Sessions: c.Sessions.Load(), Served: c.Served.Load(), Fetches: c.Fetches.Load(),
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
-		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load(),
+		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load() + h.Refused,
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(), Useless: c.Useless.Load(),
-		Gated: c.Gated.Load(), Pruned: c.Pruned.Load(), Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
-		Relayed: c.Relayed.Load(), RelayedBytes: c.RelayedBytes.Load(), Punched: c.Punched.Load(),
+		Gated: h.Gated, Pruned: h.Pruned, Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
+		Relayed: h.Relayed, RelayedBytes: h.RelayedBytes, Punched: h.Punched,
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
 		Introduced: c.Introduced.Load(), Found: c.Found.Load(),
 	}

@@ -161,7 +161,7 @@ func (n *Node) Connect(ctx context.Context, addr string) error {
 		return errSelf(infos[0].ID)
 	}
 	n.startAfresh(infos[0].ID)
-	defer n.gate.expect(infos[0].ID)()
+	defer n.host.Expect(infos[0].ID)()
 	if err := n.connect(ctx, infos[0]); err != nil {
 		return err
 	}

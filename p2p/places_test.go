@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -218,30 +217,6 @@ func TestTheLongestUnseenMakesRoom(t *testing.T) {
 	defer n.mu.Unlock()
 	if len(n.known) != 1 {
 		t.Errorf("%d peers are known after two months, want the one named", len(n.known))
-	}
-}
-
-// Who finds a node that just starts learns at once what it speaks.
-func TestANodeListensWhenItIsReady(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", free.Addr().(*net.TCPAddr).Port)
-	free.Close()
-	b := startNode(t, openDB(t, ""), Config{})
-	key, err := ident.Generate(ident.EdDSA)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := newHost(hostOptions{key: key, listen: []string{addr}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	id := h.ID()
-	if err := b.host.Connect(t.Context(), peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast(addr)}}); err == nil {
-		t.Error("a host that is not ready lets others in")
 	}
 }
 

@@ -17,16 +17,15 @@ import (
 	"testing"
 	"time"
 
-	datastore "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/record"
-	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -78,7 +77,7 @@ func (m *member) own(c Config, trusted ...*member) *Node {
 	if c.Key, err = ident.GenerateFrom(ident.EdDSA, bytes.NewReader(ed25519.PrivateKey(raw).Seed())); err != nil {
 		m.w.t.Fatal(err)
 	}
-	c.Listen, c.quic = []string{strings.Split(m.addr(), "/p2p/")[0]}, m.here()
+	c.Listen, c.hosted = []string{strings.Split(m.addr(), "/p2p/")[0]}, func(h *host.Config) { h.QUIC = m.here() }
 	for _, p := range trusted {
 		c.Peers = append(c.Peers, p.addr())
 	}
@@ -100,8 +99,8 @@ func TestNodesFindOutWhetherOthersReachThem(t *testing.T) {
 		inside.own(Config{}, outside)
 		converge(t, 10*time.Second, outside, inside)
 		for m, want := range map[*member]Reach{
-			outside: {Direct: "public", Addrs: []AddrReach{{"/ip4/1.0.0.1/udp/8000/quic-v1", "reachable"}}},
-			inside:  {Direct: "private", Addrs: []AddrReach{{"/ip4/1.0.0.2/udp/8000/quic-v1", "unreachable"}}},
+			outside: {Direct: "public", Addrs: []AddrReach{{Addr: "/ip4/1.0.0.1/udp/8000/quic-v1", State: "reachable"}}},
+			inside:  {Direct: "private", Addrs: []AddrReach{{Addr: "/ip4/1.0.0.2/udp/8000/quic-v1", State: "unreachable"}}},
 		} {
 			eventually(t, 5*time.Minute, func() (bool, string) { // three times, at least two minutes apart
 				got := m.node.Reach()
@@ -122,7 +121,7 @@ func TestWhoRefusesToBeReachedIsNotSaidToBeOutOfReach(t *testing.T) {
 		converge(t, 10*time.Second, closed, member)
 		eventually(t, 5*time.Minute, func() (bool, string) { return member.node.Reach().Direct == "public", "the member does not know yet" })
 		time.Sleep(10 * time.Minute) // it is tried again and again
-		want := Reach{Direct: "unknown", Addrs: []AddrReach{{"/ip4/1.0.0.1/udp/8000/quic-v1", "unknown"}}}
+		want := Reach{Direct: "unknown", Addrs: []AddrReach{{Addr: "/ip4/1.0.0.1/udp/8000/quic-v1", State: "unknown"}}}
 		got := closed.node.Reach()
 		if got.Relays = nil; !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v, want %+v", got, want)
@@ -150,7 +149,7 @@ func circuitOf(t *testing.T, m *member) string {
 
 // ways tells how a member is connected with another.
 func ways(m, to *member) (direct, through int) {
-	for _, c := range m.node.connections(to.id()) {
+	for _, c := range m.node.host.Connections(to.id()) {
 		if c.Relay == "" {
 			direct++
 		} else {
@@ -175,7 +174,7 @@ func TestTwoBehindFirewallsFindEachOtherThroughARelayAndPunchThrough(t *testing.
 		}
 		took := eventually(t, 30*time.Second, func() (bool, string) {
 			direct, through := ways(a, b)
-			return direct > 0 && through == 0, fmt.Sprint(a.node.connections(b.id()))
+			return direct > 0 && through == 0, fmt.Sprint(a.node.host.Connections(b.id()))
 		})
 		if n := a.node.Counters().Punched + b.node.Counters().Punched; n == 0 {
 			t.Error("the counters know of no connection that became direct")
@@ -209,7 +208,7 @@ func TestMembersGoOnThroughTheRelayWhereNoHoleCanBePunched(t *testing.T) {
 		if direct, through := ways(b, a); direct > 0 || through == 0 {
 			t.Errorf("b has %d direct connections with a and %d through the hub", direct, through)
 		}
-		for _, c := range b.node.connections(a.id()) {
+		for _, c := range b.node.host.Connections(a.id()) {
 			if c.Limited {
 				t.Errorf("a connection of members is limited: %+v", c)
 			}
@@ -273,7 +272,7 @@ func TestThroughAForeignRelayOnlySmallDifferencesPass(t *testing.T) {
 		}
 		eventually(t, 30*time.Second, func() (bool, string) {
 			direct, _ := ways(b, a)
-			return direct > 0, fmt.Sprint(b.node.connections(a.id()))
+			return direct > 0, fmt.Sprint(b.node.host.Connections(a.id()))
 		})
 		createUsers(t, a.db, "a", 1)
 		createUsers(t, b.db, "b", 1)
@@ -286,7 +285,7 @@ func TestThroughAForeignRelayOnlySmallDifferencesPass(t *testing.T) {
 		createUsers(t, a.db, "few", 20)
 		b.own(Config{}, hub)
 		converge(t, 5*time.Minute, a, b)
-		for _, c := range b.node.connections(a.id()) {
+		for _, c := range b.node.host.Connections(a.id()) {
 			if !c.Limited {
 				t.Errorf("the hub is no member, but does not limit: %+v", c)
 			}
@@ -446,68 +445,6 @@ func TestTheDirectoryFindsAMemberThatNobodyIntroduced(t *testing.T) {
 	})
 }
 
-// What others list takes so much room, and one of them only a part of it.
-func TestTheDirectoryIsBounded(t *testing.T) {
-	t.Parallel()
-	e := newEntries(5, 3)
-	key := func(what, who string) datastore.Key { return datastore.NewKey("/providers/" + what + "/" + who) }
-	put := func(what, who string) error { return e.Put(t.Context(), key(what, who), []byte{1}) }
-	for i := range 3 {
-		if err := put(fmt.Sprint(i), "ada"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := put("2", "ada"); err != nil {
-		t.Error("an entry that is there is not renewed:", err)
-	}
-	if err := put("3", "ada"); !errors.Is(err, fault.TooLarge) {
-		t.Errorf("a fourth entry of one peer: %v", err)
-	}
-	batch, err := e.Batch(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 4 {
-		if err := batch.Put(t.Context(), key("x", fmt.Sprint("peer", i)), []byte{1}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := batch.Commit(t.Context()); err != nil {
-		t.Error("what has no room spoils what has:", err)
-	}
-	if e.all != 5 || len(e.of["ada"]) != 1 {
-		t.Errorf("%d entries are held, want 5; %d of who had most, want 1", e.all, len(e.of["ada"]))
-	}
-	var own datastore.Key
-	for own = range e.of["ada"] {
-	}
-	if err := e.Delete(t.Context(), own); err != nil || e.all != 4 || len(e.of["ada"]) != 0 {
-		t.Errorf("after one expired: %v, %d entries, %d of ada", err, e.all, len(e.of["ada"]))
-	}
-}
-
-// Who lists itself says where it is, as often and at as many places as it likes.
-func TestTheDirectoryKeepsFewAddressesOfAPeer(t *testing.T) {
-	t.Parallel()
-	all, err := pstoremem.NewPeerstore()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer all.Close()
-	store := thrifty{all}
-	at := func(i int) ma.Multiaddr { return ma.StringCast(fmt.Sprintf("/ip4/1.2.3.4/tcp/%d", i+1)) }
-	for i := range 1000 {
-		store.AddAddrs("ada", []ma.Multiaddr{at(i), at(0)}, time.Hour)
-	}
-	store.AddAddrs("bob", []ma.Multiaddr{ma.StringCast("/dns4/" + strings.Repeat("a", maxAddrBytes) + "/tcp/1"), at(0)}, time.Hour)
-	if n := len(all.Addrs("ada")); n != maxAddrs {
-		t.Errorf("%d addresses of a peer are kept, want %d", n, maxAddrs)
-	}
-	if n := len(all.Addrs("bob")); n != 1 {
-		t.Errorf("%d addresses of a peer are kept, one of which is too long; want 1", n)
-	}
-}
-
 // Nobody does anything: two nodes behind firewalls that know one hub hear of each other
 // there, meet through it, and need it no more.
 func TestMembersBehindFirewallsMeetByThemselves(t *testing.T) {
@@ -521,7 +458,7 @@ func TestMembersBehindFirewallsMeetByThemselves(t *testing.T) {
 		b.own(Config{Exchange: true}, hub)
 		took := eventually(t, exchangeEvery, func() (bool, string) {
 			direct, through := ways(a, b)
-			return direct > 0 && through == 0, fmt.Sprint(a.node.connections(b.id()))
+			return direct > 0 && through == 0, fmt.Sprint(a.node.host.Connections(b.id()))
 		})
 		t.Logf("directly connected after %v", took)
 		hub.stop()

@@ -132,7 +132,7 @@ const lockedScore = -1000
 
 // standing is what speaks against a peer in gossip.
 func (n *Node) standing(p peer.ID) float64 {
-	if n.locked(p) {
+	if n.host.Locked(p) {
 		return lockedScore
 	}
 	return -n.scores.blame(p, time.Now())

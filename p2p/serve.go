@@ -190,7 +190,7 @@ func (s *seat) leave() {
 		s.n.serving[s.peer] = own
 	}
 	s.n.mu.Unlock()
-	if !s.n.here(s.peer) {
+	if !s.n.host.Here(s.peer) {
 		s.n.admission.forget(s.peer) // left has done so already, or it never arrived
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 )
 
 // Progress is told while a session transfers.
@@ -211,11 +212,11 @@ func (n *Node) open(ctx context.Context, p peer.ID, versions []protocol.ID) (net
 		ctx = network.WithAllowLimitedConn(ctx, "pando session") // which knows what fits
 	}
 	s, err := n.host.NewStream(ctx, p, versions...)
-	if err != nil && ctx.Err() == nil && !n.here(p) {
+	if err != nil && ctx.Err() == nil && !n.host.Here(p) {
 		return nil, fmt.Errorf("open %s: %w", versions[0], errAway(p))
 	}
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, plainly(err))
+		return nil, fault.Unavailable.Errorf("open %s to %s: %w", versions[0], p, host.Plainly(err))
 	}
 	return s, nil
 }

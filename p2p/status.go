@@ -151,7 +151,7 @@ func (n *Node) Peers() []PeerStatus {
 		s.Session = n.contacts.lastSession(p)
 		s.ActsFor, s.Hub = n.actsFor(p), n.hubs.has(p)
 		if c != nil {
-			s.Connections = n.connections(p)
+			s.Connections = n.host.Connections(p)
 			s.Since = c.since
 			for _, conn := range n.host.Network().ConnsToPeer(p) {
 				addrs = append(slices.Clone(addrs), conn.RemoteMultiaddr())

@@ -3,6 +3,7 @@ package p2p
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -25,7 +26,7 @@ func (n *Node) foreign(p peer.ID) string {
 			theirs = append(theirs, id)
 		}
 	}
-	if len(theirs) == 0 && !n.here(p) {
+	if len(theirs) == 0 && !n.host.Here(p) {
 		return "" // a node that is stopped takes back what it speaks before it goes
 	}
 	if len(theirs) == 0 {
@@ -36,3 +37,18 @@ func (n *Node) foreign(p peer.ID) string {
 }
 
 func spoken(ids []protocol.ID) string { return strings.Join(protocol.ConvertToStrings(ids), " and ") }
+
+// maxReason bounds a text for people that comes from a peer.
+const maxReason = 512
+
+// forPeople returns a text that came from a peer as it may be shown: it is short, and nothing
+// in it moves a cursor or turns the order of letters round.
+func forPeople(text string) string {
+	text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "\uFFFD")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+}

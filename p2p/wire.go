@@ -15,6 +15,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 )
 
 // stream is what the protocols need of a libp2p stream.
@@ -103,7 +104,7 @@ func (w *wire) send(m message) error {
 	w.asked.Store(w.asks)
 	w.s.SetWriteDeadline(time.Now().Add(frameTimeout)) // a stream without deadlines is bounded by its peer's
 	if _, err := w.s.Write(frame); err != nil {
-		return fault.Unavailable.Errorf("send: %w", plainly(err))
+		return fault.Unavailable.Errorf("send: %w", host.Plainly(err))
 	}
 	w.written.Add(int64(len(frame)))
 	w.traffic.sent.Add(uint64(len(frame)))
@@ -146,7 +147,7 @@ func (w *wire) frame() ([]byte, error) {
 		return nil, io.EOF
 	}
 	if err != nil {
-		return nil, fault.Unavailable.Errorf("wait for a message: %w", plainly(err))
+		return nil, fault.Unavailable.Errorf("wait for a message: %w", host.Plainly(err))
 	}
 	if size == 0 || size > maxFrame {
 		return nil, breach("a message of %d bytes, allowed are 1 to %d", size, maxFrame)
@@ -158,7 +159,7 @@ func (w *wire) frame() ([]byte, error) {
 		start := len(body)
 		body = append(body, make([]byte, step)...)
 		if _, err := io.ReadFull(w.r, body[start:]); err != nil {
-			return nil, fault.Unavailable.Errorf("read a message of %d bytes: %w", size, plainly(err))
+			return nil, fault.Unavailable.Errorf("read a message of %d bytes: %w", size, host.Plainly(err))
 		}
 	}
 	n := int64(size) + int64(uvarintLen(size))

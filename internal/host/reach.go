@@ -1,4 +1,4 @@
-package p2p
+package host
 
 import (
 	"context"
@@ -27,11 +27,17 @@ type reach struct {
 	mu      sync.Mutex // guards what follows
 	public  network.Reachability
 	relays  map[peer.ID]*circuit.Reservation
-	refused map[peer.ID]*attempt // relays that gave no place
+	refused map[peer.ID]*refusal // relays that gave no place
+}
+
+// refusal is of a relay that gave no place.
+type refusal struct {
+	next  time.Time // when to ask again
+	times int       // in a row
 }
 
 func newReach() *reach {
-	return &reach{wake: pace.NewAlarm(), relays: map[peer.ID]*circuit.Reservation{}, refused: map[peer.ID]*attempt{}}
+	return &reach{wake: pace.NewAlarm(), relays: map[peer.ID]*circuit.Reservation{}, refused: map[peer.ID]*refusal{}}
 }
 
 var reachEvents = []any{
@@ -41,8 +47,8 @@ var reachEvents = []any{
 
 // startReach has this node find out whether others reach it, and relays let them in
 // as long as they are not known to.
-func (n *Node) startReach() error {
-	bus := n.host.EventBus()
+func (h *Host) startReach() error {
+	bus := h.EventBus()
 	events, err := bus.Subscribe(reachEvents)
 	if err != nil {
 		return fmt.Errorf("watch how others reach this node: %w", err)
@@ -55,12 +61,12 @@ func (n *Node) startReach() error {
 	if err != nil {
 		return fmt.Errorf("tell how others reach this node: %w", err)
 	}
-	n.spawn(func(ctx context.Context) { n.watchReach(ctx, events, general) })
-	n.spawn(func(ctx context.Context) { n.keepRelays(ctx, relayed) })
+	h.spawn(func(ctx context.Context) { h.watchReach(ctx, events, general) })
+	h.spawn(func(ctx context.Context) { h.keepRelays(ctx, relayed) })
 	return nil
 }
 
-func (n *Node) watchReach(ctx context.Context, events event.Subscription, tell event.Emitter) {
+func (h *Host) watchReach(ctx context.Context, events event.Subscription, tell event.Emitter) {
 	defer events.Close()
 	defer tell.Close()
 	for {
@@ -72,35 +78,35 @@ func (n *Node) watchReach(ctx context.Context, events event.Subscription, tell e
 				return
 			}
 			if e, ok := e.(event.EvtHostReachableAddrsChanged); ok {
-				n.reached(e, tell)
+				h.reached(e, tell)
 			}
-			n.reach.wake.Set(reachDelay)
+			h.reach.wake.Set(reachDelay)
 		}
 	}
 }
 
 // keepRelays has relays let others in. Relays are connected members, and peers that
 // the operator named; no others.
-func (n *Node) keepRelays(ctx context.Context, tell event.Emitter) {
+func (h *Host) keepRelays(ctx context.Context, tell event.Emitter) {
 	defer tell.Close()
-	n.reach.wake.Set(0)
+	h.reach.wake.Set(0)
 	var told []ma.Multiaddr
-	for n.reach.wake.Wait(ctx) {
-		n.reserve(ctx)
-		addrs := n.relayAddrs()
+	for h.reach.wake.Wait(ctx) {
+		h.reserve(ctx)
+		addrs := h.relayAddrs()
 		if slices.EqualFunc(addrs, told, ma.Multiaddr.Equal) {
 			continue
 		}
 		told = addrs
 		if err := tell.Emit(event.EvtAutoRelayAddrsUpdated{RelayAddrs: slices.Clone(addrs)}); err != nil {
-			n.log.Debug("addresses through relays are not announced", "error", err)
+			h.log.Debug("addresses through relays are not announced", "error", err)
 		}
 	}
 }
 
 // reached notes what others found out about this node's addresses. One address that
 // lets them in is enough.
-func (n *Node) reached(e event.EvtHostReachableAddrsChanged, tell event.Emitter) {
+func (h *Host) reached(e event.EvtHostReachableAddrsChanged, tell event.Emitter) {
 	now := network.ReachabilityUnknown
 	switch {
 	case len(e.Reachable) > 0:
@@ -108,12 +114,12 @@ func (n *Node) reached(e event.EvtHostReachableAddrsChanged, tell event.Emitter)
 	case len(e.Unreachable) > 0:
 		now = network.ReachabilityPrivate
 	}
-	n.reach.mu.Lock()
-	changed := n.reach.public != now
-	n.reach.public = now
-	n.reach.mu.Unlock()
+	h.reach.mu.Lock()
+	changed := h.reach.public != now
+	h.reach.public = now
+	h.reach.mu.Unlock()
 	if changed {
-		n.log.Info("whether others reach this node directly has changed", "reachable", reachText(now))
+		h.log.Info("whether others reach this node directly has changed", "reachable", reachText(now))
 		tell.Emit(event.EvtLocalReachabilityChanged{Reachability: now})
 	}
 }
@@ -129,18 +135,18 @@ func reachText(r network.Reachability) string {
 }
 
 // reserve sees to it that there are enough relays, and none that is not needed.
-func (n *Node) reserve(ctx context.Context) {
-	r := n.reach
+func (h *Host) reserve(ctx context.Context) {
+	r := h.reach
 	now := time.Now()
 	r.mu.Lock()
 	for p, place := range r.relays {
-		if r.public == network.ReachabilityPublic || now.After(place.Expiration) || !n.here(p) {
+		if r.public == network.ReachabilityPublic || now.After(place.Expiration) || !h.Here(p) {
 			delete(r.relays, p)
-			n.host.ConnManager().Unprotect(p, relayTag)
+			h.ConnManager().Unprotect(p, relayTag)
 		}
 	}
 	for p, a := range r.refused {
-		if now.Sub(a.next) > retryMost {
+		if now.Sub(a.next) > pace.Most {
 			delete(r.refused, p)
 		}
 	}
@@ -148,17 +154,17 @@ func (n *Node) reserve(ctx context.Context) {
 	r.mu.Unlock()
 	next := reserveFor
 	if !public {
-		next = n.reserveMore(ctx, now)
+		next = h.reserveMore(ctx, now)
 	}
 	r.wake.Set(next)
 }
 
 // reserveMore takes and renews places at relays, and returns when to do so again.
-func (n *Node) reserveMore(ctx context.Context, now time.Time) time.Duration {
+func (h *Host) reserveMore(ctx context.Context, now time.Time) time.Duration {
 	next := reserveFor
 	have := 0
-	for _, p := range n.relaysToAsk(now) {
-		r := n.reach
+	for _, p := range h.relaysToAsk(now) {
+		r := h.reach
 		r.mu.Lock()
 		place, known := r.relays[p]
 		r.mu.Unlock()
@@ -170,83 +176,85 @@ func (n *Node) reserveMore(ctx context.Context, now time.Time) time.Duration {
 		if have >= relaysWanted {
 			break
 		}
-		place, err := n.reserveAt(ctx, p)
+		place, err := h.reserveAt(ctx, p)
 		r.mu.Lock()
 		if err != nil {
 			delete(r.relays, p)
 			a := r.refused[p]
 			if a == nil {
-				a = &attempt{}
+				a = &refusal{}
 				r.refused[p] = a
 			}
-			a.failures++
-			again := pace.Backoff(a.failures)
+			a.times++
+			again := pace.Backoff(a.times)
 			a.next = now.Add(again)
 			next = min(next, again)
 		} else {
 			have++
 			r.relays[p] = place
 			delete(r.refused, p)
-			next = min(next, max(place.Expiration.Sub(now)-renewBefore, retryFirst))
+			next = min(next, max(place.Expiration.Sub(now)-renewBefore, pace.First))
 		}
 		r.mu.Unlock()
-		n.log.Debug("asked a relay for a place", "relay", p, "error", err)
+		h.log.Debug("asked a relay for a place", "relay", p, "error", err)
 	}
 	return next
 }
 
 // relaysToAsk returns connected relays, those in use first.
-func (n *Node) relaysToAsk(now time.Time) []peer.ID {
+func (h *Host) relaysToAsk(now time.Time) []peer.ID {
 	var used, fresh []peer.ID
-	for _, c := range n.connected() {
-		if !n.named(c.id) && !n.admission.knows(c.id) {
+	for _, p := range h.ties.Peers() {
+		if !h.known(p) {
 			continue
 		}
-		n.reach.mu.Lock()
-		a, uses := n.reach.refused[c.id], n.reach.relays[c.id] != nil
-		n.reach.mu.Unlock()
+		h.reach.mu.Lock()
+		a, uses := h.reach.refused[p], h.reach.relays[p] != nil
+		h.reach.mu.Unlock()
 		if a != nil && now.Before(a.next) {
 			continue
 		}
-		hop, err := n.host.Peerstore().SupportsProtocols(c.id, circuits.ProtoIDv2Hop)
-		direct := slices.ContainsFunc(n.host.Network().ConnsToPeer(c.id), func(c network.Conn) bool { return !relayed(c) })
+		hop, err := h.Peerstore().SupportsProtocols(p, circuits.ProtoIDv2Hop)
+		direct := slices.ContainsFunc(h.Network().ConnsToPeer(p), func(c network.Conn) bool { return !relayed(c) })
 		switch {
 		case err != nil || len(hop) == 0 || !direct:
 		case uses:
-			used = append(used, c.id)
+			used = append(used, p)
 		default:
-			fresh = append(fresh, c.id)
+			fresh = append(fresh, p)
 		}
 	}
 	return append(used, fresh...)
 }
 
-func (n *Node) reserveAt(ctx context.Context, p peer.ID) (*circuit.Reservation, error) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), dialTimeout)
+func (h *Host) reserveAt(ctx context.Context, p peer.ID) (*circuit.Reservation, error) {
+	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), DialTimeout)
 	defer cancel()
-	place, err := circuit.Reserve(ctx, n.host, peer.AddrInfo{ID: p})
+	place, err := circuit.Reserve(ctx, h, peer.AddrInfo{ID: p})
 	if err == nil {
-		n.host.ConnManager().Protect(p, relayTag)
+		h.ConnManager().Protect(p, relayTag)
 	}
 	return place, err
 }
 
-const relayTag = connTag + "/relay"
+// relayTag marks connections to the connection manager, which closes others first when
+// there are too many.
+const relayTag = "pando/relay"
 
 // relayAddrs returns the addresses at which relays let others in.
-func (n *Node) relayAddrs() []ma.Multiaddr {
-	n.reach.mu.Lock()
-	defer n.reach.mu.Unlock()
+func (h *Host) relayAddrs() []ma.Multiaddr {
+	h.reach.mu.Lock()
+	defer h.reach.mu.Unlock()
 	var all []ma.Multiaddr
-	for p, place := range n.reach.relays {
+	for p, place := range h.reach.relays {
 		own := ma.StringCast("/p2p/" + p.String())
 		addrs := slices.Clone(place.Addrs)
 		if len(addrs) == 0 {
-			for _, a := range n.host.Peerstore().Addrs(p) {
+			for _, a := range h.Peerstore().Addrs(p) {
 				addrs = append(addrs, a.Encapsulate(own))
 			}
 		}
-		for _, a := range addrs[:min(len(addrs), maxAddrs/relaysWanted)] {
+		for _, a := range addrs[:min(len(addrs), MaxAddrs/relaysWanted)] {
 			if id, err := peer.IDFromP2PAddr(a); err == nil && id == p && !isCircuit(a) {
 				all = append(all, a.Encapsulate(anyCircuit))
 			}
@@ -296,21 +304,21 @@ type Relaying struct {
 }
 
 // Reach returns how others reach this node.
-func (n *Node) Reach() Reach {
+func (h *Host) Reach() Reach {
 	var out Reach
-	n.reach.mu.Lock()
-	out.Direct = reachText(n.reach.public)
-	for p, place := range n.reach.relays {
+	h.reach.mu.Lock()
+	out.Direct = reachText(h.reach.public)
+	for p, place := range h.reach.relays {
 		out.Relays = append(out.Relays, RelayPlace{p.String(), place.Expiration, place.LimitData > 0 || place.LimitDuration > 0})
 	}
-	n.reach.mu.Unlock()
+	h.reach.mu.Unlock()
 	slices.SortFunc(out.Relays, func(a, b RelayPlace) int { return strings.Compare(a.Relay, b.Relay) })
 	var all, yes, no []ma.Multiaddr
-	if own, ok := n.host.(*ownHost); ok {
-		all = own.AllAddrs()
-		yes, no, _ = own.ConfirmedAddrs()
+	if h.own != nil {
+		all = h.own.AllAddrs()
+		yes, no, _ = h.own.ConfirmedAddrs()
 	} else {
-		all = n.addrs()
+		all = h.Addrs()
 	}
 	for _, a := range all {
 		s := "unknown"
@@ -322,15 +330,13 @@ func (n *Node) Reach() Reach {
 		}
 		out.Addrs = append(out.Addrs, AddrReach{a.String(), s})
 	}
-	if d := n.directory; d != nil {
-		d.mu.Lock()
-		out.Directory = &Directory{Peers: d.kad.RoutingTable().Size(), Listed: len(d.listed)}
-		d.mu.Unlock()
+	if d := h.directory; d != nil {
+		out.Directory = &Directory{Peers: h.DirectoryPeers()}
 	}
-	if n.hub != nil {
-		n.hub.mu.Lock()
-		out.Relay = &Relaying{Places: len(n.hub.places), Connections: len(n.hub.carried), Bytes: n.count.RelayedBytes.Load()}
-		n.hub.mu.Unlock()
+	if h.hub != nil {
+		h.hub.mu.Lock()
+		out.Relay = &Relaying{Places: len(h.hub.places), Connections: len(h.hub.carried), Bytes: h.count.relayedBytes.Load()}
+		h.hub.mu.Unlock()
 	}
 	return out
 }

@@ -1,21 +1,69 @@
-package p2p
+package host
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/pace"
 )
 
-// here reports whether a peer is connected, be it through a relay that limits.
-func (n *Node) here(p peer.ID) bool {
-	c := n.host.Network().Connectedness(p)
+// Addrs returns where the host listens, the transports that others should try
+// first in front.
+func (h *Host) Addrs() []ma.Multiaddr {
+	addrs := slices.Clone(h.Host.Addrs())
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	return addrs
+}
+
+func rank(a ma.Multiaddr) int {
+	r := 0
+	for _, p := range a.Protocols() {
+		switch p.Code {
+		case ma.P_TCP:
+			r += 1
+		case ma.P_WS, ma.P_WSS:
+			r += 2
+		case ma.P_CIRCUIT:
+			r += 4
+		}
+	}
+	return r
+}
+
+// Connect connects to a peer that this host lets connect, be it through a relay. What
+// fails is told in one line.
+func (h *Host) Connect(ctx context.Context, p peer.AddrInfo) error {
+	if err := h.Refuses(p.ID); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	if err := h.Host.Connect(network.WithAllowLimitedConn(ctx, "pando"), p); err != nil {
+		return fault.Unavailable.Errorf("connect to %s: %w: is it running, and does it listen on an address that this machine reaches?", p.ID, undialed(err))
+	}
+	return nil
+}
+
+// Afresh forgets what went wrong with a peer, and addresses at which it was tried.
+func (h *Host) Afresh(p peer.ID) {
+	if dialer, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		dialer.Backoff().Clear(p)
+	}
+	if !h.Here(p) {
+		h.Peerstore().ClearAddrs(p)
+	}
+}
+
+// Here reports whether a peer is connected, be it through a relay that limits.
+func (h *Host) Here(p peer.ID) bool {
+	c := h.Network().Connectedness(p)
 	return c == network.Connected || c == network.Limited
 }
 
@@ -28,10 +76,10 @@ type Connection struct {
 	Since   time.Time
 }
 
-// connections returns the connections with a peer, direct ones first.
-func (n *Node) connections(p peer.ID) []Connection {
+// Connections returns the connections with a peer, direct ones first.
+func (h *Host) Connections(p peer.ID) []Connection {
 	var all []Connection
-	for _, c := range n.host.Network().ConnsToPeer(p) {
+	for _, c := range h.Network().ConnsToPeer(p) {
 		s := c.Stat()
 		one := Connection{Addr: c.RemoteMultiaddr().String(), Inbound: s.Direction == network.DirInbound, Limited: s.Limited, Since: s.Opened}
 		if relayed(c) {
@@ -50,14 +98,14 @@ const crossing = time.Second
 // supersede closes what is left of older connections with a peer when it opens
 // another: it does so only if it has none, as after a loss of power. Otherwise its
 // end would be noticed only by silence.
-func (n *Node) supersede(all network.Network, fresh network.Conn) {
-	n.meet(fresh)
+func (h *Host) supersede(all network.Network, fresh network.Conn) {
+	h.meet(fresh)
 	if relayed(fresh) {
 		return // which is made beside a direct one now and then
 	}
 	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
 		if relayed(old) {
-			n.spawn(func(ctx context.Context) { n.retire(ctx, old) })
+			h.spawn(func(ctx context.Context) { h.retire(ctx, old) })
 		}
 	}
 	if fresh.Stat().Direction != network.DirInbound {
@@ -65,7 +113,7 @@ func (n *Node) supersede(all network.Network, fresh network.Conn) {
 	}
 	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
 		if old != fresh && !relayed(old) && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
-			n.spawn(func(context.Context) { old.Close() }) // it leads nowhere
+			h.spawn(func(context.Context) { old.Close() }) // it leads nowhere
 		}
 	}
 }
@@ -80,7 +128,7 @@ const (
 
 // retire closes a relayed connection that a direct one took the place of, when what
 // began on it is at its end.
-func (n *Node) retire(ctx context.Context, old network.Conn) {
+func (h *Host) retire(ctx context.Context, old network.Conn) {
 	for range retireLooks {
 		if !pace.Sleep(ctx, retireAfter) || old.IsClosed() {
 			return
@@ -90,7 +138,7 @@ func (n *Node) retire(ctx context.Context, old network.Conn) {
 		}
 	}
 	direct := func(c network.Conn) bool { return !relayed(c) && !c.IsClosed() }
-	if slices.ContainsFunc(n.host.Network().ConnsToPeer(old.RemotePeer()), direct) {
+	if slices.ContainsFunc(h.Network().ConnsToPeer(old.RemotePeer()), direct) {
 		old.Close() // whatever fails there, nobody uses it any more
 	}
 }

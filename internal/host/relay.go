@@ -1,9 +1,10 @@
-package p2p
+package host
 
 import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -22,10 +23,10 @@ import (
 // libp2p (circuit v2), of which the library has one that treats all alike. What
 // passes is encrypted between the two ends.
 //
-// Members of this node's collections are carried as long as they like. Others get
+// Members are carried as long as they like. Others get
 // what it takes to find a direct way, and few places.
 type hub struct {
-	n *Node
+	host *Host
 
 	mu      sync.Mutex             // guards what follows
 	places  map[peer.ID]time.Time  // who may be reached through this node, and until when
@@ -66,36 +67,36 @@ func (e terminal) most() int {
 	return maxLimitedFrom
 }
 
-func newHub(n *Node) *hub {
-	return &hub{n: n, places: map[peer.ID]time.Time{}, carried: map[*carriage]struct{}{},
+func newHub(h *Host) *hub {
+	return &hub{host: h, places: map[peer.ID]time.Time{}, carried: map[*carriage]struct{}{},
 		asking: map[peer.ID]int{}, under: map[bool]int{}, ends: map[terminal]int{}, proof: make(chan struct{})}
 }
 
 // start makes the node a relay.
-func (h *hub) start() { h.n.host.SetStreamHandler(circuits.ProtoIDv2Hop, h.handle) }
+func (h *hub) start() { h.host.SetStreamHandler(circuits.ProtoIDv2Hop, h.handle) }
 
-func (h *hub) stop() { h.n.host.RemoveStreamHandler(circuits.ProtoIDv2Hop) }
+func (h *hub) stop() { h.host.RemoveStreamHandler(circuits.ProtoIDv2Hop) }
 
 // handle answers one request, in the goroutine that the host made for it, and
 // carries the connection if it is for one.
 func (h *hub) handle(s network.Stream) {
-	if !h.n.enter() {
+	if !h.host.enter() {
 		s.Reset()
 		return
 	}
-	defer h.n.leave()
-	defer context.AfterFunc(h.n.ctx, func() { s.Reset() })()
+	defer h.host.leave()
+	defer context.AfterFunc(h.host.ctx, func() { s.Reset() })()
 	p := s.Conn().RemotePeer()
 	if !h.ask(p) {
 		s.Reset()
 		return
 	}
 	defer h.asked(p)
-	if h.n.isBanned(p) || h.n.locked(p) || s.Scope().ReserveMemory(2*relayBuffer, network.ReservationPriorityHigh) != nil {
+	if h.host.ties.Banned(p) || h.host.Locked(p) || s.Scope().ReserveMemory(2*relayBuffer, network.ReservationPriorityHigh) != nil {
 		s.Reset()
 		return
 	}
-	s.SetDeadline(time.Now().Add(strangerTimeout))
+	s.SetDeadline(time.Now().Add(StrangerTimeout))
 	r := util.NewDelimitedReader(s, relayMessage)
 	defer r.Close()
 	var ask pb.HopMessage
@@ -113,7 +114,7 @@ func (h *hub) handle(s network.Stream) {
 		status = h.connect(s, &ask)
 	}
 	if status != pb.Status_OK {
-		h.n.count.Refused.Add(1)
+		h.host.count.refused.Add(1)
 		answer(s, &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: status.Enum()})
 		s.Close()
 	}
@@ -128,7 +129,7 @@ func (h *hub) ask(p peer.ID) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.asking[p] >= most {
-		h.n.count.Refused.Add(1)
+		h.host.count.refused.Add(1)
 		return false
 	}
 	h.asking[p]++
@@ -144,14 +145,17 @@ func (h *hub) asked(p peer.ID) {
 }
 
 func answer(s network.Stream, m *pb.HopMessage) error {
-	s.SetWriteDeadline(time.Now().Add(strangerTimeout))
+	s.SetWriteDeadline(time.Now().Add(StrangerTimeout))
 	return util.NewDelimitedWriter(s).WriteMsg(m)
 }
+
+// proofTime is how long one that just connected may take to prove itself.
+const proofTime = 2 * time.Second
 
 // member reports whether a peer is carried without limit. One that just connected
 // is given a moment to prove itself.
 func (h *hub) member(p peer.ID) bool {
-	patience := time.NewTimer(introductions)
+	patience := time.NewTimer(proofTime)
 	defer patience.Stop()
 	for {
 		h.mu.Lock()
@@ -164,13 +168,13 @@ func (h *hub) member(p peer.ID) bool {
 		case <-proof:
 		case <-patience.C:
 			return false
-		case <-h.n.ctx.Done():
+		case <-h.host.ctx.Done():
 			return false
 		}
 	}
 }
 
-func (h *hub) known(p peer.ID) bool { return h.n.named(p) || h.n.admission.knows(p) }
+func (h *hub) known(p peer.ID) bool { return h.host.known(p) }
 
 // prove is told that a peer proved to be a member. Connections that it had before
 // may be limited: they are ended, to be made anew.
@@ -186,6 +190,13 @@ func (h *hub) prove(p peer.ID) {
 	}
 }
 
+// placeTag marks connections to the connection manager, and placeValue is what a connection with a peer
+// that has a place is worth to it.
+const (
+	placeTag   = "pando/relayed"
+	placeValue = 50
+)
+
 // reserve lets others reach a peer through this node.
 func (h *hub) reserve(s network.Stream) pb.Status {
 	p := s.Conn().RemotePeer()
@@ -194,9 +205,9 @@ func (h *hub) reserve(s network.Stream) pb.Status {
 	if !h.place(p, member, until) {
 		return pb.Status_RESERVATION_REFUSED
 	}
-	h.n.host.ConnManager().TagPeer(p, connTag+"/relayed", memberValue/2)
-	voucher, err := record.Seal(&circuits.ReservationVoucher{Relay: h.n.host.ID(), Peer: p, Expiration: until},
-		h.n.host.Peerstore().PrivKey(h.n.host.ID()))
+	h.host.ConnManager().TagPeer(p, placeTag, placeValue)
+	voucher, err := record.Seal(&circuits.ReservationVoucher{Relay: h.host.ID(), Peer: p, Expiration: until},
+		h.host.Peerstore().PrivKey(h.host.ID()))
 	if err != nil {
 		return pb.Status_CONNECTION_FAILED
 	}
@@ -206,12 +217,12 @@ func (h *hub) reserve(s network.Stream) pb.Status {
 	}
 	unix := uint64(until.Unix())
 	given := &pb.Reservation{Expire: &unix, Voucher: sealed}
-	self := ma.StringCast("/p2p/" + h.n.host.ID().String())
-	for _, a := range h.n.addrs() {
+	self := ma.StringCast("/p2p/" + h.host.ID().String())
+	for _, a := range h.host.Addrs() {
 		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil || manet.IsIPLoopback(a) && !manet.IsIPLoopback(s.Conn().RemoteMultiaddr()) {
 			continue
 		}
-		if len(given.Addrs) < maxAddrs {
+		if len(given.Addrs) < MaxAddrs {
 			given.Addrs = append(given.Addrs, a.Encapsulate(self).Bytes())
 		}
 	}
@@ -245,9 +256,9 @@ func (h *hub) place(p peer.ID, member bool, until time.Time) bool {
 // tidy drops places of peers that are gone. h.mu is held.
 func (h *hub) tidy(now time.Time) {
 	for p, until := range h.places {
-		if now.After(until) || !h.n.here(p) {
+		if now.After(until) || !h.host.Here(p) {
 			delete(h.places, p)
-			h.n.host.ConnManager().UntagPeer(p, connTag+"/relayed")
+			h.host.ConnManager().UntagPeer(p, placeTag)
 		}
 	}
 }
@@ -257,7 +268,7 @@ func limitOf(limited bool) *pb.Limit {
 	if !limited {
 		return nil
 	}
-	seconds, data := uint32(limitedFor/time.Second), uint64(limitedBytes)
+	seconds, data := uint32(LimitedFor/time.Second), uint64(limitedBytes)
 	return &pb.Limit{Duration: &seconds, Data: &data}
 }
 
@@ -274,7 +285,7 @@ func (h *hub) connect(s network.Stream, ask *pb.HopMessage) pb.Status {
 	if !has || time.Now().After(until) {
 		return pb.Status_NO_RESERVATION
 	}
-	ctx, cancel := context.WithCancel(h.n.ctx)
+	ctx, cancel := context.WithCancel(h.host.ctx)
 	defer cancel()
 	c := &carriage{from: from, to: to.ID, limited: !h.member(from) || !h.member(to.ID), end: cancel}
 	if !h.begin(c) {
@@ -283,7 +294,7 @@ func (h *hub) connect(s network.Stream, ask *pb.HopMessage) pb.Status {
 	defer h.finish(c)
 	far, err := h.call(ctx, c)
 	if err != nil {
-		h.n.log.Debug("cannot carry a connection", "from", from, "to", to.ID, "error", err)
+		h.host.log.Debug("cannot carry a connection", "from", from, "to", to.ID, "error", err)
 		return pb.Status_CONNECTION_FAILED
 	}
 	if answer(s, &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(), Limit: limitOf(c.limited)}) != nil {
@@ -291,7 +302,7 @@ func (h *hub) connect(s network.Stream, ask *pb.HopMessage) pb.Status {
 		s.Reset()
 		return pb.Status_OK // nobody is there to be told
 	}
-	h.n.count.Relayed.Add(1)
+	h.host.count.relayed.Add(1)
 	h.carry(ctx, c, s, far)
 	return pb.Status_OK
 }
@@ -334,9 +345,9 @@ func (h *hub) finish(c *carriage) {
 
 // call asks the far end to take a connection.
 func (h *hub) call(ctx context.Context, c *carriage) (far network.Stream, err error) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), strangerTimeout)
+	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), StrangerTimeout)
 	defer cancel()
-	opened, err := h.n.host.NewStream(ctx, c.to, circuits.ProtoIDv2Stop)
+	opened, err := h.host.NewStream(ctx, c.to, circuits.ProtoIDv2Stop)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +357,7 @@ func (h *hub) call(ctx context.Context, c *carriage) (far network.Stream, err er
 			opened.Reset() // far is nil then
 		}
 	}()
-	far.SetDeadline(time.Now().Add(strangerTimeout))
+	far.SetDeadline(time.Now().Add(StrangerTimeout))
 	ask := &pb.StopMessage{Type: pb.StopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: c.from}), Limit: limitOf(c.limited)}
 	if err := util.NewDelimitedWriter(far).WriteMsg(ask); err != nil {
 		return nil, err
@@ -367,7 +378,7 @@ func (h *hub) call(ctx context.Context, c *carriage) (far network.Stream, err er
 func (h *hub) carry(ctx context.Context, c *carriage, near, far network.Stream) {
 	deadline := time.Time{}
 	if c.limited {
-		deadline = time.Now().Add(limitedFor)
+		deadline = time.Now().Add(LimitedFor)
 	}
 	near.SetDeadline(deadline)
 	far.SetDeadline(deadline)
@@ -388,7 +399,7 @@ func (h *hub) pass(c *carriage, from, to network.Stream) {
 	if c.limited {
 		in = io.LimitReader(from, limitedBytes)
 	}
-	_, err := io.CopyBuffer(&freight{to, h.n}, in, make([]byte, relayBuffer))
+	_, err := io.CopyBuffer(&freight{to, &h.host.count.relayedBytes}, in, make([]byte, relayBuffer))
 	if err != nil {
 		from.Reset()
 		to.Reset()
@@ -403,13 +414,13 @@ func (h *hub) pass(c *carriage, from, to network.Stream) {
 // freight counts what is carried. It hides everything else that the stream can do, so
 // that copying goes through the one buffer.
 type freight struct {
-	to io.Writer
-	n  *Node
+	to    io.Writer
+	bytes *atomic.Uint64
 }
 
 func (t *freight) Write(b []byte) (int, error) {
 	k, err := t.to.Write(b)
-	t.n.count.RelayedBytes.Add(uint64(k))
+	t.bytes.Add(uint64(k))
 	return k, err
 }
 

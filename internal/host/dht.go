@@ -1,4 +1,4 @@
-package p2p
+package host
 
 import (
 	"context"
@@ -7,21 +7,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	datastore "github.com/ipfs/go-datastore"
 	locked "github.com/ipfs/go-datastore/sync"
 	golog "github.com/ipfs/go-log/v2"
 	kad "github.com/libp2p/go-libp2p-kad-dht"
-	"github.com/libp2p/go-libp2p/core/host"
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/multiformats/go-multihash"
 
-	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/pace"
 )
 
 const (
@@ -30,59 +30,80 @@ const (
 )
 
 // directory is a Kademlia of Pando's nodes alone. It begins with the peers that are
-// known, and never meets the public one. Members of a collection find each other in it
-// under a key that follows from the collection's secret: whoever carries the entry
-// learns that some peers have something in common, and not what.
-type directory struct {
-	kad  *kad.IpfsDHT
-	wake pace.Alarm
+// known, and never meets the public one. Who has
+// something in common finds each other in it under a key that only they can know: whoever
+// carries the entry learns that there is something, and not what.
+type directory struct{ kad *kad.IpfsDHT }
 
-	mu     sync.Mutex // guards what follows
-	listed map[claim]time.Time
-	looked map[dag.CollectionID]*attempt
-}
-
-// startDirectory takes part in the directory. Nodes that others reach, or may reach,
-// carry entries; others only look things up.
-func (n *Node) startDirectory() error {
+// StartDirectory takes part in the directory, beginning with peers that are known. Hosts
+// that others reach, or may reach, carry entries; others only look things up.
+func (h *Host) StartDirectory(known func() []peer.AddrInfo) error {
 	for _, part := range []string{"dht", "dht.pb", "dht/RtRefreshManager", "providers"} {
 		golog.SetLogLevel(part, "fatal") // it writes to standard error otherwise; what fails is said here
 	}
-	d, err := kad.New(&watched{n.host, n},
+	d, err := kad.New(&watched{h.Host, h},
 		kad.ProtocolPrefix(dhtPrefix), kad.Mode(kad.ModeAutoServer), kad.DisableValues(),
-		kad.Datastore(newEntries(maxEntries, maxEntriesOf)), kad.LookupCheckConcurrency(maxDials),
-		kad.BootstrapPeersFunc(n.acquaintances),
+		kad.Datastore(newEntries(maxEntries, maxEntriesOf)), kad.LookupCheckConcurrency(maxLookups),
+		kad.BootstrapPeersFunc(known),
 		kad.AddressFilter(func(addrs []ma.Multiaddr) []ma.Multiaddr {
 			return slices.DeleteFunc(slices.Clone(addrs), manet.IsIPLoopback)
 		}))
 	if err != nil {
 		return fmt.Errorf("start the directory of peers: %w", err)
 	}
-	n.directory = &directory{kad: d, wake: pace.NewAlarm(), listed: map[claim]time.Time{}, looked: map[dag.CollectionID]*attempt{}}
-	n.spawn(func(ctx context.Context) {
+	h.directory = &directory{kad: d}
+	h.spawn(func(ctx context.Context) {
 		<-ctx.Done()
 		d.Close() // nothing in it lasts
 	})
-	n.spawn(n.keepListed)
 	return nil
+}
+
+// DirectoryPeers returns how many peers are known that keep the directory.
+func (h *Host) DirectoryPeers() int { return h.directory.kad.RoutingTable().Size() }
+
+// List lists this host under a key of 32 bytes, for 48 hours.
+func (h *Host) List(ctx context.Context, key []byte) error {
+	return h.directory.kad.Provide(ctx, entryOf(key), true)
+}
+
+// LookUp returns other peers that are listed under a key, and where they are.
+func (h *Host) LookUp(ctx context.Context, key []byte, most int) []peer.AddrInfo {
+	var found []peer.AddrInfo
+	for p := range h.directory.kad.FindProvidersAsync(ctx, entryOf(key), most) {
+		addrs := slices.DeleteFunc(slices.Clone(p.Addrs), manet.IsIPLoopback)
+		if p.ID != h.ID() && len(addrs) > 0 {
+			found = append(found, peer.AddrInfo{ID: p.ID, Addrs: addrs[:min(len(addrs), MaxAddrs)]})
+		}
+	}
+	return found
+}
+
+// entryOf names the entry of a key, as the library wants it.
+func entryOf(key []byte) cid.Cid {
+	sum, err := multihash.Encode(key, multihash.SHA2_256)
+	if err != nil {
+		panic(err) // of 32 bytes: it never does
+	}
+	return cid.NewCidV1(cid.Raw, sum)
 }
 
 // watched is a host whose handlers serve nobody who is banned, or stands at the door
 // of a closed node, and that Close waits for.
 type watched struct {
-	host.Host
-	n *Node
+	corehost.Host
+	h *Host
 }
 
 func (w *watched) SetStreamHandler(id protocol.ID, serve network.StreamHandler) {
 	w.Host.SetStreamHandler(id, func(s network.Stream) {
 		p := s.Conn().RemotePeer()
-		if w.n.isBanned(p) || w.n.locked(p) || !w.n.enter() {
+		if w.h.ties.Banned(p) || w.h.Locked(p) || !w.h.enter() {
 			s.Reset()
 			return
 		}
-		defer w.n.leave()
-		defer context.AfterFunc(w.n.ctx, func() { s.Reset() })()
+		defer w.h.leave()
+		defer context.AfterFunc(w.h.ctx, func() { s.Reset() })()
 		serve(s)
 	})
 }
@@ -95,9 +116,9 @@ func (w *watched) Peerstore() peerstore.Peerstore { return thrifty{w.Host.Peerst
 type thrifty struct{ peerstore.Peerstore }
 
 func (t thrifty) AddAddrs(p peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
-	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a ma.Multiaddr) bool { return len(a.Bytes()) > maxAddrBytes })
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a ma.Multiaddr) bool { return len(a.Bytes()) > MaxAddrBytes })
 	known := t.Addrs(p)
-	fresh := max(maxAddrs-len(known), 0)
+	fresh := max(MaxAddrs-len(known), 0)
 	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
 		if slices.ContainsFunc(known, a.Equal) {
 			return false

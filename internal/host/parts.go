@@ -1,4 +1,4 @@
-package p2p
+package host
 
 import (
 	"context"
@@ -9,18 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"path"
 	"slices"
-	"strconv"
-	"time"
 
 	corecm "github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/core/transport"
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
@@ -28,14 +23,12 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/observedaddrs"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
-	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
-	circuits "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -43,87 +36,14 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
-	"github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/quic-go/quic-go"
 
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 )
 
-// The protocols of Pando in their newest version, and all versions that this node
-// speaks, the newest first: two peers use the newest that both know. A version adds
-// types of messages; what one has means the same in all later ones.
-const (
-	protocolSync  protocol.ID = "/pando/sync/3"
-	protocolFetch protocol.ID = "/pando/fetch/2"
-)
-
-var (
-	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/2", "/pando/sync/1"}
-	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/1"}
-	watchProtocols = []protocol.ID{"/pando/watch/1"}
-	tellProtocols  = []protocol.ID{protocolTell}
-)
-
-// versionOf is the number that a protocol ends with, the newest if it has none.
-func versionOf(id protocol.ID) uint64 {
-	v, err := strconv.ParseUint(path.Base(string(id)), 10, 8)
-	if err != nil {
-		return protocolVersion
-	}
-	return v
-}
-
-// DefaultListen is where a node listens that was not told otherwise: nobody but
-// the same machine gets in.
-var DefaultListen = []string{"/ip4/127.0.0.1/udp/9171/quic-v1", "/ip4/127.0.0.1/tcp/9171"}
-
-const (
-	// Connections are trimmed to the lower number when there are more than the higher.
-	connsLow, connsHigh = 96, 128
-	// A relay is there for many that have no other way.
-	hubConnsLow, hubConnsHigh = maxPlaces, maxPlaces + maxPlaces/4
-	// connsPerAddr is how many connections one IP address may hold. The library's 8
-	// is passed by any office behind one NAT.
-	connsPerAddr = 128
-	// connRate is how many new ones it may open a second, in the long run. The library's
-	// one in 5 seconds would keep such an office out for minutes after a restart.
-	connRate = 5
-	// halfOpen is how many connections may be under way that have no name yet, which
-	// takes as many as eight addresses may hold. One that says nothing ends in seconds.
-	halfOpen = 8 * connsPerAddr
-	// streamsOfPeer is how many streams a peer may open here, of all protocols together:
-	// what a relay carries for one is most of them. streamsOfAll is for each connection,
-	// of members that keep to what is usual.
-	streamsOfPeer = 160
-	streamsOfAll  = 16
-	// namelessStreams is how many streams may be open of which nobody said yet what they
-	// are for: all that strangers can open.
-	namelessStreams = maxAtDoor * streamsOfPeer
-)
-
-// connsOf is how many connections a host has, a relay more.
-func connsOf(hub bool) (low, high int) {
-	if hub {
-		return hubConnsLow, hubConnsHigh
-	}
-	return connsLow, connsHigh
-}
-
-// hostOptions is where a host listens, and as whom.
-type hostOptions struct {
-	key    ident.Key
-	listen []string
-	gater  corecm.ConnectionGater
-	hub    bool               // many are to be reached through it
-	natMap bool               // ask the router to let others in
-	quic   []quicreuse.Option // of networks that are not the system's
-	tracer holepunch.EventTracer
-}
-
-// newHost makes a libp2p host of the parts that Pando uses. The library's own
+// newOwnHost makes a libp2p host of the parts that Pando uses. The library's own
 // constructor takes in every transport there is, among them WebRTC: a third of the
 // program, most of which an idle node would keep in memory. There is no metrics
 // registry.
@@ -131,16 +51,16 @@ type hostOptions struct {
 // A host that others may reach finds out whether they do (AutoNAT), and has holes
 // punched into what keeps them out. One on the loopback interface does neither; it
 // can dial through relays, as all can.
-func newHost(o hostOptions) (*ownHost, error) {
-	addrs, err := listenAddrs(o.listen)
+func newOwnHost(c Config, gater corecm.ConnectionGater, tracer holepunch.EventTracer) (*ownHost, error) {
+	addrs, err := listenAddrs(c.Listen)
 	if err != nil {
 		return nil, err
 	}
-	seed, err := o.key.LibP2PSeed()
+	seed, err := c.Key.LibP2PSeed()
 	if err != nil {
 		return nil, fmt.Errorf("identity of the peer: %w", err)
 	}
-	p, err := newParts(seed, o)
+	p, err := newParts(seed, c, gater)
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
@@ -153,11 +73,11 @@ func newHost(o hostOptions) (*ownHost, error) {
 	opts := &basichost.HostOpts{EventBus: p.bus, ConnManager: p.conns, UserAgent: userAgent, EnablePing: true}
 	open := !onlyLoopback(addrs)
 	if open {
-		if opts.AutoNATv2, opts.ObservedAddrsManager, err = p.reachability(o); err != nil {
+		if opts.AutoNATv2, opts.ObservedAddrsManager, err = p.reachability(c.QUIC); err != nil {
 			p.close()
 			return nil, fmt.Errorf("start the network: %w", err)
 		}
-		if o.natMap {
+		if c.NATMap {
 			opts.NATManager = basichost.NewNATManager
 		}
 	}
@@ -169,7 +89,7 @@ func newHost(o hostOptions) (*ownHost, error) {
 	own := &ownHost{BasicHost: h, parts: p, addrs: addrs, open: open}
 	err = own.addCircuits()
 	if err == nil && open {
-		err = own.addPuncher(o.tracer)
+		err = own.addPuncher(tracer)
 	}
 	if err != nil {
 		own.Close()
@@ -180,7 +100,7 @@ func newHost(o hostOptions) (*ownHost, error) {
 
 const userAgent = "pando"
 
-// ownHost is a host together with what it does not close itself.
+// ownHost is a host of the library together with what it does not close itself.
 type ownHost struct {
 	*basichost.BasicHost
 	parts parts
@@ -262,7 +182,7 @@ type dialer struct {
 	quic  *quicreuse.ConnManager
 }
 
-func newParts(seed []byte, o hostOptions) (p parts, err error) {
+func newParts(seed []byte, c Config, gater corecm.ConnectionGater) (p parts, err error) {
 	defer func() {
 		if err != nil {
 			p.close()
@@ -271,20 +191,20 @@ func newParts(seed []byte, o hostOptions) (p parts, err error) {
 	if p.private, err = crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed)); err != nil {
 		return p, err
 	}
-	if p.limits, err = resources(o.hub); err != nil {
+	if p.limits, err = resources(c.Relay, c.Streams); err != nil {
 		return p, err
 	}
-	if p.conns, err = connmgr.NewConnManager(connsOf(o.hub)); err != nil {
+	if p.conns, err = connmgr.NewConnManager(connsOf(c.Relay)); err != nil {
 		return p, err
 	}
 	p.bus = eventbus.NewBus()
-	if p.swarm, err = newSwarm(p.private, p.bus, p.limits, swarm.WithConnectionGater(o.gater), swarm.WithDialTimeout(dialTimeout)); err != nil {
+	if p.swarm, err = newSwarm(p.private, p.bus, p.limits, swarm.WithConnectionGater(gater), swarm.WithDialTimeout(DialTimeout)); err != nil {
 		return p, err
 	}
-	if p.quic, err = newQUIC(seed, p.limits, o.quic); err != nil {
+	if p.quic, err = newQUIC(seed, p.limits, c.QUIC); err != nil {
 		return p, err
 	}
-	p.upgrader, err = addTransports(p.swarm, p.private, p.quic, p.limits, o.gater)
+	p.upgrader, err = addTransports(p.swarm, p.private, p.quic, p.limits, gater)
 	return p, err
 }
 
@@ -334,14 +254,14 @@ func addTransports(s *swarm.Swarm, private crypto.PrivKey, quics *quicreuse.Conn
 
 // reachability makes what finds out whether others reach this host, and tells them
 // the same.
-func (p *parts) reachability(o hostOptions) (*autonatv2.AutoNAT, *observedaddrs.Manager, error) {
+func (p *parts) reachability(own []quicreuse.Option) (*autonatv2.AutoNAT, *observedaddrs.Manager, error) {
 	private, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
 	seed := make([]byte, 32)
 	rand.Read(seed)
-	if p.dialer.quic, err = newQUIC(seed, p.limits, o.quic); err != nil {
+	if p.dialer.quic, err = newQUIC(seed, p.limits, own); err != nil {
 		return nil, nil, err
 	}
 	bus := eventbus.NewBus()
@@ -416,6 +336,12 @@ func onlyLoopback(addrs []ma.Multiaddr) bool {
 	return !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) })
 }
 
+// CheckListen says what is wrong with addresses to listen on, before anything is begun.
+func CheckListen(texts []string) error {
+	_, err := listenAddrs(texts)
+	return err
+}
+
 // listenAddrs reads the addresses to listen on. Every TCP port takes WebSocket
 // connections too.
 func listenAddrs(texts []string) ([]ma.Multiaddr, error) {
@@ -454,74 +380,4 @@ var errNoTransport = errors.New("no transport listens there")
 
 func errListen(addr string, why error) error {
 	return fault.Invalid.Errorf("address to listen on %q: %w: write it as /ip4/127.0.0.1/tcp/9171 or /ip4/0.0.0.0/udp/9171/quic-v1", addr, why)
-}
-
-// resources bounds what peers may hold open. The limits of the protocols are the
-// same as those that their handlers enforce with an answer; these are the last
-// line, for peers that do not read answers.
-//
-// The library would have the number of connections and streams follow from the memory
-// of the machine, so that a small one holds fewer than a relay is for, and a few dozen
-// that say nothing keep out everybody else.
-func resources(hub bool) (network.ResourceManager, error) {
-	_, high := connsOf(hub)
-	conns := 2 * high // of which those that are too many are closed after a moment
-	scaling := rcmgr.DefaultLimits
-	partial := rcmgr.PartialLimitConfig{
-		System: rcmgr.ResourceLimits{
-			Conns: rcmgr.LimitVal(conns + halfOpen), ConnsInbound: rcmgr.LimitVal(conns + halfOpen), ConnsOutbound: rcmgr.LimitVal(conns),
-			Streams: rcmgr.LimitVal(2*conns*streamsOfAll + namelessStreams), StreamsInbound: rcmgr.LimitVal(conns*streamsOfAll + namelessStreams),
-			StreamsOutbound: rcmgr.LimitVal(conns * streamsOfAll)},
-		Transient: rcmgr.ResourceLimits{
-			Conns: rcmgr.LimitVal(halfOpen + conns), ConnsInbound: halfOpen, ConnsOutbound: rcmgr.LimitVal(conns),
-			Streams: rcmgr.LimitVal(namelessStreams + 2*conns), StreamsInbound: namelessStreams, StreamsOutbound: rcmgr.LimitVal(2 * conns)},
-		PeerDefault: rcmgr.ResourceLimits{
-			Streams: 2 * streamsOfPeer, StreamsInbound: streamsOfPeer, StreamsOutbound: streamsOfPeer},
-		ProtocolDefault: rcmgr.ResourceLimits{
-			Streams: rcmgr.LimitVal(4 * conns), StreamsInbound: rcmgr.LimitVal(2 * conns), StreamsOutbound: rcmgr.LimitVal(2 * conns)},
-		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
-		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{},
-	}
-	bound := func(id protocol.ID, most [2]int) {
-		partial.ProtocolPeer[id] = rcmgr.ResourceLimits{
-			Streams: rcmgr.LimitVal(2 * most[0]), StreamsInbound: rcmgr.LimitVal(most[0]), StreamsOutbound: rcmgr.LimitVal(most[0])}
-		partial.Protocol[id] = rcmgr.ResourceLimits{
-			Streams: rcmgr.LimitVal(2 * most[1]), StreamsInbound: rcmgr.LimitVal(most[1]), StreamsOutbound: rcmgr.LimitVal(most[1])}
-	}
-	for _, id := range syncProtocols {
-		bound(id, [2]int{2 * sessionsPerPeer, 2 * maxSessions})
-	}
-	for _, id := range fetchProtocols {
-		bound(id, [2]int{2 * fetchesPerPeer, 2 * maxFetches})
-	}
-	bound(protocolPeers, [2]int{2 * exchangesPerPeer, 2 * maxExchanges})
-	for _, id := range watchProtocols {
-		bound(id, [2]int{2 * watchesPerPeer, 2 * maxWatches})
-	}
-	for _, id := range tellProtocols {
-		bound(id, [2]int{2 * tellsPerPeer, 2 * maxTells})
-	}
-	bound(protocolAPI, [2]int{2 * LinesPerClient, 2 * maxLines})
-	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})
-	bound(circuits.ProtoIDv2Hop, [2]int{maxAsking, 2 * (maxCarried + maxLimited)})
-	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
-	bound(holepunch.Protocol, [2]int{2, 64})
-	bound(autonatv2.DialProtocol, [2]int{2, 32})
-	bound(autonatv2.DialBackProtocol, [2]int{2, 32})
-	limiter := rcmgr.NewFixedLimiter(partial.Build(scaling.AutoScale()))
-	perAddr := rate.Limit{RPS: connRate, Burst: connsPerAddr}
-	return rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled(),
-		rcmgr.WithConnRateLimiters(&rate.Limiter{
-			NetworkPrefixLimits: []rate.PrefixLimit{
-				{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}, // no limit
-			},
-			SubnetRateLimiter: rate.SubnetLimiter{
-				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: perAddr}},
-				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: perAddr}},
-				GracePeriod:      time.Minute,
-			},
-		}),
-		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddr, PrefixLength: 32}},
-			[]rcmgr.ConnLimitPerSubnet{{ConnCount: connsPerAddr, PrefixLength: 56}}))
 }

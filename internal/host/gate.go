@@ -1,4 +1,4 @@
-package p2p
+package host
 
 import (
 	"maps"
@@ -6,14 +6,11 @@ import (
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/control"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/ident"
 )
 
 // gate decides who may be connected at all, which admission to collections comes
@@ -26,9 +23,8 @@ import (
 // connections are looked at when they are there.
 type gate struct {
 	closed bool
-	named  func(peer.ID) bool // by the operator, in other ways
-	banned func(peer.ID) bool // for a while, because it broke the protocol
-	notes  notes
+	ties   Ties
+	save   func(on map[peer.ID]bool, off []peer.ID) error
 
 	mu       sync.Mutex       // guards what follows
 	settings map[peer.ID]bool // allowed by this start alone
@@ -37,32 +33,25 @@ type gate struct {
 	expected map[peer.ID]int // whom the operator is naming at this moment
 }
 
-func newGate(c Config, named, banned func(peer.ID) bool) (*gate, error) {
-	g := &gate{closed: c.Closed || len(c.Allow) > 0, named: named, banned: banned, settings: map[peer.ID]bool{},
+func newGate(c Config, ties Ties) *gate {
+	g := &gate{closed: c.Closed || len(c.Allow) > 0, ties: ties, save: c.Save, settings: map[peer.ID]bool{},
 		allowed: map[peer.ID]bool{}, denied: map[peer.ID]bool{}, expected: map[peer.ID]int{}}
-	ids, err := parseIDs(c.Allow)
-	for _, p := range ids {
+	for _, p := range c.Allow {
 		g.settings[p] = true
 	}
-	return g, err
-}
-
-// load reads the lists that the operator keeps.
-func (g *gate) load(n notes) error {
-	g.notes = n
-	return n.each(noteAccess, func(key string, r *cbor.Reader) error {
-		if r.Bool() {
-			g.allowed[peer.ID(key)] = true
+	for p, allowed := range c.Listed {
+		if allowed {
+			g.allowed[p] = true
 		} else {
-			g.denied[peer.ID(key)] = true
+			g.denied[p] = true
 		}
-		return nil
-	})
+	}
+	return g
 }
 
 // refuses returns why a peer may not be connected, nil if it may.
 func (g *gate) refuses(p peer.ID) error {
-	named := g.named(p)
+	named := g.ties.Named(p)
 	if !g.shut(p, named) {
 		return nil
 	}
@@ -104,28 +93,22 @@ func (g *gate) expect(p peer.ID) (done func()) {
 	}
 }
 
-// change puts peers on lists, or takes them off both, durably.
+// change is ChangeAccess without what follows for connections.
 func (g *gate) change(allow, deny, remove []peer.ID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	allowed, denied := maps.Clone(g.allowed), maps.Clone(g.denied)
-	m := map[string][]byte{}
-	put := func(p peer.ID, on, off map[peer.ID]bool, note []byte) {
-		delete(off, p)
-		if on != nil {
-			on[p] = true
-		}
-		m[noteAccess+string(p)] = note
-	}
 	for _, p := range remove {
-		put(p, nil, allowed, nil)
-		put(p, nil, denied, nil)
+		delete(allowed, p)
+		delete(denied, p)
 	}
 	for _, p := range allow {
-		put(p, allowed, denied, cbor.AppendBool(nil, true))
+		allowed[p] = true
+		delete(denied, p)
 	}
 	for _, p := range deny {
-		put(p, denied, allowed, cbor.AppendBool(nil, false))
+		denied[p] = true
+		delete(allowed, p)
 	}
 	if n := len(allowed) + len(denied); n > maxListed {
 		return fault.TooLarge.Errorf("%d peers on the lists of those allowed and denied, at most %d fit: remove some", n, maxListed)
@@ -133,10 +116,44 @@ func (g *gate) change(allow, deny, remove []peer.ID) error {
 	if g.closed && len(remove) == 0 && len(g.allowed) > 0 && len(allowed)+len(g.settings) == 0 {
 		return fault.Invalid.Errorf("nobody would be left on the list of those allowed, and without one whoever holds a ticket may connect: allow another peer first, or take this one off the list")
 	}
-	if err := g.notes.put(m); err != nil {
+	on, off := map[peer.ID]bool{}, []peer.ID(nil)
+	for _, p := range slices.Concat(allow, deny, remove) {
+		switch {
+		case allowed[p]:
+			on[p] = true
+		case denied[p]:
+			on[p] = false
+		default:
+			off = append(off, p)
+		}
+	}
+	if err := g.save(on, off); err != nil {
 		return err
 	}
 	g.allowed, g.denied = allowed, denied
+	return nil
+}
+
+// Refuses returns why a peer may not be connected, nil if it may.
+func (h *Host) Refuses(p peer.ID) error { return h.gate.refuses(p) }
+
+// Shut reports whether a peer, named by the operator or not, has to stay outside. It
+// asks nobody.
+func (h *Host) Shut(p peer.ID, named bool) bool { return h.gate.shut(p, named) }
+
+// Expect lets a peer in that the operator is about to name, until done.
+func (h *Host) Expect(p peer.ID) (done func()) { return h.gate.expect(p) }
+
+// Access returns whom this host lets connect.
+func (h *Host) Access() Access { return h.gate.access() }
+
+// ChangeAccess changes the lists of peers, durably and all or nothing, and applies them to
+// the connections that there are. Those to remove are taken off before.
+func (h *Host) ChangeAccess(allow, deny, remove []peer.ID) error {
+	if err := h.gate.change(allow, deny, remove); err != nil {
+		return err
+	}
+	h.meetAll()
 	return nil
 }
 
@@ -173,62 +190,9 @@ func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 func (g *gate) InterceptSecured(d network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g.refuses(p) == nil && (d == network.DirOutbound || !g.banned(p))
+	return g.refuses(p) == nil && (d == network.DirOutbound || !g.ties.Banned(p))
 }
 
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
 	return g.refuses(c.RemotePeer()) == nil, 0
-}
-
-// parseIDs reads names of peers: peer ids, addresses that end with one, or the DIDs
-// that their commits are signed with.
-func parseIDs(texts []string) ([]peer.ID, error) {
-	var out []peer.ID
-	for _, s := range texts {
-		p, err := parseID(s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func parseID(s string) (peer.ID, error) {
-	if len(s) > 4 && s[:4] == "did:" {
-		return peerOfDID(s)
-	}
-	if len(s) > 0 && s[0] == '/' {
-		a, err := peer.AddrInfoFromString(s)
-		if err != nil {
-			return "", fault.Invalid.Errorf("peer %q: %w: want an address that ends with /p2p/PEERID", s, err)
-		}
-		return a.ID, nil
-	}
-	p, err := peer.Decode(s)
-	if err != nil {
-		return "", fault.Invalid.Errorf("peer %q: %w: want a peer id, such as 12D3KooW…, or a did:key", s, err)
-	}
-	return p, nil
-}
-
-// peerOfDID returns the peer whose key a DID names: a node signs with the key that
-// it is known by, unless it was given another.
-func peerOfDID(s string) (peer.ID, error) {
-	d, err := ident.ParseDID(s)
-	if err != nil {
-		return "", err
-	}
-	k, err := d.PublicKey()
-	if err != nil {
-		return "", err
-	}
-	if k.Algorithm() != ident.EdDSA {
-		return "", fault.Invalid.Errorf("%s is of an %s key, which no peer has: name its peer id", s, k.Algorithm())
-	}
-	public, err := crypto.UnmarshalEd25519PublicKey([]byte(k[2:])) // after the name of the algorithm
-	if err != nil {
-		return "", fault.Invalid.Errorf("%s: %w", s, err)
-	}
-	return peer.IDFromPublicKey(public)
 }

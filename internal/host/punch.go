@@ -1,4 +1,4 @@
-package p2p
+package host
 
 import (
 	"context"
@@ -49,20 +49,20 @@ func (h *ownHost) punchAddrs() []ma.Multiaddr {
 
 // keepPunching tries again and again to reach peers directly that reached this node
 // through a relay.
-func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
+func (h *Host) keepPunching(ctx context.Context) {
 	type attempts struct {
 		failed int
 		next   time.Time
 	}
-	defer context.AfterFunc(ctx, func() { h.endPunching() })() // and with it the attempt that runs
+	defer context.AfterFunc(ctx, func() { h.own.endPunching() })() // and with it the attempt that runs
 	tried := map[peer.ID]*attempts{}
 	for pace.Sleep(ctx, punchLook) {
 		// Before others have told at which address they see this host, an attempt would
 		// wait for that, and not be ended by anything.
-		if !slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
+		if !slices.Contains(h.own.Mux().Protocols(), holepunch.Protocol) {
 			continue
 		}
-		relayed := n.relayedTo()
+		relayed := h.relayedTo()
 		for p := range tried {
 			if !slices.Contains(relayed, p) {
 				delete(tried, p)
@@ -77,12 +77,12 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 			if time.Now().Before(a.next) {
 				continue
 			}
-			err := h.puncher.DirectConnect(p)
+			err := h.own.puncher.DirectConnect(p)
 			if errors.Is(err, holepunch.ErrHolePunchActive) {
 				continue
 			}
 			if err != nil {
-				n.log.Debug("no hole was punched", "peer", p, "error", err)
+				h.log.Debug("no hole was punched", "peer", p, "error", err)
 			}
 			a.failed++
 			a.next = time.Now().Add(pace.Jitter(min(punchFirst<<min(a.failed, 16), punchMost), 0.5))
@@ -93,35 +93,18 @@ func (n *Node) keepPunching(ctx context.Context, h *ownHost) {
 // relayedTo returns the familiar peers that have reached this node through a relay, and in no
 // other way. Only the one that was reached tries to punch: both at once would be in
 // each other's way.
-func (n *Node) relayedTo() []peer.ID {
+func (h *Host) relayedTo() []peer.ID {
 	var all []peer.ID
-	for _, c := range n.connected() {
-		if !n.familiar(c.id) {
+	for _, p := range h.ties.Peers() {
+		if !h.familiar(p) {
 			continue // it would choose where this node sends packets, again and again
 		}
-		conns := n.host.Network().ConnsToPeer(c.id)
+		conns := h.Network().ConnsToPeer(p)
 		direct := slices.ContainsFunc(conns, func(c network.Conn) bool { return !relayed(c) })
 		inbound := slices.ContainsFunc(conns, func(c network.Conn) bool { return c.Stat().Direction == network.DirInbound })
 		if !direct && inbound {
-			all = append(all, c.id)
+			all = append(all, p)
 		}
 	}
 	return all
-}
-
-// punches counts connections that became direct.
-type punches struct{ n *counters }
-
-// Trace is called by the host when it tries to replace a relayed connection.
-func (p punches) Trace(e *holepunch.Event) {
-	switch e := e.Evt.(type) {
-	case *holepunch.EndHolePunchEvt:
-		if e.Success {
-			p.n.Punched.Add(1)
-		}
-	case *holepunch.DirectDialEvt:
-		if e.Success {
-			p.n.Punched.Add(1)
-		}
-	}
 }

@@ -1,0 +1,87 @@
+package p2p
+
+import (
+	"context"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/host"
+)
+
+// How a node is reached is a matter of its host.
+type (
+	// Reach is how others reach a node.
+	Reach = host.Reach
+	// Directory is the part that a node takes in the directory of peers.
+	Directory = host.Directory
+	// AddrReach is an address at which the node listens, and whether others reach it.
+	AddrReach = host.AddrReach
+	// RelayPlace is a relay that lets others in to this node.
+	RelayPlace = host.RelayPlace
+	// Relaying is what a node does as a relay.
+	Relaying = host.Relaying
+	// Connection is one connection with a peer.
+	Connection = host.Connection
+	// Access says whom a node lets connect. What may be synced is another question.
+	Access = host.Access
+)
+
+// Reach returns how others reach this node.
+func (n *Node) Reach() Reach {
+	r := n.host.Reach()
+	if r.Directory != nil {
+		r.Directory.Listed = n.listings.len()
+	}
+	return r
+}
+
+// ties are what the host asks of peers.
+type ties struct{ n *Node }
+
+func (t ties) Named(p peer.ID) bool  { return t.n.named(p) }
+func (t ties) Member(p peer.ID) bool { return t.n.admission.knows(p) }
+func (t ties) Client(p peer.ID) bool { return t.n.lines.Load().knows(p) }
+func (t ties) Banned(p peer.ID) bool { return t.n.isBanned(p) }
+
+func (t ties) Peers() []peer.ID {
+	var all []peer.ID
+	for _, c := range t.n.connected() {
+		all = append(all, c.id)
+	}
+	return all
+}
+
+// listed returns the peers that the operator allowed (true) or denied.
+func (n notes) listed() (map[peer.ID]bool, error) {
+	found := map[peer.ID]bool{}
+	err := n.each(noteAccess, func(key string, r *cbor.Reader) error {
+		found[peer.ID(key)] = r.Bool()
+		return nil
+	})
+	return found, err
+}
+
+func (n notes) putListed(on map[peer.ID]bool, off []peer.ID) error {
+	m := map[string][]byte{}
+	for p, allowed := range on {
+		m[noteAccess+string(p)] = cbor.AppendBool(nil, allowed)
+	}
+	for _, p := range off {
+		m[noteAccess+string(p)] = nil
+	}
+	return n.put(m)
+}
+
+// nearby connects to a peer that announced itself in the local network. It is not trusted
+// for that: it has to prove what it shares.
+func (n *Node) nearby(ctx context.Context, p peer.AddrInfo) {
+	if _, err := n.companion(p.ID); err == nil || n.isBanned(p.ID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := n.connect(ctx, p); err != nil {
+		n.log.Debug("peer found nearby cannot be reached", "peer", p.ID, "error", err)
+	}
+}
