@@ -62,8 +62,11 @@ const (
 	maxFollowed      = 1_000
 	maxFollowedByAll = 20_000
 	// maxStrangers bounds WebSockets that have not said who they are, for which they have
-	// initTimeout: strangers leave room for those who are known.
+	// initTimeout, and, by themselves, requests of those who were not let in, which bring no
+	// more than largeBody: strangers leave room for those who are known.
 	maxStrangers = 64
+	// maxNothing bounds the body of an operation that has none.
+	maxNothing = 4 << 10
 	// maxMessage bounds a message that a WebSocket brings. Bulk contents go by POST.
 	maxMessage = 1 << 20
 	// heartbeat is how often an idle stream shows that it lives: more often than

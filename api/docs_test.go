@@ -54,6 +54,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 		{"a request that is read whole", fmt.Sprint(maxBody>>20, " MiB"), "413; `import` takes more"},
 		{"one record of an import", fmt.Sprint(maxRecord>>10, " KiB"), "413"},
 		{"requests that run at once", maxInFlight, "429"},
+		{"requests of those who were not let in, of at most 1 MiB", maxStrangers, "429"},
 		{"requests with a body over 1 MiB, or of unknown length, that run at once", maxLarge, "they wait"},
 		{"imports, exports and joins at once", maxStreams, "429"},
 		{"connections that follow events", maxEventStreams, "429"},

@@ -34,9 +34,22 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// requestsOf are the places for the requests of somebody: those who were not let in have some of
+// their own.
+func (s *Server) requestsOf(who requester) chan struct{} {
+	if who.trusted < catalog && !s.rights.allows(who.did, catalog) {
+		return s.strangerSlots
+	}
+	return s.requestSlots
+}
+
 // admit runs a handler when there is a place for it.
 func (s *Server) admit(slots chan struct{}, next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		slots := slots
+		if slots == s.requestSlots {
+			slots = s.requestsOf(requesterOf(r.Context()))
+		}
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()

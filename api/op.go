@@ -152,7 +152,11 @@ func readInput(w http.ResponseWriter, r *http.Request, in any) error {
 // readNothing reads the body of an operation that has none: clients may send an
 // object without members.
 func readNothing(w http.ResponseWriter, r *http.Request) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxNothing)
 	raw, err := readAllBody(w, r)
+	if kindOf(err) == fault.TooLarge {
+		return fault.TooLarge.Errorf("body: it is there, and %s %s takes none", r.Method, r.URL.Path)
+	}
 	if err != nil || len(raw) == 0 {
 		return err
 	}

@@ -33,14 +33,18 @@ func (p *rpc) serve(w http.ResponseWriter, r *http.Request) {
 		p.refuseUnknown(w, r, name)
 		return
 	}
+	slots := s.requestsOf(requesterOf(r.Context()))
 	select {
-	case s.requestSlots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
-		s.fail(w, r, busy("%d requests of this sort are running: retry in a moment", cap(s.requestSlots)))
+		s.fail(w, r, busy("%d requests of this sort are running: retry in a moment", cap(slots)))
 		return
 	}
+	if slots == s.strangerSlots {
+		r.Body = http.MaxBytesReader(w, r.Body, largeBody)
+	}
 	c := &rpcCall{r: r, control: http.NewResponseController(w)}
-	c.release = sync.OnceFunc(func() { <-s.requestSlots })
+	c.release = sync.OnceFunc(func() { <-slots })
 	defer c.release()
 	defer func() {
 		if c.large {

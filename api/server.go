@@ -60,6 +60,7 @@ type Server struct {
 	txs            *transactions
 	http           *http.Server
 	requestSlots   chan struct{} // one token per running request
+	strangerSlots  chan struct{} // one per request of somebody who was not let in
 	largeSlots     chan struct{} // one per running request with a large body
 	streamSlots    chan struct{} // one per stream
 	eventSlots     chan struct{} // one per connection that follows events
@@ -79,7 +80,7 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), largeSlots: make(chan struct{}, maxLarge), streamSlots: make(chan struct{}, maxStreams),
+	s := &Server{db: c.DB, node: c.Node, log: c.Logger, backups: c.BackupDir, requestSlots: make(chan struct{}, maxInFlight), strangerSlots: make(chan struct{}, maxStrangers), largeSlots: make(chan struct{}, maxLarge), streamSlots: make(chan struct{}, maxStreams),
 		eventSlots: make(chan struct{}, maxEventStreams)}
 	if s.audit = c.Audit; s.audit == nil {
 		s.audit = NewAudit(s.log)
