@@ -20,7 +20,8 @@ import (
 )
 
 // sender writes commits in frames of a good size. What it sends is read as the reader
-// sees it that it sends to.
+// sees it that it sends to, page by page: who reads slowly does not keep rights that end
+// meanwhile.
 type sender struct {
 	w       *wire
 	to      *reader
@@ -34,6 +35,13 @@ type sender struct {
 // sender returns one whose packs wait for turns in the lane of ctx.
 func (r *reader) sender(ctx context.Context, w *wire) *sender {
 	return &sender{w: w, to: r, ctx: ctx, lanes: r.n.sending}
+}
+
+// again looks anew as whom the peer reads.
+func (s *sender) again() {
+	if !s.to.all {
+		s.to = s.to.n.reader(s.to.peer, s.to.id)
+	}
 }
 
 func (s *sender) add(envelope []byte) error {
@@ -117,6 +125,7 @@ func (s *sender) sendDocument(ctx context.Context, w pando.Want) error {
 // sendFull sends every commit of a collection, documents in the order of their IDs.
 func (s *sender) sendFull(ctx context.Context, after dag.DocID) error {
 	for {
+		s.again()
 		part, more, err := page(s.to.blocksAfter(ctx, after), pageBytes)
 		if err != nil || len(part) == 0 {
 			return err
@@ -154,6 +163,7 @@ func (s *sender) sendLog(ctx context.Context, after, until uint64) error {
 	for after < until {
 		var entries []dag.CID
 		seen := 0
+		s.again()
 		for c, err := range s.to.Log(ctx, after) {
 			if err != nil {
 				return err

@@ -337,6 +337,7 @@ func (r *reader) answerFetch(ctx context.Context, w *wire, ask *fetch) error {
 func (s *sender) sendItems(ctx context.Context, items []item, limit int) (answered int, err error) {
 	before := s.w.written.Load()
 	for i, it := range items {
+		s.again()
 		docs, err := s.to.beginning(ctx, it.Doc)
 		if err != nil {
 			return i, err

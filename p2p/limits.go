@@ -127,8 +127,10 @@ var quotaOf = [efforts]struct{ burst, rate float64 }{
 }
 
 const (
-	// streamLookups is what it costs to open a stream, in lookups.
-	streamLookups = 16
+	// streamLookups is what it costs to open a stream, and certificateLookups to check the
+	// signatures of a certificate, in lookups.
+	streamLookups      = 16
+	certificateLookups = 16
 	// maxQuotas bounds the peers whose spending is remembered, beyond their connection.
 	maxQuotas = 4096
 	// insistent is how many refusals in a row show that nobody reads them: who does waits

@@ -106,6 +106,7 @@ func (s *sender) sendUpTo(ctx context.Context, w pando.Want, limit int) error {
 		}
 		for left := true; left; {
 			var part []copied
+			s.again()
 			if part, left, err = page(s.to.PackOf(ctx, l, w.After), min(pageBytes, limit-sent)); err != nil {
 				return err
 			}
@@ -149,6 +150,7 @@ func (s *sender) sendRange(ctx context.Context, after, until *dag.DocID) (whole 
 	}
 	before := s.w.written.Load()
 	for !s.enough(before) {
+		s.again()
 		part, left, err := page(through(s.to.blocksAfter(ctx, from), until), pageBytes)
 		if err != nil {
 			return false, err

@@ -173,6 +173,8 @@ func costOf(m message) int64 {
 			cost += watchLookups
 		}
 		return cost
+	case *show:
+		return 1 + certificateLookups*int64(len(m.Certificates))
 	case *getPart:
 		return 1 + int64(len(m.Have)+len(m.Locator))/8
 	}

@@ -180,6 +180,16 @@ func wantsAfter(ctx context.Context, in local, after dag.DocID) iter.Seq2[[]pand
 	}
 }
 
+// logLookups is what it costs to look through so many entries of the feed, in lookups,
+// though nothing of them may be for the peer: 3 µs each where it is asked who may read,
+// else far less.
+func (r *reader) logLookups(entries uint64) int64 {
+	if r.all {
+		return int64(entries / 64)
+	}
+	return int64(entries / 4)
+}
+
 // deny counts that a peer asked for what it may not read, or what is not here: who
 // asked for it by its name.
 func (r *reader) deny(what string, doc dag.DocID) {

@@ -860,3 +860,61 @@ func TestWhoShowsMuchThatIsHereIsNotCopied(t *testing.T) {
 		atRest(t, ps...)
 	})
 }
+
+// slowly takes what is written when it is asked to go on.
+type slowly struct {
+	collector
+	after time.Duration
+}
+
+func (s *slowly) Write(b []byte) (int, error) {
+	time.Sleep(s.after)
+	s.after = 0
+	return s.collector.Write(b)
+}
+
+// Who reads an answer slowly does not go on reading it by a right that ends meanwhile: of
+// his certificate, here.
+func TestASlowReaderKeepsNoRights(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		bob.member.config.Certificates = nil
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(bob.member.db.Collections()) == 2, "no collections" })
+		var texts []string
+		for i := range 300 {
+			texts = append(texts, fmt.Sprint(i, strings.Repeat("x", 10_000)))
+		}
+		docs := ada.writes(texts...)
+		var items []item
+		for _, d := range docs {
+			ada.shares(d, "reader", bob.did())
+			items = append(items, item{Doc: bytesOf(d)})
+		}
+		note, err := ada.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, fill := range map[string]func(*sender) error{
+			"a copy":    func(s *sender) error { return s.sendFull(t.Context(), pando.DocID{}) },
+			"the log":   func(s *sender) error { return s.sendLog(t.Context(), 0, ada.db.Seq()) },
+			"a range":   func(s *sender) error { _, err := s.sendRange(t.Context(), nil, nil); return err },
+			"documents": func(s *sender) error { _, err := s.sendItems(t.Context(), items, 1<<20); return err },
+		} {
+			for slow, most := range map[time.Duration]int{0: 2 * len(docs), time.Minute: len(docs)} {
+				if _, err := ada.node.identities.take(bob.id(), &show{Certificates: [][]byte{bob.certificate(30 * time.Second)}}); err != nil {
+					t.Fatal(err)
+				}
+				to := &slowly{after: slow}
+				out := ada.node.reader(bob.id(), note.ID).sender(t.Context(), newWire(to, new(traffic)))
+				if err := errors.Join(fill(out), out.flush()); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(to.commits(t)); n == 0 || n > most || slow == 0 && n != most {
+					t.Errorf("%s, read after %v: %d commits, of %d", name, slow, n, 2*len(docs))
+				}
+			}
+		}
+	})
+}

@@ -450,7 +450,9 @@ func (s *service) log(m *getLog) error {
 // sendLog sends this node's log of a collection after a number of its feed, to what
 // its card said.
 func (s *service) sendLog(id dag.CollectionID, after, until uint64) error {
-	out := s.n.reader(s.peer, id).sender(s.ctx, s.w)
+	to := s.n.reader(s.peer, id)
+	s.n.quotas.spend(s.peer, lookups, to.logLookups(until-min(after, until)), time.Now())
+	out := to.sender(s.ctx, s.w)
 	if err := out.sendLog(s.ctx, after, until); err != nil {
 		return err
 	}

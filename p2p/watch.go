@@ -480,7 +480,7 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 		if lost {
 			return &refuse{Code: refusedBusy, Text: "more changed than can be told: compare instead", After: retryFirst}
 		}
-		out.to = n.reader(x.peer, x.on.id) // as it is by now
+		out.again()
 		if err := out.sendCommits(ctx, changes); err != nil {
 			return err
 		}
