@@ -454,17 +454,45 @@ func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *d
 		return plan, err
 	}
 	o := tx.opener()
-	if reads := func(k ident.Key) bool { return slices.Contains(readers.Keys, k.Public()) }; !seals && !readers.Everyone && !slices.ContainsFunc(o.keys, reads) {
-		return plan, nil // who manages rights and may not read, or signs for others, must not know the keys
+	parts := false
+	if !seals && !o.reads(readers) {
+		now, err := tx.readersWith(rules, state, nil)
+		if parts = o.reads(now); err != nil || !parts {
+			if err == nil {
+				err = handed(ops, now)
+			}
+			return plan, err // who manages rights and may not read, or signs for others, must not know the keys
+		}
 	}
 	before, err := tx.before(state, cm.Parents)
 	if err != nil {
 		return plan, err
 	}
 	f := o.finder(cm.Doc, keys, tx.keyOps)
-	plan, err = f.Plan(veil.Standing{Rules: rules, Access: state, Before: before, Need: acp.Need{Ops: ops}}, readers, tx.s.rand)
+	at := veil.Standing{Rules: rules, Access: state, Before: before, Need: acp.Need{Ops: ops}}
+	if parts {
+		plan, err = f.HandOver(at, readers)
+	} else {
+		plan, err = f.Plan(at, readers, tx.s.rand)
+	}
 	o.keep(f)
 	return plan, err
+}
+
+// reads reports whether the owner of a key that is here is among the readers.
+func (o opener) reads(r veil.Readers) bool {
+	return r.Everyone || slices.ContainsFunc(o.keys, func(k ident.Key) bool { return slices.Contains(r.Keys, k.Public()) })
+}
+
+// handed returns why a document cannot be given away by who has not its keys: to somebody
+// who may not read it yet, and could not open what is his.
+func handed(ops []acp.Op, now veil.Readers) error {
+	for _, o := range ops {
+		if o.Kind == acp.Transfer && !now.Everyone && !slices.Contains(now.Keys, o.Subject.Key) {
+			return fault.Denied.Errorf("the document is encrypted, and its keys are not here to be handed to %s: transfer it with a database that has your key", o.Subject.Key)
+		}
+	}
+	return nil
 }
 
 // readersWith returns who may read a document once access operations count too; of groups

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -221,6 +222,34 @@ func TestWhoLostTheRightOpensNothingNew(t *testing.T) {
 	ann.mustDo("Paper", id, grantTo("reader", person("bob")))
 	bob2.learns(ann)
 	bob2.wantReads(id, "title", `"without bob"`)
+}
+
+// Whoever gives an encrypted document away hands its keys over, and reads nothing of what
+// the new owner writes.
+func TestTheNewOwnerOpensWhatHeWasGiven(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []bool{true, false} {
+		t.Run(fmt.Sprint("whole ", whole), func(t *testing.T) {
+			ann, pat := newHome(t, "ann"), newHome(t, "pat")
+			title, _ := ann.coll("Paper").Field("title")
+			cover := veil.Cover{All: whole}
+			if !whole {
+				cover.Fields = []crdt.FieldID{title.ID}
+			}
+			id := ann.createSealed(cover, "title", "for whom it may concern")
+			ann.set("Paper", id, "title", "and its past")
+			ann.mustDo("Paper", id, acp.Op{Kind: acp.Transfer, Subject: person("pat")})
+			pat.learns(ann)
+			pat.wantReads(id, "title", `"and its past"`)
+			pat.set("Paper", id, "title", "now his alone")
+			ann.learns(pat)
+			ann.wantReads(id, "title", "")
+			ann.holdsNothingOf("now his alone")
+			for _, n := range []*node{ann, pat} {
+				wantSound(t, n)
+			}
+		})
+	}
 }
 
 // A node that is given a key opens what it had kept.

@@ -104,6 +104,35 @@ func (f *Finder) Plan(at Standing, readers Readers, rand io.Reader) (Plan, error
 	return p, nil
 }
 
+// HandOver returns the plan of who may read until this commit, and after it no more:
+// the keys of before for readers who lack them. The next writer begins others.
+func (f *Finder) HandOver(at Standing, readers Readers) (p Plan, err error) {
+	readers = readers.sorted()
+	v, err := f.state.view(at)
+	if err != nil {
+		return p, err
+	}
+	top, err := v.greatest()
+	if err != nil {
+		return p, err
+	}
+	for _, e := range v.loose(top) {
+		if _, ok, err := f.Secret(e.id); err != nil {
+			return p, err
+		} else if !ok {
+			continue
+		}
+		has, err := f.readers(e.id)
+		if err == nil {
+			err = f.give(&p, e.id, readers, has)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
 // beginAbove begins an epoch from which the earlier ones can be found, as far as they
 // can be found here.
 func (f *Finder) beginAbove(v *view, top []*begun, readers Readers, rand io.Reader) (Plan, error) {
