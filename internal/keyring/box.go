@@ -140,7 +140,7 @@ func (l passBox) open(raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	id.SetMaxWorkFactor(maxScryptWork)
-	return decrypt(raw, id, "wrong passphrase")
+	return decrypt(raw, id, "wrong passphrase, or the beginning of the file is damaged")
 }
 
 // systemBox closes with a key that the system keeps.

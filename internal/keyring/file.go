@@ -135,7 +135,7 @@ func fileError(err error) error {
 		return fault.Invalid.Errorf("keyring: %w: name another directory", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Denied.Errorf("keyring: %w: run as its owner", err)
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fault.Unavailable.Errorf("keyring: the disk is full, and nothing was changed: %w: free some space", err)
 	}
 	return fault.Unavailable.Errorf("keyring: %w", err)

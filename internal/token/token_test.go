@@ -171,6 +171,7 @@ func TestTokensThatProveNothing(t *testing.T) {
 		"too long":                             {good + strings.Repeat("A", MaxSize), Malformed},
 		"no JSON":                              {"e30.bm8.AA", Malformed},
 		"padding":                              {parts[0] + "=." + parts[1] + "." + parts[2], Malformed},
+		"a line end in the signature":          {good[:len(good)-4] + "\r\n" + good[len(good)-4:], Malformed},
 		"the header is null":                   {jws(t, nil, says(ada.DID()), by(t, ada)), BadAlg},
 		"an extension":                         {jws(t, head("EdDSA", "crit", "exp"), says(ada.DID()), by(t, ada)), Malformed},
 		"another type":                         {jws(t, head("EdDSA", "typ", "dpop+jwt"), says(ada.DID()), by(t, ada)), Malformed},
