@@ -159,6 +159,11 @@ func TestUnclaimedNodeAnswersOnItsOwnMachine(t *testing.T) {
 	if code, body := s.answerTo(from(atAfar, "GET", Base+"/schema", "")); code != 200 {
 		t.Errorf("from atAfar, as its operator wants it: %d %s", code, body)
 	}
+	peer := from(atAfar, "GET", Base+"/schema", "")
+	peer = peer.WithContext(withPeer(peer.Context(), someone(t).Public()))
+	if code, body := s.answerTo(peer); code != http.StatusForbidden || !strings.Contains(body, string(reasonOpen)) {
+		t.Errorf("over libp2p, by which anybody finds the node: %d %s, want 403 and the reason %s", code, body, reasonOpen)
+	}
 	claim := fmt.Sprintf(`{"Owner": %q}`, someone(t).DID())
 	if code, body := s.answerTo(from(atAfar, "POST", Base+"/acp/node/claim", claim)); code != http.StatusForbidden || s.rights.Claimed() {
 		t.Errorf("claimed from afar: %d %s", code, body)

@@ -26,6 +26,7 @@ const (
 	afar   place = iota // on another machine, or who knows where
 	here                // on the machine of the node: it came over loopback
 	inside              // in the node's own directory: it could open the socket there
+	peerside            // at the other end of libp2p, by which peers find the node from anywhere
 )
 
 // requester is who makes a request, as far as the node knows.
@@ -120,7 +121,7 @@ func (s *Server) trust(from place) (class, error) {
 		return local, nil
 	case !claimed && from == here:
 		return local, nil
-	case !claimed && s.allowUnclaimed:
+	case !claimed && s.allowUnclaimed && from == afar:
 		return owner, nil // but nobody takes the node over from afar
 	case !claimed:
 		return unclassed, denied(reasonOpen, "nobody owns this node yet, so it answers on its own machine only: claim it there, by pando node claim")

@@ -69,7 +69,7 @@ func placeOf(r *http.Request) place {
 	case ctx.Value(insideKey{}) != nil:
 		return inside
 	case ctx.Value(peerKey{}) != nil: // whatever address the connection says that it has
-		return afar
+		return peerside
 	}
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {
