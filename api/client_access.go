@@ -104,9 +104,16 @@ func (t *tokens) make(now time.Time, o TokenOptions) (text string, ends time.Tim
 	return text, c.Expiry, err
 }
 
-// renews reports whether a stream that ended with err goes on with a new token.
+// renews reports whether a stream that ended with err goes on with a new token, which the next
+// request makes: the node's clock may be ahead of the one here.
 func (c *Client) renews(err error) bool {
-	return c.tokens != nil && Reason(err) == string(token.Expired)
+	if c.tokens == nil || Reason(err) != string(token.Expired) {
+		return false
+	}
+	c.tokens.mu.Lock()
+	defer c.tokens.mu.Unlock()
+	c.tokens.text = ""
+	return true
 }
 
 // TokenOptions say what a token is good for. The zero value is what the client itself uses.

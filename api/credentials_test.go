@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -241,6 +242,30 @@ func TestAClientFollowsBeyondItsToken(t *testing.T) {
 			t.Errorf("after the node changed hands: %v, want %s", err, reasonNode)
 		}
 	})
+}
+
+// Where the clock is so far ahead that no token holds, there is no use in making another.
+func TestAClientWhoseTokensDoNotHoldGivesUp(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	asked := 0
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked > 3 {
+			cancel()
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		json.NewEncoder(w).Encode(problemOf(denied("token-expired", "the token expired")))
+	}))
+	defer node.Close()
+	c, err := NewClient(node.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Authenticate(someone(t), someone(t).DID())
+	err = c.Listen(ctx, "Note/lobby", TopicOptions{}, nil, func(TopicMessage) error { return nil })
+	if Reason(err) != "token-expired" || asked != 1 {
+		t.Errorf("asked %d times, and then %v", asked, err)
+	}
 }
 
 func TestASocketSaysWhoItIsLater(t *testing.T) {

@@ -369,21 +369,23 @@ func (c *Client) Listen(ctx context.Context, topic string, o TopicOptions, ready
 		query.Set("state", o.State)
 	}
 	for {
-		if err = c.listen(ctx, in, query, ready, each); !c.renews(err) {
+		heard, err := c.listen(ctx, in, query, ready, each)
+		if !heard || !c.renews(err) {
 			return err
 		}
 		ready = nil // it was called
 	}
 }
 
-func (c *Client) listen(ctx context.Context, in topicRequest, query url.Values, ready func(), each func(TopicMessage) error) error {
+// listen is Listen until the stream ends. heard is whether there was one.
+func (c *Client) listen(ctx context.Context, in topicRequest, query url.Values, ready func(), each func(TopicMessage) error) (heard bool, err error) {
 	req, err := c.request(ctx, http.MethodGet, "/topics/"+url.PathEscape(in.Collection)+"/"+url.PathEscape(in.Room), query, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	resp, err := c.do(req)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer resp.Body.Close()
 	if ready != nil {
@@ -396,5 +398,5 @@ func (c *Client) listen(ctx context.Context, in topicRequest, query url.Values, 
 		}
 		return each(m)
 	})
-	return err
+	return true, err
 }
