@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -322,8 +323,8 @@ func (r *Reading) member(group acp.ID, relation string) bool {
 	if is, ok := r.known(membership{dag.DocID(group), relation}); ok {
 		return is
 	}
-	q := question{r: r, asked: membership{dag.DocID(group), relation}, met: map[membership]bool{}}
-	return q.settle(q.member(group, relation))
+	q := question{r: r, met: map[membership]answer{}, stands: onNothing}
+	return q.settle(membership{dag.DocID(group), relation}, q.member(group, relation))
 }
 
 // known returns what was found before, unless the transaction has written since.
@@ -340,30 +341,54 @@ func (r *Reading) known(m membership) (is, ok bool) {
 // other.
 type question struct {
 	r     *Reading
-	asked membership
-	met   map[membership]bool // whether it was found
-	cut   bool                // by maxAsked
+	met   map[membership]answer
+	depth int // of the groups that are being looked at
+	// stands is the least depth of those on which the answer stands that is being looked
+	// for, because of a circle; -1 if it was cut by maxAsked.
+	stands int
 }
+
+// answer is what was found out of a membership. A no stands on groups further up that were
+// not looked at to the end: it is good for itself if there are none.
+type answer struct {
+	is     bool
+	open   bool // it is being looked for
+	stands int  // of what is open, its own depth
+}
+
+// onNothing is where an answer stands that is good for itself.
+const onNothing = math.MaxInt
 
 func (q *question) member(group acp.ID, relation string) bool {
 	m := membership{dag.DocID(group), relation}
 	if is, ok := q.r.known(m); ok {
 		return is
 	}
-	if _, met := q.met[m]; met {
-		return false // asked for already, further up or beside
+	if a, met := q.met[m]; met { // asked for already, further up or beside
+		if !a.open && a.stands != onNothing {
+			a.stands = min(a.stands, 0) // those it stood on have been left, and may stand on any above
+		}
+		q.stands = min(q.stands, a.stands)
+		return a.is
 	}
 	if len(q.met) == maxAsked {
-		q.cut = true
+		q.stands = -1
 		return false
 	}
 	m.relation = strings.Clone(relation) // it lies in the row of a document
-	q.met[m] = false
+	above := q.stands
+	q.met[m], q.stands = answer{open: true, stands: q.depth}, onNothing
+	q.depth++
 	is, err := q.holds(m)
+	q.depth--
 	if err != nil {
 		q.r.failed.CompareAndSwap(nil, &err)
 	}
-	q.met[m] = is
+	if is || q.stands >= q.depth { // on itself, or on groups within it
+		q.stands = onNothing
+	}
+	q.met[m] = answer{is: is, stands: q.stands}
+	q.stands = min(above, q.stands)
 	return is
 }
 
@@ -385,20 +410,20 @@ func (q *question) holds(m membership) (bool, error) {
 	return err == nil && st.Allows(rules, acp.Actor{Keys: q.r.actor.Keys, Groups: q.member}, holding), err
 }
 
-// settle remembers the answers. A no below a yes may have been said too early, in a
-// circle; below a no it was not. Of a question that was cut the answer is as good when it
-// is asked again: groups within each other without end are not gone through for each
-// document that names them.
-func (q *question) settle(is bool) bool {
+// settle remembers the answers that are good for themselves, and the one to the question.
+// A no below a yes may have been said too early, in a circle; below a no it was not, if
+// nothing was cut.
+func (q *question) settle(asked membership, is bool) bool {
 	r, as := q.r, q.r.tx.newest()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.groups == nil || r.as != as {
 		r.groups, r.as = map[membership]bool{}, as
 	}
-	for m, found := range q.met {
-		if found || !is && (!q.cut || m == q.asked) {
-			r.groups[m] = found
+	whole := !is && q.stands == onNothing
+	for m, a := range q.met {
+		if a.is || whole || a.stands == onNothing || m == asked {
+			r.groups[m] = a.is
 		}
 	}
 	return is
