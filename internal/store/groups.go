@@ -271,7 +271,7 @@ func (tx *Tx) knows(n short, id dag.DocID, d crdt.Document, relations acp.Permis
 	if g.open() {
 		return true, nil
 	}
-	g.wanted |= g.rules.Manage | relations
+	g.wanted, g.governs = g.wanted|g.rules.Manage|relations, true
 	return g.passes(id, d)
 }
 

@@ -148,3 +148,36 @@ func TestEveryDocumentLearnsWhoLeftATeam(t *testing.T) {
 		}
 	}
 }
+
+// Who is in a team is not encrypted, though the name of the team is: on a node that cannot
+// open it, what ann writes names what is known of it all the same.
+func TestAGroupThatIsLockedIsAnchored(t *testing.T) {
+	t.Parallel()
+	ann, hub := newHome(t, "ann"), newHub(t)
+	var team dag.DocID
+	ann.update(func(tx *Tx) error {
+		c := ann.coll("Team")
+		deltas, err := c.Create(fields("name", "plaintext crew"))
+		if err != nil {
+			return err
+		}
+		d, err := tx.CreateEncrypted(c, deltas, whole)
+		team = d.ID
+		return err
+	})
+	paper := ann.create("Paper", "title", "draft")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	hub.learns(ann)
+	err := hub.Update(context.Background(), someone("ann"), func(tx *Tx) error {
+		_, err := tx.WriteAccess(hub.coll("Paper"), paper, grantTo("writer", memberOf(team)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := hub.historyOf("Paper", paper)
+	if len(all[len(all)-1].Auth) == 0 {
+		t.Error("the grant does not name what is known of the team, so nobody in it may write")
+	}
+
+}
