@@ -145,6 +145,17 @@ func (p *person) edits(doc pando.DocID, text string) error {
 	})
 }
 
+// sees returns nil if the person may read a note here.
+func (p *person) sees(doc pando.DocID) error {
+	return p.db.View(p.ctx, func(tx *pando.Tx) error {
+		notes, err := tx.Collection("Note")
+		if err == nil {
+			_, err = notes.Get(doc)
+		}
+		return err
+	})
+}
+
 func (p *person) shares(doc pando.DocID, relation, with string) {
 	p.w.t.Helper()
 	who, err := pando.ParseSubject(with)
@@ -321,6 +332,48 @@ func TestRightsComeAndGo(t *testing.T) {
 		ada.shares(doc, "reader", bob.did())
 		alike(t, 2*time.Second, doc, ada, bob, eve)
 	})
+}
+
+// Who keeps a part is told, too, that a right is gone: by whatever part, at once or when he
+// returns.
+func TestWhoKeepsAPartIsToldThatHisRightIsGone(t *testing.T) {
+	for name, part := range map[string]func(doc pando.DocID) Scope{
+		"a filter":   func(pando.DocID) Scope { return Scope{Filter: `{text: {_like: "part%"}}`} },
+		"a document": func(doc pando.DocID) Scope { return Scope{Docs: []pando.DocID{doc}} },
+	} {
+		for _, away := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", away ", away), func(t *testing.T) {
+				simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+					ps := persons(t, w, 2)
+					ada, bob := ps[0], ps[1]
+					meet(ps...)
+					eventually(t, 20*time.Second, func() (bool, string) { return len(bob.member.db.Collections()) == 2, "no collections" })
+					doc := ada.writes("part of it")[0]
+					if err := bob.node.Keep(t.Context(), "Note", part(doc)); err != nil {
+						t.Fatal(err)
+					}
+					ada.shares(doc, "writer", bob.did())
+					alike(t, time.Minute, doc, ada, bob)
+					if away {
+						w.cut([]*member{bob.member}, []*member{ada.member})
+						time.Sleep(2 * time.Minute)
+					}
+					ada.takesBack(doc, "writer", bob.did())
+					if away {
+						if err := ada.edits(doc, "part without bob"); err != nil {
+							t.Fatal(err)
+						}
+						w.heal([]*member{bob.member}, []*member{ada.member})
+					}
+					eventually(t, 5*time.Minute, func() (bool, string) {
+						err := bob.sees(doc)
+						return errors.Is(err, pando.ErrNotFound), fmt.Sprint("bob reads: ", err)
+					})
+					atRest(t, ps...)
+				})
+			})
+		}
+	}
 }
 
 // Who was away while the right was taken is told when he returns, and what he wrote
@@ -699,6 +752,7 @@ func TestAPartOfWhatMayBeRead(t *testing.T) {
 		}
 		alike(t, 2*time.Minute, docs[2], ada, bob)
 		ada.takesBack(docs[3], "writer", bob.did())
+		eventually(t, time.Second, func() (bool, string) { err := bob.sees(docs[3]); return errors.Is(err, pando.ErrNotFound), fmt.Sprint(err) })
 		if err := ada.edits(docs[3], "b, and not bob's any more"); err != nil {
 			t.Fatal(err)
 		}

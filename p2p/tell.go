@@ -148,17 +148,18 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 }
 
 // tellReaders tells the connected members that may read a document of a commit, but for
-// those that were told already.
+// those that were told already, and those that lost the right to by it, that they did.
 func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Commit, told []uint64, except peer.ID) {
 	told = append(slices.Clone(told), markOf(n.host.ID()))
+	parts := parted(cm)
 	var readers []peer.ID
 	var as []pando.Reader
 	for _, p := range n.sharers(id) {
-		if p == except || n.keepsPart(p, id) || slices.Contains(told, markOf(p)) {
+		if p == except || !n.tellable(p) || slices.Contains(told, markOf(p)) {
 			continue
 		}
-		if !n.tellable(p) {
-			continue
+		if n.keepsPart(p, id) && !parts {
+			continue // it watches
 		}
 		readers, as = append(readers, p), append(as, n.readerOf(p))
 	}
@@ -167,12 +168,14 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Com
 		n.log.Debug("it cannot be told who may read a document", "document", cm.Doc, "error", err)
 		return
 	}
-	parts := parted(cm)
 	for i, p := range readers {
-		if may[i] {
-			told = append(told, markOf(p))
-		} else if parts {
+		switch {
+		case !may[i] && parts:
 			n.farewell(ctx, p, id, cm.Doc, as[i], nil)
+		case may[i] && n.keepsPart(p, id):
+			may[i] = false
+		case may[i]:
+			told = append(told, markOf(p))
 		}
 	}
 	i := -1
@@ -337,8 +340,14 @@ func (n *Node) serveTell(ctx context.Context, w *wire, place *seat) error {
 			return err
 		}
 		w.about(c.id)
-		if !n.has(c.id) || n.partial(c.id) {
-			n.repair(place.peer) // whether it concerns the part shows by comparing
+		some, err := n.concerning(ctx, c.id, told.Envelopes)
+		if err != nil {
+			return err
+		}
+		if len(some) < len(told.Envelopes) {
+			n.repair(place.peer)
+		}
+		if told.Envelopes = some; len(some) == 0 {
 			continue
 		}
 		if err := n.stores(false); err != nil {
@@ -348,6 +357,32 @@ func (n *Node) serveTell(ctx context.Context, w *wire, place *seat) error {
 			return err
 		}
 	}
+}
+
+// concerning returns the commits that are taken as they are told: of a part those of
+// documents that are here. Whether others concern it shows by comparing.
+func (n *Node) concerning(ctx context.Context, id dag.CollectionID, envelopes [][]byte) (some [][]byte, err error) {
+	if !n.has(id) {
+		return nil, nil
+	}
+	if !n.partial(id) {
+		return envelopes, nil
+	}
+	for _, e := range envelopes {
+		c, err := dag.Open(e)
+		if err != nil {
+			some = append(some, e) // the merge says what is wrong with it
+			continue
+		}
+		heads, err := n.replica.Heads(ctx, id, c.Doc)
+		if err != nil {
+			return nil, err
+		}
+		if len(heads) > 0 {
+			some = append(some, e)
+		}
+	}
+	return some, nil
 }
 
 // takeTold merges what a member told, and passes it on.
