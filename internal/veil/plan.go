@@ -2,7 +2,6 @@ package veil
 
 import (
 	"cmp"
-	"errors"
 	"io"
 	"slices"
 
@@ -262,15 +261,9 @@ func (f *Finder) give(p *Plan, e EpochID, readers, has Readers) error {
 		slices.Sort(lack)
 	}
 	o := Op{Kind: Give, Epoch: e}
-	for _, k := range lack {
-		w, err := s.sealTo(k, f.doc, e)
-		if errors.Is(err, fault.Invalid) {
-			continue // a key that nobody can have: it must not keep others from writing
-		}
-		if err != nil {
-			return err
-		}
-		o.Wraps = append(o.Wraps, w)
+	var err error
+	if o.Wraps, err = s.sealToAll(lack, f.doc, e); err != nil {
+		return err
 	}
 	if len(o.Wraps) > 0 {
 		p.Ops = append(p.Ops, o)

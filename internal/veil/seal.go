@@ -5,15 +5,20 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -62,6 +67,39 @@ func open(a cipher.AEAD, sealed, aad []byte) ([]byte, bool) {
 func (s Secret) sealTo(to ident.PublicKey, doc ID, e EpochID) (Wrap, error) {
 	sealed, err := ident.Seal(to, wrapInfo(doc, e), s[:])
 	return Wrap{to, sealed}, err
+}
+
+// wrapsEach is how many wraps make it worthwhile to wake another core: each takes some
+// 0.1 ms.
+const wrapsEach = 2
+
+// sealToAll wraps the secret to those of the readers who can have their keys, on all
+// cores if they are many.
+func (s Secret) sealToAll(readers []ident.PublicKey, doc ID, e EpochID) ([]Wrap, error) {
+	wraps := make([]Wrap, len(readers))
+	errs := make([]error, len(readers))
+	var next atomic.Int32
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < len(readers); i = int(next.Add(1)) - 1 {
+			wraps[i], errs[i] = s.sealTo(readers[i], doc, e)
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(readers)/wrapsEach) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	kept := wraps[:0]
+	for i, w := range wraps {
+		switch {
+		case errs[i] == nil:
+			kept = append(kept, w)
+		case !errors.Is(errs[i], fault.Invalid): // a key that nobody can have must not keep others from writing
+			return nil, errs[i]
+		}
+	}
+	return kept, nil
 }
 
 func wrapInfo(doc ID, e EpochID) []byte {
