@@ -46,6 +46,7 @@ type Tx struct {
 	views   bool                 // it changes views or their rows
 	policy  bool                 // it adds a policy
 	unlocks bool                 // it opens documents that were locked
+	ahead   ahead                // encrypted documents that it will create
 	untold  []untold             // what follows it
 
 	ctx    context.Context // of who waits for it; nil: of each call

@@ -386,15 +386,11 @@ func (tx *Tx) CreateEncrypted(c *schema.Collection, deltas []crdt.Delta, cover v
 	if tx.who.Key.Public() != tx.who.Public() {
 		return Doc{}, fault.Denied.Errorf("the database signs for %s and could not read what it encrypts for the owner: create the document with a database that has the owner's key", tx.who.Public())
 	}
-	seed := &dag.RootSeed{Mode: c.Mode, Collection: c.ID}
-	if c.Mode == dag.ModeUnique {
-		seed.Seed, err = dag.UniqueSeed(tx.who.Public(), tx.s.rand)
-	} else {
-		seed.Seed, err = dag.SealedSeed(tx.who.Public(), tx.s.rand)
-	}
+	b, err := tx.ahead.next(tx, c, cover)
 	if err != nil {
 		return Doc{}, err
 	}
+	seed := b.seed
 	return tx.writeVeiled(c, n, crdt.Document{}, &dag.Commit{Root: seed, Doc: seed.DocID(), Deltas: deltas}, cover)
 }
 
@@ -448,10 +444,13 @@ func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *d
 		return plan, err
 	}
 	if cm.Root != nil {
-		if plan, err = cover.Begin(acp.ID(cm.Doc), readers, tx.opener().keys, tx.s.rand); err == nil {
-			tx.s.secrets.keep(map[veil.EpochID]veil.Secret{plan.Key.Epoch: plan.Key.Secret})
+		if p := tx.ahead.planned(acp.ID(cm.Doc), readers); p != nil {
+			plan = *p
+		} else if plan, err = cover.Begin(acp.ID(cm.Doc), readers, tx.opener().keys, tx.s.rand); err != nil {
+			return plan, err
 		}
-		return plan, err
+		tx.s.secrets.keep(map[veil.EpochID]veil.Secret{plan.Key.Epoch: plan.Key.Secret})
+		return plan, nil
 	}
 	o := tx.opener()
 	parts := false
