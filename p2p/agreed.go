@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"maps"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/radix"
 )
 
@@ -124,7 +126,7 @@ func (s *session) agreed(p pair) *agreed {
 
 // sortUnseen looks what is here of the documents of a leaf that the peer shows, and may
 // not read itself by what is known here. Some are the same, or were exchanged: it takes
-// them out of what is unseen. The others it notes.
+// them out of what is unseen. The others are asked for like what is not here.
 func (w *walker) sortUnseen(p radix.Prefix, unseen map[short][]short, mine map[short][]radix.Element) error {
 	left := 0
 	for key, sums := range unseen {
@@ -146,13 +148,9 @@ func (w *walker) sortUnseen(p radix.Prefix, unseen map[short][]short, mine map[s
 		if remove(unseen, key, w.salt.element(e)) {
 			// It stays so when the document changes here, which the peer does not hear.
 			w.agreed.note(w.agreed.sharing, e.Key, func(a *agreement) { a.had = e.Sum })
-			continue
+		} else {
+			remove(unseen, key, w.salt.element(had))
 		}
-		if remove(unseen, key, w.salt.element(had)) || len(mine[key]) > 0 {
-			continue
-		}
-		unseen[key] = unseen[key][1:]
-		w.found.Unseen = append(w.found.Unseen, e.Key)
 	}
 	return nil
 }
@@ -170,47 +168,91 @@ func sumOf(doc dag.DocID, heads []dag.CID) (sum [32]byte) {
 	return sum
 }
 
-// fetchUnseen gets what is new of documents that the peer shows, and is not known to
-// read here. It is told no heads of this side: what the peer has is asked for first.
-func (s *session) fetchUnseen(p pair, docs []dag.DocID) error {
-	there := map[dag.DocID][]dag.CID{}
-	if err := s.askHeads(p, docs, there); err != nil {
-		return err
-	}
-	for part := range slices.Chunk(docs, maxItems) {
+// fetchShown gets what is new of documents that the peer shows, and is not shown here, by
+// the beginnings of their IDs. Whether one is here shows in no question: what the peer has
+// of it is asked for first, and then what is not here of that.
+func (s *session) fetchShown(p pair, shown [][]byte) error {
+	shown = slices.Clone(shown)
+	slices.SortFunc(shown, bytes.Compare)
+	for part := range slices.Chunk(shown, maxItems) {
+		there, err := s.headsOf(p, part)
+		if err != nil {
+			return err
+		}
 		var items []item
-		for _, doc := range part {
-			left, err := s.n.lacking(s.ctx, there[doc])
+		for _, d := range there {
+			left, err := s.n.lacking(s.ctx, d.Heads)
 			if err != nil {
 				return err
 			}
 			if len(left) > 0 {
-				have := slices.DeleteFunc(slices.Clone(there[doc]), func(c dag.CID) bool { return slices.Contains(left, c) })
-				items = append(items, item{Doc: bytesOf(doc), Want: left, Have: have})
+				have := slices.DeleteFunc(slices.Clone(d.Heads), func(c dag.CID) bool { return slices.Contains(left, c) })
+				items = append(items, item{Doc: bytesOf(d.Doc), Want: left, Have: have})
 			}
 		}
-		if len(items) == 0 {
-			continue
-		}
-		for _, some := range split(items) {
-			got, err := s.n.fetch(s.ctx, s.peer, p.id, some, nil)
-			s.fetched(p, got)
-			s.n.wantMissing(s.peer, p.id, got.Missing)
-			if err != nil {
-				return err
-			}
-		}
-	}
-	for _, doc := range docs {
-		s.n.farewell(s.ctx, s.peer, p.id, doc, s.n.readerOf(s.peer), there[doc])
-		if left, err := s.n.lacking(s.ctx, there[doc]); err != nil {
+		if err := s.fetchItems(p, items); err != nil {
 			return err
-		} else if len(left) == 0 && len(there[doc]) > 0 {
-			sum := sumOf(doc, there[doc])
-			s.n.agreements.note(sharing{s.peer, p.id}, doc, func(a *agreement) { a.had = sum })
+		}
+		for _, d := range there {
+			s.n.farewell(s.ctx, s.peer, p.id, d.Doc, s.n.readerOf(s.peer), d.Heads)
+			if left, err := s.n.lacking(s.ctx, d.Heads); err != nil {
+				return err
+			} else if len(left) == 0 && len(d.Heads) > 0 {
+				sum := sumOf(d.Doc, d.Heads)
+				s.n.agreements.note(sharing{s.peer, p.id}, d.Doc, func(a *agreement) { a.had = sum })
+			}
 		}
 	}
 	return nil
+}
+
+// headsOf learns what the peer has of documents whose IDs begin with some bytes, sorted.
+func (s *session) headsOf(p pair, shown [][]byte) (there []docHeads, err error) {
+	items := make([]item, len(shown))
+	for i, first := range shown {
+		items[i] = item{Doc: first, Want: nothing}
+	}
+	_, err = s.n.fetch(s.ctx, s.peer, p.id, items, func(h *heads) {
+		for _, d := range h.Documents {
+			at, _ := slices.BinarySearchFunc(shown, d.Doc[:], func(first, doc []byte) int {
+				if bytes.HasPrefix(doc, first) {
+					return 0
+				}
+				return bytes.Compare(first, doc)
+			})
+			if at < len(shown) && bytes.HasPrefix(d.Doc[:], shown[at]) { // of others nothing was asked
+				there = append(there, d)
+			}
+		}
+	})
+	if err == nil && len(there) == 0 && len(shown) >= leafDocuments {
+		err = s.emptyHanded(len(shown))
+	}
+	return there, err
+}
+
+// fetchItems gets commits of documents that the peer shows.
+func (s *session) fetchItems(p pair, items []item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	for _, some := range split(items) {
+		got, err := s.n.fetchSome(s.ctx, s.peer, p.id, some, nil)
+		s.fetched(p, got)
+		if err == nil && got.nothing() && len(some) >= leafDocuments {
+			err = s.emptyHanded(len(some))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyHanded blames the peer for what it shows and does not give.
+func (s *session) emptyHanded(documents int) error {
+	s.n.blame(s.peer, blameUseless, "it does not give what its tree shows")
+	return fault.Unavailable.Errorf("none of %d documents that the peer shows came", documents)
 }
 
 // give is push of documents that the peer does not show, with their sums: what it

@@ -183,18 +183,10 @@ func (f *fetching) part(ctx context.Context, ask *getPart, turn func() error) (i
 func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.CollectionID, d difference, headed func(*heads)) (intake, error) {
 	var total intake
 	run := func(items []item, headed func(*heads)) error {
-		got, err := n.fetch(ctx, p, id, items, headed)
+		got, err := n.fetchSome(ctx, p, id, items, headed)
 		total.Applied += got.Applied
 		total.Bytes += got.Bytes
 		total.Deferred += got.Deferred
-		n.wantMissing(p, id, got.Missing)
-		if got.Nameless > 0 { // it may be any of these
-			docs := map[short]time.Time{}
-			for _, it := range items {
-				docs[start(it.Doc)] = n.later.now().Add(laterMost)
-			}
-			n.later.postpone(sharing{p, id}, docs)
-		}
 		return err
 	}
 	for docs := range slices.Chunk(d.Both, maxItems) {
@@ -220,6 +212,20 @@ func (n *Node) fetchDifference(ctx context.Context, p peer.ID, id dag.Collection
 		}
 	}
 	return total, nil
+}
+
+// fetchSome is fetch of what differs. What cannot be taken in yet is asked for later.
+func (n *Node) fetchSome(ctx context.Context, p peer.ID, id dag.CollectionID, items []item, headed func(*heads)) (intake, error) {
+	got, err := n.fetch(ctx, p, id, items, headed)
+	n.wantMissing(p, id, got.Missing)
+	if got.Nameless > 0 { // it may be any of these
+		docs := map[short]time.Time{}
+		for _, it := range items {
+			docs[start(it.Doc)] = n.later.now().Add(laterMost)
+		}
+		n.later.postpone(sharing{p, id}, docs)
+	}
+	return got, err
 }
 
 // itemsFor asks a peer for everything that is new in some documents. What is here of one

@@ -33,6 +33,8 @@ type lies struct {
 	delay  time.Duration                   // before each answer
 	silent bool                            // it answers nothing
 	node   func(x *liar, depth int) treeNode
+	heads  []docHeads                   // in answer to FETCH
+	asked  func(m message)              // hears what it is asked
 	pack   func(x *liar, w *wire) error // in answer to FULL, LOG and FETCH, before END
 }
 
@@ -88,6 +90,9 @@ func (x *liar) serve(s network.Stream) {
 }
 
 func (x *liar) answer(w *wire, p peer.ID, m message) error {
+	if x.lies.asked != nil {
+		x.lies.asked(m)
+	}
 	switch m := m.(type) {
 	case *hello:
 		return x.greet(w, p, m)
@@ -97,7 +102,7 @@ func (x *liar) answer(w *wire, p peer.ID, m message) error {
 		return x.give(w, 0)
 	case *fetch:
 		if m.Heads {
-			if err := w.send(&heads{}); err != nil {
+			if err := w.send(&heads{x.lies.heads}); err != nil {
 				return err
 			}
 		}

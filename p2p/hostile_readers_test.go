@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -334,5 +335,53 @@ func TestWhatMayNotBeReadDoesNotExist(t *testing.T) {
 			t.Errorf("a question was taken for a breach: %+v", now)
 		}
 		bob.has(0, public...)
+	})
+}
+
+// Nor does what a node asks tell: a member that shows documents of which it knows the IDs
+// is asked the same for them by who has them and by who has not.
+func TestWhatANodeAsksForDoesNotTellWhatItHas(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		meet(ps...)
+		secret := ada.writes("secret")[0]
+		public := ada.writes("public")[0]
+		ada.shares(public, "reader", "*")
+		bob.has(10*time.Second, public)
+		note, err := ada.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks := func(i int, of *person) (all []string) {
+			shows := lies{card: asMany, heads: []docHeads{{secret, []pando.CID{{7}}}}}
+			shows.node = func(x *liar, _ int) treeNode {
+				return treeNode{leaf: []leafElement{{short(secret[:8]), x.short()}}}
+			}
+			var mu sync.Mutex
+			shows.asked = func(m message) {
+				mu.Lock()
+				defer mu.Unlock()
+				switch m := m.(type) {
+				case *fetch:
+					for _, it := range m.Items {
+						all = append(all, fmt.Sprintf("%x want %v have %v locator %v", it.Doc, it.Want, it.Have, it.Locator))
+					}
+				case *push:
+					all = append(all, "push")
+				}
+			}
+			x := w.liar(t, i, of.member, note.ID, shows)
+			time.Sleep(10 * time.Second)
+			x.stop()
+			mu.Lock()
+			defer mu.Unlock()
+			slices.Sort(all) // how often it is asked depends on who greets first
+			return slices.Compact(all)
+		}
+		atAda, atBob := asks(5, ada), asks(5, bob)
+		if len(atAda) == 0 || !slices.Equal(atAda, atBob) {
+			t.Errorf("who has the secret asks\n%q\nand who has not\n%q", atAda, atBob)
+		}
 	})
 }

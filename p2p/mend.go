@@ -233,14 +233,18 @@ func (s *session) compareTrees(p pair) error {
 	if shared {
 		// All who have it were asked.
 	} else if !s.errand.pushOnly {
-		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, found, func(h *heads) {
+		seen := found
+		if s.n.protected(p.id) {
+			seen.Theirs = nil
+		}
+		got, err := s.n.fetchDifference(s.ctx, s.peer, p.id, seen, func(h *heads) {
 			for _, d := range h.Documents {
 				there[d.Doc] = d.Heads
 			}
 		})
 		s.fetched(p, got)
-		if err == nil && len(found.Unseen) > 0 {
-			err = s.fetchUnseen(p, found.Unseen)
+		if err == nil && seen.Theirs == nil {
+			err = s.fetchShown(p, found.Theirs)
 		}
 		if err != nil {
 			return err
@@ -311,13 +315,16 @@ func (s *session) asker(p pair) asker {
 	}
 }
 
+// nothing is what is wanted where the answer is to have heads only: a commit that does
+// not exist.
+var nothing = []dag.CID{{}}
+
 // askHeads learns the peer's heads without its commits.
 func (s *session) askHeads(p pair, docs []dag.DocID, there map[dag.DocID][]dag.CID) error {
 	for part := range slices.Chunk(docs, maxItems) {
 		items := make([]item, len(part))
 		for i, doc := range part {
-			// Wanting nothing that exists: the answer has heads only.
-			items[i] = item{Doc: doc[:], Want: []dag.CID{{}}}
+			items[i] = item{Doc: doc[:], Want: nothing}
 		}
 		_, err := s.n.fetch(s.ctx, s.peer, p.id, items, func(h *heads) {
 			for _, d := range h.Documents {

@@ -246,9 +246,10 @@ func (s *session) mendPart(p pair) error {
 	}
 	var unknown [][]byte
 	var err error
-	docs, unknown, err = s.sort(p, found)
-	if err == nil && len(found.Unseen) > 0 && !s.errand.pushOnly {
-		err = s.fetchUnseen(p, found.Unseen)
+	if !s.n.protected(p.id) {
+		docs, unknown, err = s.sort(p, found)
+	} else if docs = s.here(p, found); !s.errand.pushOnly {
+		err = s.fetchShown(p, found.Theirs)
 	}
 	if err != nil {
 		return err
@@ -325,7 +326,7 @@ func (s *session) walkPart(p pair) (difference, error) {
 // sort parts what differs into documents that are here and those that are not: one that
 // belongs only there may be here all the same, as it was before.
 func (s *session) sort(p pair, found difference) (docs []dag.DocID, unknown [][]byte, err error) {
-	docs = slices.Concat(found.Both, found.Mine, p.narrowed.loose)
+	docs = s.here(p, found)
 	for _, first := range found.Theirs {
 		var key [32]byte
 		copy(key[:], first)
@@ -342,6 +343,13 @@ func (s *session) sort(p pair, found difference) (docs []dag.DocID, unknown [][]
 	}
 	slices.SortFunc(docs, dag.DocID.Compare)
 	return slices.Compact(docs), unknown, nil
+}
+
+// here are the documents that differ and that the peer is shown, or given.
+func (s *session) here(p pair, found difference) []dag.DocID {
+	docs := slices.Concat(found.Both, found.Mine, p.narrowed.loose)
+	slices.SortFunc(docs, dag.DocID.Compare)
+	return slices.Compact(docs)
 }
 
 // fetchPart gets what is lacking here, and learns the peer's heads of what is here.

@@ -254,15 +254,14 @@ func keyPartAt(p radix.Prefix) int { return min(p.Len()/2, 32-8) }
 type difference struct {
 	Both   []dag.DocID // here and there, with other heads
 	Mine   []dag.DocID // here only
-	Theirs [][]byte    // there only: the first bytes of their docIDs
-	Unseen []dag.DocID // here and there, with other heads, and the peer may not read it here
+	Theirs [][]byte    // there only, or not to be read here by the peer: the first bytes of their docIDs
 	Cut    bool        // there may be more: the walk was ended by its limit
 
 	sums map[dag.DocID][32]byte // of Mine, where the walk has something agreed
 }
 
 func (d difference) size() int {
-	return len(d.Both) + len(d.Mine) + len(d.Theirs) + len(d.Unseen)
+	return len(d.Both) + len(d.Mine) + len(d.Theirs)
 }
 
 // asker asks a peer for the tree nodes under prefixes.
