@@ -25,7 +25,7 @@ func (c *command) tokenCommand() *cobra.Command {
 Whoever has it is you to that node until it ends, and may have the node sign for you, unless
 --read-only. Hand it on by files and pipes: the arguments of a program are seen by all users
 of its machine.`,
-		Example: `  pando token -i me --header > auth
+		Example: `  (umask 077; pando token -i me --header > auth)
   curl -H @auth -d '{"query": "{ Note { text } }"}' http://127.0.0.1:9181/api/v0/graphql`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
