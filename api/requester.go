@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,11 @@ func bearer(header string) string {
 	return strings.TrimSpace(header[i:])
 }
 
-// forwarding are headers of proxies, behind which callers are who knows where.
-var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
+// forwarding are headers of proxies, behind which callers are who knows where, besides all that
+// begin with forwarded.
+var forwarding = []string{"Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip", "X-Client-Ip"}
+
+const forwarded = "X-Forwarded-"
 
 // placeOf returns where a request comes from. One without a connection, or over
 // net.Pipe, comes from the same program.
@@ -71,8 +75,8 @@ func placeOf(r *http.Request) place {
 	case ctx.Value(peerKey{}) != nil: // whatever address the connection says that it has
 		return peerside
 	}
-	for _, name := range forwarding {
-		if len(r.Header.Values(name)) > 0 {
+	for name := range r.Header {
+		if strings.HasPrefix(name, forwarded) || slices.Contains(forwarding, name) {
 			return afar
 		}
 	}
