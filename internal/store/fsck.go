@@ -115,7 +115,10 @@ func (c *check) history(h lineage) error {
 			bad(e.at.cid, err)
 		}
 	}
-	if err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, c.opener, bad); err != nil {
+	err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, c.opener, bad)
+	if errors.Is(err, fault.Unavailable) {
+		c.bad("document", h.doc, "it cannot be judged: %v", err)
+	} else if err != nil {
 		return err
 	}
 	for i, e := range f.entries {
@@ -389,7 +392,10 @@ func (f *fold) above(i int) acp.Frontier {
 // one. What may not be, or cannot be judged, is left out with what stands on it, and
 // told to bad.
 func (f *fold) judge(m memberships, n short, o opener, bad func(dag.CID, error)) error {
-	rules := m.rulesOf(n)
+	rules, err := m.rulesOf(n)
+	if err != nil {
+		return nil // by which rules nobody knows: nobody reads it
+	}
 	for rules != nil && len(f.entries) > 0 {
 		wrong, err := f.wrong(rules, m)
 		if err != nil {
@@ -464,11 +470,11 @@ type shelf struct {
 	set *Set
 }
 
-func (s shelf) rulesOf(n short) *acp.Rules {
+func (s shelf) rulesOf(n short) (*acp.Rules, error) {
 	if s.set == nil {
-		return nil
+		return nil, nil
 	}
-	return s.set.rules[n]
+	return s.set.rulesOf(n)
 }
 
 func (s shelf) where(cid dag.CID) (place, bool, error) {

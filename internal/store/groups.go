@@ -23,7 +23,7 @@ import (
 type library interface {
 	where(cid dag.CID) (place, bool, error)
 	historyOf(n short, id dag.DocID) iter.Seq2[Applied, error]
-	rulesOf(n short) *acp.Rules
+	rulesOf(n short) (*acp.Rules, error)
 }
 
 // memberships answers who belonged to groups, from a library. It is acp.Members.
@@ -34,7 +34,18 @@ type memberships struct {
 
 func (tx *Tx) members() acp.Members { return memberships{tx, tx.s.memory} }
 
-func (tx *Tx) rulesOf(n short) *acp.Rules { return tx.set.rules[n] }
+func (tx *Tx) rulesOf(n short) (*acp.Rules, error) { return tx.set.rulesOf(n) }
+
+// rulesOf returns the rules of a collection, nil if it has no policy, and Unavailable if
+// damage took its schema: then nobody can say who is in its groups, and what members write
+// is not wrong for that.
+func (s *Set) rulesOf(n short) (*acp.Rules, error) {
+	rules := s.readers(n)
+	if rules == withheld {
+		return nil, fault.Unavailable.Errorf("the schema of a collection with groups is lost, and with it who is in them: add it again or join a peer that has it, then run 'pando fsck --rebuild'")
+	}
+	return rules, nil
+}
 
 // Member is acp.Members.Member.
 func (m memberships) Member(known []acp.ID, group acp.ID, relation string, key ident.PublicKey) (bool, error) {
@@ -81,9 +92,12 @@ func (m memberships) asOf(known []acp.ID, group acp.ID) (acp.State, *acp.Rules, 
 			links = append(links, at.cid)
 		}
 	}
-	rules := m.rulesOf(n)
-	if len(links) == 0 || rules == nil {
+	if len(links) == 0 {
 		return acp.State{}, nil, nil
+	}
+	rules, err := m.rulesOf(n)
+	if err != nil || rules == nil {
+		return acp.State{}, nil, err
 	}
 	key := string(group[:])
 	for _, l := range links {

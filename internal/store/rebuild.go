@@ -387,7 +387,14 @@ func (b *rebuild) judged(h lineage, m memberships) error {
 			return err // it was added before
 		}
 	}
-	if err := f.judge(m, h.coll, b.opener, lose); err != nil {
+	switch err := f.judge(m, h.coll, b.opener, lose); {
+	case errors.Is(err, fault.Unavailable):
+		// It stays as it was made first, without saying whose it is: nobody reads it until
+		// the schema is here and it is made once more.
+		b.report(Problem{"document", h.doc.String(), fmt.Sprintf("it cannot be judged: %v", err)})
+		b.count(h, f.doc)
+		return nil
+	case err != nil:
 		return err
 	}
 	if len(f.entries) == 0 {
