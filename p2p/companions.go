@@ -131,7 +131,8 @@ func (n *Node) unintroduced(p peer.ID) {
 		_, dialed := n.known[p]
 		useless := n.companions[p] == nil && (dialed || n.replicators[p] != nil || n.ownsHost)
 		n.mu.Unlock()
-		if useless {
+		// A client of the API may have gone before it said what it speaks, beside another one.
+		if useless && !slices.ContainsFunc(n.host.Network().ConnsToPeer(p), hasLine) {
 			n.log.Debug("peer did not introduce itself", "peer", p)
 			n.host.Network().ClosePeer(p)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,6 +88,11 @@ func (n *Node) Lines(known func(ident.PublicKey) bool) net.Listener {
 // knows reports whether a peer is a known client of the API.
 func (l *lines) knows(p peer.ID) bool {
 	return l != nil && l.known(publicKeyOf(p))
+}
+
+// hasLine reports whether a client of the API uses a connection.
+func hasLine(c network.Conn) bool {
+	return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool { return s.Protocol() == protocolAPI })
 }
 
 func (l *lines) handle(s network.Stream) {

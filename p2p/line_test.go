@@ -4,12 +4,18 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -151,4 +157,94 @@ func TestAClientHasSoManyLines(t *testing.T) {
 	if got, err := ask(t, dialerOf(t, n, "", pando.Identity{}), "hello"); err != nil {
 		t.Errorf("another client beside it: got %q, %v", got, err)
 	}
+}
+
+// desk is a client of a node in a world, on a machine of its own.
+func desk(t *testing.T, at, to *member, key ident.Key) (d *Dialer, leave func()) {
+	t.Helper()
+	h, err := host.New(host.Config{Key: key, QUIC: at.here()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := peer.AddrInfoFromString(to.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d = &Dialer{h, *info}
+	leave = sync.OnceFunc(func() { d.Close() })
+	t.Cleanup(leave)
+	return d, leave
+}
+
+// Somebody works on two machines with one key: what begins and ends on one of them ends
+// nothing on the other, unless that one is gone.
+func TestClientsOfOneKeyAreServedBesideEachOther(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		server, home, office := w.member(0), w.member(1), w.member(2)
+		node := server.own(Config{})
+		l := node.Lines(nobody)
+		t.Cleanup(func() { l.Close() })
+		ended := make(chan error, 8)
+		go func() { // echoes what is said until the line ends
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					_, err := io.Copy(c, c)
+					c.Close()
+					ended <- err
+				}()
+			}
+		}()
+		key := newKey(t, 1)
+		d, _ := desk(t, home, server, key)
+		long, err := d.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		says := bufio.NewReader(long)
+		echo := func(text string) error {
+			if _, err := fmt.Fprintln(long, text); err != nil {
+				return err
+			}
+			_, err := says.ReadString('\n')
+			return err
+		}
+		if err := echo("hello"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		// One that is over before it was asked what it speaks, and one that does something.
+		brief, leave := desk(t, office, server, key)
+		if err := brief.host.Connect(t.Context(), brief.to); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		time.Sleep(time.Minute)
+		other, leave := desk(t, office, server, key)
+		if got, err := ask(t, other, "and from here"); err != nil || got != "and from here\n" {
+			t.Fatalf("the second: got %q, %v", got, err)
+		}
+		<-ended
+		leave()
+		time.Sleep(time.Minute)
+		if err := echo("still here?"); err != nil {
+			t.Errorf("the line of the first: %v", err)
+		}
+		w.cut([]*member{server}, []*member{home})
+		lost := time.Now()
+		last, _ := desk(t, office, server, key)
+		if got, err := ask(t, last, "home burned down"); err != nil || got != "home burned down\n" {
+			t.Fatalf("the third: got %q, %v", got, err)
+		}
+		<-ended
+		if <-ended; time.Since(lost) > 10*time.Second {
+			t.Errorf("the line of a machine that is gone ended after %v, want it asked whether it is there", time.Since(lost))
+		}
+	})
 }

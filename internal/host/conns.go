@@ -97,7 +97,8 @@ const crossing = time.Second
 
 // supersede closes what is left of older connections with a peer when it opens
 // another: it does so only if it has none, as after a loss of power. Otherwise its
-// end would be noticed only by silence.
+// end would be noticed only by silence. Clients of the API may be several with one key,
+// so a connection that serves one is asked first whether it is alive.
 func (h *Host) supersede(all network.Network, fresh network.Conn) {
 	h.meet(fresh)
 	if relayed(fresh) {
@@ -113,7 +114,11 @@ func (h *Host) supersede(all network.Network, fresh network.Conn) {
 	}
 	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
 		if old != fresh && !relayed(old) && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
-			h.spawn(func(context.Context) { old.Close() }) // it leads nowhere
+			h.spawn(func(ctx context.Context) {
+				if !h.ties.Serves(old) || !Answers(ctx, old) {
+					old.Close() // it leads nowhere
+				}
+			})
 		}
 	}
 }
@@ -145,3 +150,26 @@ func (h *Host) retire(ctx context.Context, old network.Conn) {
 
 // ours reports whether a stream is of Pando's protocols: gossip begins anew by itself.
 func ours(s network.Stream) bool { return strings.HasPrefix(string(s.Protocol()), "/pando/") }
+
+// pingTimeout is for the answer of a peer whether it is there, which does not depend on
+// how busy it is.
+const pingTimeout = 5 * time.Second
+
+// Answers reports whether the other end of a connection is alive: it greets on
+// every new stream, before it is said what the stream is for.
+func Answers(ctx context.Context, c network.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	s, err := c.NewStream(network.WithNoDial(ctx, "ping"))
+	if err != nil {
+		return ctx.Err() == nil // a limit of this node says nothing
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	const greeting = "/multistream/1.0.0\n"
+	if _, err := s.Write(append([]byte{byte(len(greeting))}, greeting...)); err != nil {
+		return false
+	}
+	_, err = s.Read(make([]byte, 1))
+	return err == nil
+}

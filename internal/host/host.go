@@ -57,6 +57,8 @@ type Ties interface {
 	Client(peer.ID) bool // a known one, of the API
 	Banned(peer.ID) bool // for a while
 	Peers() []peer.ID    // that are connected and speak the protocol of the node
+
+	Serves(network.Conn) bool // a client of the API, of which several may have one key
 }
 
 // nobody are the ties of a host that is no node.
@@ -67,6 +69,8 @@ func (nobody) Member(peer.ID) bool { return false }
 func (nobody) Client(peer.ID) bool { return false }
 func (nobody) Banned(peer.ID) bool { return false }
 func (nobody) Peers() []peer.ID    { return nil }
+
+func (nobody) Serves(network.Conn) bool { return false }
 
 // Counters say what a host did since its start.
 type Counters struct {
