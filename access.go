@@ -80,7 +80,14 @@ type Access struct {
 	// Pending are commits that do not count: what people wrote while their right to
 	// was taken away. The owner can accept them.
 	Pending []PendingCommit
+	// CannotCheck are readers who get nothing from a commit on that members of a group
+	// make: they may not read the group. Let them, by a grant in its document.
+	CannotCheck []CannotCheck
 }
+
+// CannotCheck is a reader of a document who may not read a group whose members may write
+// it, and so cannot tell whether they could.
+type CannotCheck struct{ Reader, Group string } // as ParseSubject reads them
 
 // PendingCommit is a commit that does not count unless the owner accepts it.
 type PendingCommit struct {
@@ -108,6 +115,13 @@ func (d *Documents) Access(ctx context.Context, id DocID) (Access, error) {
 	}
 	for _, t := range r.Tuples {
 		a.Tuples = append(a.Tuples, Tuple{t.Relation, t.Subject.String()})
+	}
+	cannot, err := d.tx.tx.CannotCheck(held)
+	if err != nil {
+		return Access{}, err
+	}
+	for _, x := range cannot {
+		a.CannotCheck = append(a.CannotCheck, CannotCheck{x.Reader.String(), x.Group.String()})
 	}
 	if r.Voided == 0 {
 		return a, nil

@@ -29,6 +29,7 @@ type DocumentAccess struct {
 	Permissions   []string  // of whoever asks
 	Relationships []Relationship
 	Pending       []pando.PendingCommit
+	CannotCheck   []pando.CannotCheck `json:",omitempty"` // readers who may not read a group that writes
 }
 
 type (
@@ -153,7 +154,7 @@ func (s *Server) relationships(ctx context.Context, in documentAsked) (DocumentA
 		return DocumentAccess{}, err
 	}
 	a, err := s.as(ctx).Access(ctx, in.Collection, id)
-	out := DocumentAccess{Owner: a.Owner, Permissions: append([]string{}, a.Permissions...), Relationships: []Relationship{}, Pending: a.Pending}
+	out := DocumentAccess{Owner: a.Owner, Permissions: append([]string{}, a.Permissions...), Relationships: []Relationship{}, Pending: a.Pending, CannotCheck: a.CannotCheck}
 	for _, t := range a.Tuples {
 		out.Relationships = append(out.Relationships, Relationship{t.Relation, t.Subject})
 	}

@@ -752,7 +752,10 @@ func TestAPartOfWhatMayBeRead(t *testing.T) {
 		}
 		alike(t, 2*time.Minute, docs[2], ada, bob)
 		ada.takesBack(docs[3], "writer", bob.did())
-		eventually(t, time.Second, func() (bool, string) { err := bob.sees(docs[3]); return errors.Is(err, pando.ErrNotFound), fmt.Sprint(err) })
+		eventually(t, time.Second, func() (bool, string) {
+			err := bob.sees(docs[3])
+			return errors.Is(err, pando.ErrNotFound), fmt.Sprint(err)
+		})
 		if err := ada.edits(docs[3], "b, and not bob's any more"); err != nil {
 			t.Fatal(err)
 		}

@@ -141,7 +141,14 @@ func (c *command) printRights(a api.DocumentAccess) error {
 	for _, p := range a.Pending {
 		fmt.Fprintf(w, "pending\t%s by %s at %s\n", p.CID, p.Author, p.Time.UTC().Format(time.RFC3339))
 	}
+	for _, x := range a.CannotCheck {
+		fmt.Fprintf(w, "cannot check\t%s\n", cannotCheck(x))
+	}
 	return w.Flush()
+}
+
+func cannotCheck(x pando.CannotCheck) string {
+	return fmt.Sprintf("%s may not read the group %s: its members' changes do not reach who cannot check them; let him read the group, by a grant in its document", x.Reader, x.Group)
 }
 
 func (c *command) aclCheckCommand() *cobra.Command {

@@ -206,6 +206,13 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 		return Doc{}, err
 	}
 	d, err := tx.governed(c, id)
+	if err != nil {
+		return Doc{}, err
+	}
+	a, err := AccessOf(d)
+	if err == nil {
+		err = tx.informed(a.Rules, a.State, ops)
+	}
 	if err == nil {
 		d, err = tx.change(d, deltas)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -180,4 +181,38 @@ func TestAGroupThatIsLockedIsAnchored(t *testing.T) {
 		t.Error("the grant does not name what is known of the team, so nobody in it may write")
 	}
 
+}
+
+// A group that writes has to be read by the owner of the document, and should be by all its
+// readers: who cannot check what is written gets none of it.
+func TestWhoeverReadsADocumentShouldReadTheGroupsThatWriteIt(t *testing.T) {
+	t.Parallel()
+	ann, bob := newNode(t, "ann").policed(), newNode(t, "bob").policed()
+	paper := ann.create("Paper", "title", "draft")
+	ann.mustDo("Paper", paper, grantTo("reader", person("cy")), grantTo("admin", person("bob")))
+	team := ann.create("Team", "name", "editors")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	ann.mustDo("Paper", paper, grantTo("writer", memberOf(team)))
+	unable := func() (all []CannotCheck) {
+		a := ann.access("Paper", paper)
+		ann.view(func(tx *Tx) (err error) {
+			all, err = tx.CannotCheck(a)
+			return err
+		})
+		return all
+	}
+	if got, want := unable(), []CannotCheck{{person("cy"), memberOf(team)}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	ann.mustDo("Team", team, grantTo("member", person("cy")))
+	if got := unable(); len(got) > 0 {
+		t.Errorf("got %v, want none", got)
+	}
+	bob.learns(ann)
+	friends := bob.create("Team", "name", "friends")
+	wantKind(t, bob.does("Paper", paper, grantTo("writer", memberOf(friends))), fault.Denied, "a group that the owner may not read is let write")
+	bob.mustDo("Team", friends, grantTo("member", person("ann")))
+	bob.mustDo("Paper", paper, grantTo("writer", memberOf(friends)))
+	meet(ann, bob)
+	wantAgreement(t, ann, bob)
 }

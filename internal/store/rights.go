@@ -93,6 +93,99 @@ func (tx *Tx) seated(s acp.Subject) error {
 	return fault.Invalid.Errorf("group %s has no relation %.140q: it has %s", dag.DocID(s.Group), s.Relation, strings.Join(tx.set.rules[n].Relations(), ", "))
 }
 
+// CannotCheck is a reader of a document who may not read a group whose members may write
+// it. Whether they could when they wrote he cannot tell: for him the document stays as it
+// was before.
+type CannotCheck struct{ Reader, Group acp.Subject }
+
+// maxCannotCheck bounds what is told of them.
+const maxCannotCheck = 256
+
+// CannotCheck returns the readers of what Access returned who cannot check what groups
+// write, as far as the caller may be told of the groups.
+func (tx *Tx) CannotCheck(a Access) (all []CannotCheck, err error) {
+	seats := a.Seats(a.Rules.Powers())
+	if len(seats) == 0 {
+		return nil, nil
+	}
+	var readers []acp.Subject
+	if owner := a.Owner(); owner != "" {
+		readers = append(readers, acp.OfKey(owner))
+	}
+	for _, t := range a.Tuples(a.Rules) {
+		if p, ok := a.Rules.Holding(t.Relation); ok && p&a.Rules.Read != 0 && !slices.Contains(readers, t.Subject) {
+			readers = append(readers, t.Subject)
+		}
+	}
+	for _, seat := range seats {
+		g, ok, err := tx.known(seat)
+		if err != nil {
+			return nil, err
+		}
+		for i := 0; ok && i < len(readers); i++ {
+			may, err := tx.informs(g, seat, readers[i])
+			if err != nil {
+				return nil, err
+			}
+			if !may {
+				all = append(all, CannotCheck{readers[i], seat})
+			}
+			if len(all) == maxCannotCheck {
+				return all, nil
+			}
+		}
+	}
+	return all, nil
+}
+
+// known returns who may do what with a group, if the caller may be told of it.
+func (tx *Tx) known(seat acp.Subject) (a Access, ok bool, err error) {
+	n, d, ok, err := tx.group(dag.DocID(seat.Group))
+	if err == nil && ok {
+		ok, err = tx.knows(n, dag.DocID(seat.Group), d, anyRelation)
+	}
+	if err != nil || !ok {
+		return a, false, err
+	}
+	s, err := accessState(dag.DocID(seat.Group), d)
+	return Access{s, tx.set.rules[n]}, err == nil, err
+}
+
+// informs reports whether those may read a group who are the subject.
+func (tx *Tx) informs(g Access, seat, reader acp.Subject) (bool, error) {
+	if reader.Key != "" {
+		r := tx.Reading(reader.Key)
+		r.asks = true
+		return r.allowed(g, "read")
+	}
+	if p, ok := g.Rules.Holding(seat.Relation); ok && p&g.Rules.Read != 0 && reader == seat {
+		return true, nil
+	}
+	return slices.ContainsFunc(g.Tuples(g.Rules), func(t acp.Tuple) bool {
+		p, ok := g.Rules.Holding(t.Relation)
+		return ok && p&g.Rules.Read != 0 && (t.Subject.All || t.Subject == reader)
+	}), nil
+}
+
+// informed gives Denied for a grant that lets a group write a document whose owner may not
+// read the group.
+func (tx *Tx) informed(rules *acp.Rules, s acp.State, ops []acp.Op) error {
+	owner := s.Owner()
+	for _, seat := range granted(rules, ops) {
+		g, ok, err := tx.known(seat)
+		if err == nil && ok && owner != "" {
+			ok, err = tx.informs(g, seat, acp.OfKey(owner))
+			if err == nil && !ok {
+				err = fault.Denied.Errorf("%s, who owns the document, may not read group %s, and could not check what its members write: let the owner read the group first", owner, dag.DocID(seat.Group))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *Reading) allowed(a Access, permission string) (bool, error) {
 	if r.all {
 		return true, nil
