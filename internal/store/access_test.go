@@ -17,6 +17,7 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
+	"github.com/pandodb/pando/internal/value"
 )
 
 const papersPolicy = `
@@ -473,7 +474,7 @@ func (w *company) step(t *rapid.T) {
 	paper := rapid.SampledFrom(w.papers).Draw(t, "paper")
 	team := rapid.SampledFrom(w.teams).Draw(t, "team")
 	var err error
-	switch rapid.IntRange(0, 13).Draw(t, "what") {
+	switch rapid.IntRange(0, 14).Draw(t, "what") {
 	case 0, 1, 2:
 		err = n.tries("Paper", paper, "title", rapid.StringMatching("[a-c]").Draw(t, "title"), "hits", 1)
 	case 3, 4:
@@ -497,12 +498,27 @@ func (w *company) step(t *rapid.T) {
 		}
 	case 10:
 		w.backdate(t, n, paper)
+	case 11:
+		if rapid.IntRange(0, 3).Draw(t, "rare") == 0 {
+			err = n.removes("Paper", paper)
+		}
 	default:
 		w.tell(t, n, w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "to")])
 	}
 	if err != nil && !errors.Is(err, fault.Denied) && !errors.Is(err, fault.NotFound) {
 		t.Fatal(err)
 	}
+}
+
+// deletion marks a document deleted.
+var deletion = crdt.Delta{Field: crdt.FieldStatus, Kind: crdt.KindStatus, Val: value.OfBool(true)}
+
+// removes deletes a document as the node's person.
+func (n *node) removes(coll string, id dag.DocID) error {
+	return n.Update(context.Background(), As(n.key), func(tx *Tx) error {
+		_, err := tx.Delete(n.coll(coll), id)
+		return err
+	})
 }
 
 // accept lets n accept what is void.
@@ -540,14 +556,23 @@ func (w *company) backdate(t *rapid.T, n *node, id dag.DocID) {
 	}
 	parent := rapid.SampledFrom(history).Draw(t, "old")
 	deltas := []crdt.Delta{schemaDelta(n.t, n, "Paper", "title", "back then")}
-	switch rapid.IntRange(0, 3).Draw(t, "back-dated") {
-	case 0:
+	switch rapid.IntRange(0, 6).Draw(t, "back-dated") {
+	case 6:
+		deltas = []crdt.Delta{deletion}
+	case 0, 4:
 		deltas = []crdt.Delta{grantTo("writer", w.subject(t, false)).Delta()}
-	case 1:
+	case 1, 5:
 		deltas = []crdt.Delta{revokeFrom("writer", w.subject(t, false)).Delta()}
 	}
 	c := dag.Commit{Doc: id, Parents: []dag.CID{parent.CID}, Height: parent.Height + 1, HLC: parent.HLC + 1, Deltas: deltas, Schema: parent.Schema}
 	cm := forge(n.t, n.key, c)
+	if rapid.Bool().Draw(t, "submitted") { // as if it was prepared here and signed elsewhere
+		_, err := n.Submit(context.Background(), n.key.Public(), []Draft{{n.coll("Paper").ID, cm}}, true)
+		if k := fault.Of(err); err != nil && k != fault.Denied && k != fault.NotFound {
+			t.Fatal(err)
+		}
+		return
+	}
 	_, err := n.Merge(context.Background(), n.coll("Paper").ID, envelopes(cm), "peer")
 	var invalid *InvalidCommit
 	if err != nil && !errors.As(err, &invalid) {

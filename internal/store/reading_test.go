@@ -693,6 +693,14 @@ func TestEveryDoorShowsWhatTheRulesGive(t *testing.T) {
 			if len(groups) > 0 && rapid.Bool().Draw(r, "in a group") {
 				g.in, g.what, coll = rapid.SampledFrom(groups).Draw(r, "group"), "member", "Team"
 			}
+			if rapid.IntRange(0, 9).Draw(r, "transfer") == 0 {
+				heir := person.Draw(r, "heir")
+				l.operate(coll, g.in, acp.Op{Kind: acp.Transfer, Subject: keyText(heir)})
+				if coll == "Memo" {
+					l.owners[g.in] = someone(heir)
+				}
+				continue
+			}
 			if rapid.IntRange(0, 4).Draw(r, "revoke") == 0 {
 				l.revoke(coll, g.in, g.what, g.to)
 				held = slices.DeleteFunc(held, func(h granted) bool { return h == g })
@@ -700,6 +708,18 @@ func TestEveryDoorShowsWhatTheRulesGive(t *testing.T) {
 			}
 			l.grant(coll, g.in, g.what, g.to)
 			held = append(held, g)
+		}
+		switch rapid.IntRange(0, 3).Draw(r, "then") {
+		case 0:
+			l.reopen()
+		case 1:
+			if err := l.Close(); err != nil {
+				r.Fatal(err)
+			}
+			if _, err := Rebuild(context.Background(), "db", l.options(), func(p Problem) { r.Error(p) }); err != nil {
+				r.Fatal(err)
+			}
+			l.open()
 		}
 		// Whom a relation reaches: again and again, until nothing is added.
 		reached := map[granted]bool{}
