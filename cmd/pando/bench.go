@@ -39,8 +39,9 @@ of all. A wide range says that the machine had something else to do.`,
 	return cmd
 }
 
-const benchSchema = `
-type User { name: String  email: String  age: Int  score: Float  active: Boolean  joined: DateTime }
+const benchUser = `type User { name: String  email: String  age: Int  score: Float  active: Boolean  joined: DateTime }`
+
+const benchSchema = benchUser + `
 type Few  { name: String  email: String  age: Int  score: Float  active: Boolean  joined: DateTime }
 type Many { name: String  email: String  age: Int  score: Float  active: Boolean  joined: DateTime }
 type Page { title: String  hits: Int @crdt(type: pcounter) }`
@@ -131,7 +132,7 @@ func (b *bench) embedded(ctx context.Context) (err error) {
 	if _, err := b.db.AddSchema(ctx, benchSchema); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{b.creates, b.overHTTP, b.filters, b.pointReads, b.history} {
+	for _, step := range []func(context.Context) error{b.creates, b.overHTTP, b.filters, b.pointReads, b.rights, b.history} {
 		if err := step(ctx); err != nil {
 			return err
 		}
