@@ -86,6 +86,13 @@ func (a *agreements) note(s sharing, doc dag.DocID, how func(*agreement)) {
 	a.with[s][doc] = old
 }
 
+// full reports whether no more documents of a copy can be remembered.
+func (a *agreements) full(s sharing) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.docs >= maxAgreed || len(a.with[s]) >= maxAgreedOf
+}
+
 func (a *agreements) of(s sharing, doc dag.DocID) agreement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -194,7 +201,7 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 			return err
 		}
 		for _, d := range there {
-			s.n.farewell(s.ctx, s.peer, p.id, d.Doc, s.n.readerOf(s.peer), d.Heads)
+			s.parts(p, d)
 			if left, err := s.n.lacking(s.ctx, d.Heads); err != nil {
 				return err
 			} else if len(left) == 0 && len(d.Heads) > 0 {
@@ -204,6 +211,17 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 		}
 	}
 	return nil
+}
+
+// parts tells the peer of a document that it shows, and may read no more.
+func (s *session) parts(p pair, d docHeads) {
+	to := s.n.reader(s.peer, p.id)
+	own, err := s.n.replica.Heads(s.ctx, p.id, d.Doc)
+	if may, e := to.may(s.ctx, d.Doc); err != nil || e != nil || may || len(own) == 0 || s.parted == maxFarewells {
+		return
+	}
+	s.parted++
+	s.n.farewell(s.ctx, s.peer, p.id, d.Doc, to.by, d.Heads)
 }
 
 // headsOf learns what the peer has of documents whose IDs begin with some bytes, sorted.
@@ -298,6 +316,15 @@ func (s *session) walker(p pair, side local, limit int) *walker {
 		w.found.sums = map[dag.DocID][32]byte{}
 	}
 	return w
+}
+
+// walkAgreed is walkUpTo in a collection with a policy. Of a peer with which there are more
+// differences that stay than can be remembered, few are looked at, others each time.
+func (s *session) walkAgreed(p pair, limit int) (difference, error) {
+	if s.n.agreements.full(sharing{s.peer, p.id}) {
+		limit = min(limit, maxFoundUnnoted)
+	}
+	return s.walkUpTo(p, limit)
 }
 
 // walkUpTo compares a collection until so many documents were found.

@@ -19,9 +19,24 @@ import (
 
 // parted reports whether a commit takes rights: whom it leaves without may be told.
 func parted(cm *dag.Commit) bool {
-	ops, err := acp.Ops(cm.Deltas)
-	return err == nil && slices.ContainsFunc(ops, func(o acp.Op) bool { return o.Kind == acp.Revoke || o.Kind == acp.Transfer })
+	return takes(cm, func(acp.Subject) bool { return true })
 }
+
+// partedFrom reports whether it may have taken those of a reader. To find that out for
+// sure takes passes over the history of the document.
+func partedFrom(cm *dag.Commit, by pando.Reader) bool {
+	keys := by.Keys()
+	return takes(cm, func(from acp.Subject) bool { return from.All || slices.Contains(keys, from.Key) })
+}
+
+func takes(cm *dag.Commit, from func(acp.Subject) bool) bool {
+	ops, err := acp.Ops(cm.Deltas)
+	return err == nil && slices.ContainsFunc(ops, func(o acp.Op) bool { return o.Kind == acp.Transfer || o.Kind == acp.Revoke && from(o.Subject) })
+}
+
+// maxFarewells bounds the documents of which a peer is told in one session that it may
+// read them no more: it may show what it likes, and each costs passes over a history.
+const maxFarewells = 64
 
 // farewell tells a peer that it may read a document no more, if it could, with what it
 // lacks below that. heads are those that it has, if it said so.

@@ -67,6 +67,9 @@ const (
 	// maxFoundOfBlamed is the same for a peer that something speaks against: it has to give
 	// what it shows before it is asked for more.
 	maxFoundOfBlamed = 512
+	// maxFoundUnnoted is the same where it cannot be remembered any more what was exchanged:
+	// it is exchanged with every change.
+	maxFoundUnnoted = 512
 	// leafDocuments is the most documents under one leaf, a property of package radix; a
 	// docID prefix in FETCH may stand for that many.
 	leafDocuments = 32

@@ -291,7 +291,7 @@ func (s *session) walk(p pair) (difference, error) {
 	if s.n.blamed(s.peer) {
 		return s.walkUpTo(p, maxFoundOfBlamed) // and goes on if that leads to something
 	}
-	return s.walkUpTo(p, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound))
+	return s.walkAgreed(p, min(maxFoundAtFirst<<(2*min(s.cuts, maxCuts/8)), maxFound))
 }
 
 // asker sends the questions of a walk to the peer.

@@ -139,6 +139,7 @@ type session struct {
 	still   uint64                    // how far this node's feed was before the first of them
 	found   int                       // documents that differed in the others for no reason that is known
 	waits   int                       // rounds in which something was waited for
+	parted  int                       // documents of which the peer was told that it may read them no more
 	left    int                       // collections of this round that the peer sees to itself
 	since   time.Time                 // before the roots of mine were taken
 	report  report

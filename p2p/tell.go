@@ -170,7 +170,7 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Com
 	}
 	for i, p := range readers {
 		switch {
-		case !may[i] && parts:
+		case !may[i] && partedFrom(cm, as[i]):
 			n.farewell(ctx, p, id, cm.Doc, as[i], nil)
 		case may[i] && n.keepsPart(p, id):
 			may[i] = false

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"iter"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/pandodb/pando/internal/cbor"
@@ -312,6 +313,9 @@ func (w *walker) run(ask asker) error {
 				break
 			}
 		}
+		if below := w.next[at:]; w.agreed != nil { // what differs for ever must not always hide the same behind it
+			rand.Shuffle(len(below), func(i, j int) { below[i], below[j] = below[j], below[i] })
+		}
 	}
 	w.found.Cut = w.found.Cut || len(w.next) > 0
 	return nil
@@ -410,6 +414,14 @@ func (w *walker) goOn(p radix.Prefix) error {
 
 // onlyMine notes what is under p as unknown to the peer.
 func (w *walker) onlyMine(p radix.Prefix) error {
+	if w.agreed != nil && p.Len() < 2 { // as in run: begin anywhere
+		for i, first := 0, rand.IntN(16); i < 16; i++ {
+			if err := w.onlyMine(p.Child((first + i) % 16)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for e, err := range w.local.Elements(w.ctx, p) {
 		if err != nil {
 			return err

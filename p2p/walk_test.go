@@ -319,3 +319,43 @@ func walkToGive(ctx context.Context, l local, s salt, ask asker) (difference, er
 	err := w.run(ask)
 	return w.found, err
 }
+
+// Where more differs for ever than can be remembered, in a collection with a policy, each
+// walk finds some of it. None of it hides what comes behind it from all of them.
+func TestWhatDiffersForEverHidesNothing(t *testing.T) {
+	many, none := map[[32]byte][32]byte{}, newSet(nil)
+	for i := range 3000 {
+		many[sha256.Sum256([]byte{byte(i), byte(i >> 8)})] = [32]byte{1}
+	}
+	all := newSet(many)
+	for name, sides := range map[string][2]*set{"here": {all, none}, "there": {none, all}} {
+		found := map[string]bool{}
+		for range 300 {
+			mine, theirs := sides[0], sides[1]
+			w := walker{ctx: t.Context(), local: mine, limit: 64, agreed: &agreed{agreements: newAgreements(), here: mine}}
+			w.found.sums = map[dag.DocID][32]byte{}
+			err := w.run(func(ps []radix.Prefix, levels uint64) (out []treeNode, err error) {
+				for _, p := range ps {
+					n, err := answerNode(t.Context(), theirs, salt{}, p, levels)
+					if err != nil {
+						return nil, err
+					}
+					out = append(out, n)
+				}
+				return out, nil
+			})
+			if err != nil || !w.found.Cut || w.found.size() > 64+leafDocuments {
+				t.Fatalf("%s: %d documents, cut %v: %v", name, w.found.size(), w.found.Cut, err)
+			}
+			for _, doc := range w.found.Mine {
+				found[string(doc[:8])] = true
+			}
+			for _, first := range w.found.Theirs {
+				found[string(first[:8])] = true
+			}
+		}
+		if len(found) < 2900 {
+			t.Errorf("of what is %s only, 300 walks found %d of 3000 documents", name, len(found))
+		}
+	}
+}

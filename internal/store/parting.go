@@ -82,11 +82,7 @@ func (p *parting) add(ctx context.Context, to map[dag.CID]bool, cid dag.CID) err
 	if err != nil || !ok || at.doc != p.id || at.coll != p.n {
 		return err
 	}
-	below, err := p.tx.ancestors(ctx, at)
-	for c := range below {
-		to[c] = true
-	}
-	return err
+	return p.tx.gather(ctx, at, to)
 }
 
 // find finds the commits that took the right, and what they stand on, unless that is

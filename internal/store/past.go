@@ -111,7 +111,17 @@ func (tx *Tx) At(ctx context.Context, c *schema.Collection, cid dag.CID) (Doc, e
 // ancestors returns a commit and all commits below it. The set is what is held of a
 // history, however long: no commit is.
 func (tx *Tx) ancestors(ctx context.Context, at place) (map[dag.CID]bool, error) {
-	met := map[dag.CID]bool{at.cid: true}
+	met := map[dag.CID]bool{}
+	return met, tx.gather(ctx, at, met)
+}
+
+// gather adds a commit and all commits below it to those that were met, with what is
+// below them.
+func (tx *Tx) gather(ctx context.Context, at place, met map[dag.CID]bool) error {
+	if met[at.cid] {
+		return nil
+	}
+	met[at.cid] = true
 	for next := []place{at}; len(next) > 0; {
 		at, next = next[len(next)-1], next[:len(next)-1]
 		cm, err := tx.commitAt(at)
@@ -119,7 +129,7 @@ func (tx *Tx) ancestors(ctx context.Context, at place) (map[dag.CID]bool, error)
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, p := range cm.Parents {
 			if met[p] {
@@ -128,15 +138,15 @@ func (tx *Tx) ancestors(ctx context.Context, at place) (map[dag.CID]bool, error)
 			met[p] = true
 			up, ok, err := tx.where(p)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if !ok {
-				return nil, fault.Corrupt.Errorf("parent %s of commit %s is missing: run pando fsck --rebuild", p, at.cid)
+				return fault.Corrupt.Errorf("parent %s of commit %s is missing: run pando fsck --rebuild", p, at.cid)
 			}
 			next = append(next, up)
 		}
 	}
-	return met, nil
+	return nil
 }
 
 // commitAt reads a commit, which may be one of the transaction.
