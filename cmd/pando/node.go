@@ -95,6 +95,9 @@ With --recover the node changes hands. That takes the socket.`,
 				return err
 			}
 			fmt.Fprintln(c.out, "owner", who)
+			if recover {
+				fmt.Fprintln(c.err, "note: whom the owner before let in, still is: see pando node access")
+			}
 			return nil
 		},
 	}
