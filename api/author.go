@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -231,7 +232,7 @@ func (a *Author) open(ctx context.Context, text string, d DraftCommit) (pando.Pr
 	} else if p.Deletes {
 		does = "delete"
 	}
-	for _, m := range mutations.FindAllStringSubmatch(text, -1) {
+	for _, m := range mutationsIn(text) {
 		verb, name := m[1], m[2]
 		if verb != does && (verb != "upsert" || does == "delete") {
 			continue
@@ -250,9 +251,22 @@ func (a *Author) open(ctx context.Context, text string, d DraftCommit) (pando.Pr
 	return p, fault.Denied.Errorf("the request has no %s_… that is about document %s of collection %s", does, p.Doc, p.Collection)
 }
 
-// mutations are the fields that write. Words in a text look like them, too: then what
-// may be written is more than the request says, and what is written still in its collections.
-var mutations = regexp.MustCompile(`\b(create|update|upsert|delete)_(\w+)\b`)
+// mutationsIn returns the fields of a request that write, with their verbs and collections. What
+// stands in quotes or in a comment is no field; an alias may look like one, and then what may be
+// written is more than the request says.
+func mutationsIn(text string) [][]string {
+	text = spoken.ReplaceAllString(text, " ")
+	if strings.Contains(text, `"`) || !mutation.MatchString(text) { // a quote that does not end
+		return nil
+	}
+	return mutations.FindAllStringSubmatch(text, -1)
+}
+
+var (
+	spoken    = regexp.MustCompile(`(?s)"""(?:\\"""|.)*?"""|"(?:\\.|[^"\\\r\n])*"|#[^\r\n]*`)
+	mutation  = regexp.MustCompile(`\bmutation\b`)
+	mutations = regexp.MustCompile(`\b(create|update|upsert|delete)_(\w+)\b`)
+)
 
 // renewed makes the author look again at a collection that is not pinned: the node may use another
 // version by now. The collection stays the same.

@@ -23,10 +23,10 @@ type credentials struct {
 type place int
 
 const (
-	afar   place = iota // on another machine, or who knows where
-	here                // on the machine of the node: it came over loopback
-	inside              // in the node's own directory: it could open the socket there
-	peerside            // at the other end of libp2p, by which peers find the node from anywhere
+	afar     place = iota // on another machine, or who knows where
+	here                  // on the machine of the node: it came over loopback
+	inside                // in the node's own directory: it could open the socket there
+	peerside              // at the other end of libp2p, by which peers find the node from anywhere
 )
 
 // requester is who makes a request, as far as the node knows.

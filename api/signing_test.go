@@ -280,6 +280,42 @@ func TestANodeThatLiesGetsNoSignature(t *testing.T) {
 	}
 }
 
+// What a request only speaks of, in its values and comments, it does not ask for.
+func TestAWordInAValueIsNoMutation(t *testing.T) {
+	t.Parallel()
+	l := lying(t)
+	bob := identity(t)
+	a := l.author(t, bob)
+	doc, err := a.Create(t.Context(), "Note", map[string]any{"text": "hi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft := l.draft(t, "Note", dag.Commit{Doc: doc, Parents: []dag.CID{{1}}, Height: 2, Author: dag.Author{Key: bob.Public()},
+		Deltas: []crdt.Delta{{Field: crdt.FieldStatus, Kind: crdt.KindStatus, Val: value.OfBool(true)}}})
+	l.change = func(path string, body []byte) []byte {
+		if !strings.HasSuffix(path, "/commits/prepare") {
+			return body
+		}
+		raw, _ := json.Marshal(api.Prepared{Answer: json.RawMessage(`{"data":{}}`), Commits: []api.DraftCommit{draft}})
+		return raw
+	}
+	for _, text := range []string{
+		`mutation { create_Note(input: {text: "how do I delete_Note?"}) { text } }`,
+		`mutation { create_Note(input: {text: "\\\"delete_Note"}) { text } }`,
+		`mutation { create_Note(input: {text: """ "delete_Note" \""" delete_Note"""}) { text } }`,
+		"mutation { # no delete_Note\n create_Note(input: {text: \"x\"}) { text } }",
+		"mutation { create_Note(input: {text: \"x\"}) { text } } # delete_Note",
+		`{ Note { text: delete_Note } }`,
+	} {
+		if _, err := a.Query(t.Context(), api.Request{Query: text}, nil); !errors.Is(err, fault.Denied) || !strings.Contains(err.Error(), "not signed") {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+	if _, err := a.Query(t.Context(), api.Request{Query: `mutation { create_Note(input: {text: "\\"}) { text } delete_Note(docID: "` + doc.String() + `") { text } }`}, nil); err != nil && strings.Contains(err.Error(), "not signed") {
+		t.Errorf("one that asks for it: %v", err)
+	}
+}
+
 // What a field is called is part of what is signed: who knows it from elsewhere is not
 // led to write into another one.
 func TestANodeCannotRenameFieldsOfAPinnedCollection(t *testing.T) {
