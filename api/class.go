@@ -125,6 +125,6 @@ func (s *Server) authorize(who requester, c class) error {
 	for _, r := range c.relations() {
 		needs = append(needs, string(r))
 	}
-	return denied(reasonNode, "%s has not the access to this node that this takes, %s: its owner or an admin grants it, by pando node grant",
+	return denied(reasonNode, "%s has not the access to this node that this takes (%s): its owner or an admin grants it, by pando node grant",
 		who.did, strings.Join(needs, " or "))
 }

@@ -140,9 +140,16 @@ func (c *command) meant() (did pando.DID, here bool, err error) {
 
 // unknownNode says what to do about a node that is not known.
 func (c *command) unknownNode(node *api.Client) error {
-	says := ""
-	if id, err := node.NodeIdentity(c.who.ctx); err == nil {
+	says, here := "", c.who.rootGiven && !c.who.urlGiven && hasSocket(c.rootdir)
+	if here {
+		node.Socket(filepath.Join(c.rootdir, socketFile), true) // it is the one that is meant, as without -i
+	}
+	id, err := node.NodeIdentity(c.who.ctx)
+	switch {
+	case err == nil:
 		says = fmt.Sprintf(": whoever answers there says that it is %s", id.DID)
+	case here:
+		return err
 	}
 	return fault.Denied.Errorf("it is not known which node is at %s, and a token must be for one%s: ask its owner, and name it once with --node", hostPort(c.url), says)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/p2p"
 )
@@ -43,6 +44,15 @@ func (c *command) peerClient() (*api.Client, error) {
 		node.Authenticate(key, meant)
 	}
 	return node, nil
+}
+
+// unnamed puts the refusal of somebody who did not say who he is in words that he knows: the
+// node speaks of a key that was made for this call.
+func (c *command) unnamed(err error) error {
+	if c.atPeer() && c.who.mine.IsZero() && api.Reason(err) == "node-access" {
+		return fault.Denied.Errorf("this node wants to know who calls: say who you are, with -i")
+	}
+	return err
 }
 
 // follow runs a GraphQL request. At a peer address the node does not sign: what a mutation

@@ -33,7 +33,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	err := c.unnamed(root.ExecuteContext(ctx))
 	for _, node := range c.peers {
 		node.Close() // else the node would wait for it
 	}
@@ -78,8 +78,13 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 		SilenceErrors: true,
 		Args:          noArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			named := cmd.Flags().Changed("rootdir") && !cmd.Flags().Changed("url")
 			err := applyEnv(cmd.Flags(), os.LookupEnv)
 			c.who.urlGiven, c.who.rootGiven, c.who.ctx = cmd.Flags().Changed("url"), cmd.Flags().Changed("rootdir"), cmd.Context()
+			if named && hasSocket(c.rootdir) && cmd.Name() != "start" {
+				// Who names a directory means the node in it, wherever the environment says that one is.
+				c.url, c.who.urlGiven = api.DefaultAddress, false
+			}
 			return err
 		},
 		RunE: help,
