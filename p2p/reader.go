@@ -77,6 +77,23 @@ func (r *reader) only(ctx context.Context, docs []dag.DocID) ([]dag.DocID, error
 	return out, nil
 }
 
+// those returns which of some commits the peer may be told of.
+func (r *reader) those(ctx context.Context, commits []dag.CID) ([]dag.CID, error) {
+	if r.all {
+		return commits, nil
+	}
+	var out []dag.CID
+	for _, c := range commits {
+		switch _, err := r.Block(ctx, c); {
+		case err == nil:
+			out = append(out, c)
+		case !errors.Is(err, fault.NotFound):
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // side is this node's side of a comparison with the peer: what it may read here.
 func (r *reader) side(ctx context.Context) (local, error) {
 	if r.all {

@@ -158,11 +158,13 @@ type lookout struct {
 type watcher struct {
 	peer peer.ID
 	on   *lookout
-	wake chan struct{}
+	wake chan struct{} // something has changed
+	send chan struct{} // something is to be sent
 
 	// Guarded by lookouts.mu.
-	changes    []dag.CID
-	lost       bool // something that it had to be told
+	changes    []dag.CID // that concern the scope
+	ready      []dag.CID // those that it may read
+	lost       bool      // something that it had to be told
 	meet, part []dag.DocID
 }
 
@@ -177,7 +179,7 @@ var tooManyWatched = &refuse{Code: refusedBusy, Text: "too much is watched here 
 
 // watchFrom begins a watch of a peer: what changes from now on is in its queue.
 func (n *Node) watchFrom(ctx context.Context, p peer.ID, id dag.CollectionID, s Scope) (*watcher, error) {
-	x := &watcher{peer: p, wake: make(chan struct{}, 1)}
+	x := &watcher{peer: p, wake: make(chan struct{}, 1), send: make(chan struct{}, 1)}
 	form := string(appendScope(nil, s))
 	if !n.lookouts.join(x, id, form) {
 		at, err := n.lookOut(ctx, id, form, s)
@@ -411,6 +413,11 @@ func (n *Node) serveWatch(ctx context.Context, w *wire, place *seat) error {
 	})
 	defer reader.Wait()
 	defer w.s.CloseRead()
+	ctx, stop := context.WithCancel(ctx)
+	var sifting sync.WaitGroup
+	sifting.Go(func() { n.sift(ctx, x) })
+	defer sifting.Wait()
+	defer stop()
 	if err := w.send(&watching{}); err != nil {
 		return err
 	}
@@ -454,6 +461,32 @@ func (n *Node) admitWatch(w *wire, place *seat, ask *watch) (dag.CollectionID, e
 	return c.id, nil
 }
 
+// sift finds what a watcher may read of what changed, while it is sent other things. So
+// that something was lost depends on that alone: a peer that stops reading is not told how
+// much changes that it may not read, and meets a filter of its choice.
+func (n *Node) sift(ctx context.Context, x *watcher) {
+	l := n.lookouts
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-x.wake:
+		}
+		l.mu.Lock()
+		changes := x.changes
+		x.changes = nil
+		l.mu.Unlock()
+		ready, err := n.reader(x.peer, x.on.id).those(ctx, changes)
+		l.mu.Lock()
+		if err != nil || len(x.ready)+len(ready) > maxWatchQueue {
+			x.lost, ready = true, nil
+		}
+		x.ready = append(x.ready, ready...)
+		l.mu.Unlock()
+		poke(x.send)
+	}
+}
+
 // tellWatcher tells a watcher what is put into its queue, until it is gone.
 func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher, gone chan struct{}) error {
 	beat := time.NewTicker(watchBeat)
@@ -468,11 +501,11 @@ func (n *Node) tellWatcher(ctx context.Context, w *wire, out *sender, x *watcher
 			return context.Cause(ctx)
 		case <-beat.C:
 			beats = true
-		case <-x.wake:
+		case <-x.send:
 		}
 		l.mu.Lock()
-		changes, lost, news := x.changes, x.lost, watching{x.meet, x.part}
-		x.changes, x.meet, x.part = nil, nil, nil
+		changes, lost, news := x.ready, x.lost, watching{x.meet, x.part}
+		x.ready, x.meet, x.part = nil, nil, nil
 		l.mu.Unlock()
 		if s := n.scopeOf(x.on.id); s.None() || whole && !s.Whole {
 			return keepsLess // who watches chooses anew by whom to be told

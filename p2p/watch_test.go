@@ -1,13 +1,17 @@
 package p2p
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
@@ -432,4 +436,55 @@ func BenchmarkTellLookouts(b *testing.B) {
 	for b.Loop() {
 		l.tell(c)
 	}
+}
+
+// That more changed than can be told is told of what the watcher may read alone, however
+// much else changes while it does not read.
+func TestWhatMayNotBeReadOverflowsNothing(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ada := persons(t, w, 1)[0]
+		ada.start()
+		secret, public := ada.writes("secret")[0], ada.writes("public")[0]
+		ada.shares(public, "reader", "*")
+		note, err := ada.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for doc, want := range map[pando.DocID]bool{secret: false, public: true} {
+			x, err := ada.node.watchFrom(t.Context(), keyPeer(t, 7), note.ID, Scope{Docs: []pando.DocID{doc}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			var sifting sync.WaitGroup
+			sifting.Go(func() { ada.node.sift(ctx, x) })
+			l, commit := ada.node.lookouts, ada.holds("Note")[doc][0]
+			for range maxWatchQueue / 64 * 2 {
+				l.mu.Lock()
+				for range 64 {
+					x.take(pando.Change{Collection: note.ID, Doc: doc, Commit: commit})
+				}
+				l.mu.Unlock()
+				synctest.Wait()
+			}
+			stop()
+			sifting.Wait()
+			l.mu.Lock()
+			lost, ready := x.lost, len(x.ready)
+			l.mu.Unlock()
+			if lost != want || ready > maxWatchQueue {
+				t.Errorf("after %d changes something is lost: %v, want %v; %d wait", 2*maxWatchQueue, lost, want, ready)
+			}
+			ada.node.watchEnds(x)
+		}
+	})
+}
+
+func keyPeer(t *testing.T, i int) peer.ID {
+	t.Helper()
+	id, err := peer.IDFromPrivateKey(keyOf(t, i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
