@@ -214,7 +214,7 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 		err = tx.informed(a.Rules, a.State, ops)
 	}
 	if err == nil {
-		d, err = tx.change(d, deltas)
+		d, err = tx.writeOn(d, deltas) // also on a deleted one, whose past can be read
 	}
 	if err == nil && (revokes || grants) {
 		err = tx.anchorWhereNamed(id, revokes)

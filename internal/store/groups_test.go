@@ -216,3 +216,35 @@ func TestWhoeverReadsADocumentShouldReadTheGroupsThatWriteIt(t *testing.T) {
 	meet(ann, bob)
 	wantAgreement(t, ann, bob)
 }
+
+// What is deleted has a past, and a deleted group its members: rights to both are taken
+// back as ever.
+func TestRightsToWhatIsDeletedAreTakenBack(t *testing.T) {
+	t.Parallel()
+	ann, bob := newNode(t, "ann").policed(), newNode(t, "bob").policed()
+	team, paper := ann.create("Team", "name", "editors"), ann.create("Paper", "title", "draft")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	ann.mustDo("Paper", paper, grantTo("writer", memberOf(team)), grantTo("reader", person("cy")))
+	bob.learns(ann)
+	bob.set("Paper", paper, "title", "of the team")
+	ann.learns(bob)
+	for coll, id := range map[string]dag.DocID{"Team": team, "Paper": paper} {
+		ann.update(func(tx *Tx) error {
+			_, err := tx.Delete(ann.coll(coll), id)
+			return err
+		})
+	}
+	ann.mustDo("Paper", paper, revokeFrom("reader", person("cy")))
+	ann.mustDo("Team", team, revokeFrom("member", person("bob")))
+	for coll, id := range map[string]dag.DocID{"Team": team, "Paper": paper} {
+		if d := ann.get(coll, id); !d.Deleted() {
+			t.Errorf("the %s is there again", coll)
+		}
+	}
+	if a := ann.access("Paper", paper); len(a.Tuples(a.Rules)) != 1 {
+		t.Errorf("the paper is shared with %v", a.Tuples(a.Rules))
+	}
+	meet(ann, bob)
+	wantAgreement(t, ann, bob)
+	wantKind(t, bob.tries("Paper", paper, "title", "still"), fault.NotFound, "a write by who left")
+}

@@ -121,6 +121,11 @@ func (tx *Tx) change(d Doc, deltas []crdt.Delta) (Doc, error) {
 	if len(deltas) == 0 {
 		return d, tx.mayUpdate(d) // or the answer would say that who may not may
 	}
+	return tx.writeOn(d, deltas)
+}
+
+// writeOn writes operations on a document at hand, deleted or not.
+func (tx *Tx) writeOn(d Doc, deltas []crdt.Delta) (Doc, error) {
 	n, err := tx.short(d.Collection)
 	if err != nil {
 		return Doc{}, err
