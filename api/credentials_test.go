@@ -89,6 +89,35 @@ func TestATokenOpensWhatItsIssuerMayDo(t *testing.T) {
 	}
 }
 
+// Who administers a node and may not read what is on it is told nothing of that by an
+// index which is to be unique.
+func TestAnIndexTellsItsMakerNothing(t *testing.T) {
+	s, _ := withUser(t)
+	id, err := s.db.AddPolicy(t.Context(), `{"resources": {"note": {
+		"permissions": {"read": {"expr": "owner"}, "update": {"expr": "owner"}, "delete": {"expr": "owner"}},
+		"relations": {"owner": {}}}}}`)
+	if err == nil {
+		_, err = s.db.AddSchema(t.Context(), fmt.Sprintf(`type Diary @policy(id: %q, resource: "note") { text: String day: Int }`, id))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for day := range 2 {
+		if r := s.db.Exec(t.Context(), pando.Request{Query: fmt.Sprintf(`mutation { create_Diary(input: {text: "secret", day: %d}) { _docID } }`, day)}); r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+	}
+	eve := someone(t)
+	if _, err := s.rights.grant(Admin, string(eve.DID())); err != nil {
+		t.Fatal(err)
+	}
+	bearer := "Bearer " + pass(t, s, eve)
+	code, body := s.answerTo(from(atAfar, "POST", Base+"/collections/Diary/indexes?wait=true", `{"Name": "once", "Fields": [{"Name": "text"}], "Unique": true}`, "Authorization", bearer))
+	if code != 200 || strings.Contains(body, "secret") || strings.Contains(body, "bafk") {
+		t.Errorf("an index that is unique among what she reads: %d %s", code, body)
+	}
+}
+
 // author returns who made the only commit of the only note, and who signed it.
 func author(t *testing.T, s *Server) (who, signer pando.DID) {
 	t.Helper()
