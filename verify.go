@@ -25,10 +25,10 @@ type Verification struct {
 	// Sound reports that every commit is right, and that this node holds just what they
 	// make.
 	Sound   bool             `json:"sound"`
-	Stored  bool             `json:"stored"`            // the second of the two
-	Owner   DID              `json:"owner,omitempty"`   // with a policy; "" if the ownership is contested
-	Pending int              `json:"pending,omitempty"` // commits that do not count until the owner accepts them
-	Commits []VerifiedCommit `json:"commits"`           // parents first
+	Stored  bool             `json:"stored"`          // the second of the two
+	Owner   DID              `json:"owner,omitempty"` // with a policy; "" if the ownership is contested
+	Pending int              `json:"pending"`         // commits that do not count until the owner accepts them
+	Commits []VerifiedCommit `json:"commits"`         // parents first
 }
 
 // VerifiedCommit is one commit of a history, with the verdict on it.

@@ -125,9 +125,9 @@ func (c *command) aclShowCommand() *cobra.Command {
 
 func (c *command) printRights(a api.DocumentAccess) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	owner := string(a.Owner)
+	owner, waits := string(a.Owner), "pending"
 	if owner == "" {
-		owner = "nobody: two transfers contradict each other"
+		owner, waits = "nobody: two transfers contradict each other", "void" // nobody can accept them
 	}
 	fmt.Fprintf(w, "owner\t%s\n", owner)
 	for _, r := range a.Relationships {
@@ -139,7 +139,7 @@ func (c *command) printRights(a api.DocumentAccess) error {
 	}
 	fmt.Fprintf(w, "you may\t%s\n", may)
 	for _, p := range a.Pending {
-		fmt.Fprintf(w, "pending\t%s by %s at %s\n", p.CID, p.Author, p.Time.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s by %s at %s\n", waits, p.CID, p.Author, p.Time.UTC().Format(time.RFC3339))
 	}
 	for _, x := range a.CannotCheck {
 		fmt.Fprintf(w, "cannot check\t%s\n", cannotCheck(x))

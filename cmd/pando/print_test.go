@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/api"
 )
 
 func TestRebuildSaysWhatItKnows(t *testing.T) {
@@ -84,5 +86,34 @@ func TestWhatOthersSayMovesNoCursor(t *testing.T) {
 	t.Parallel()
 	if got, want := printableLines("denied: \x1b[2Jno\u009b1m\n  try \u202eagain\xff"), "denied: \uFFFD[2Jno\uFFFD1m\n  try \uFFFDagain\uFFFD"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What waits for the owner of a document that nobody owns waits for nobody.
+func TestNothingWaitsForTheOwnerOfAContestedDocument(t *testing.T) {
+	t.Parallel()
+	ada := freshKey(t).DID()
+	for _, c := range []struct {
+		owner      pando.DID
+		want, none string
+	}{
+		{ada, "unless the owner accepts", "nobody"},
+		{"", "nobody can accept them: nobody owns the document", "unless the owner accepts"},
+	} {
+		var out bytes.Buffer
+		if err := showVerification(&out, &pando.Verification{Owner: c.owner, Pending: 2, Sound: true, Stored: true}); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); !strings.Contains(got, "2 commits do not count") || !strings.Contains(got, c.want) || strings.Contains(got, c.none) {
+			t.Errorf("verify of a document owned by %q: %s, want %q", c.owner, got, c.want)
+		}
+		out.Reset()
+		one := api.DocumentAccess{Owner: c.owner, Pending: []pando.PendingCommit{{Author: ada}}}
+		if err := (&command{out: &out}).printRights(one); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); strings.Contains(got, "pending") != (c.owner != "") || strings.Contains(got, "void") != (c.owner == "") {
+			t.Errorf("acl show of a document owned by %q: %s", c.owner, got)
+		}
 	}
 }

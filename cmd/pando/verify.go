@@ -83,7 +83,11 @@ func showVerification(w io.Writer, v *pando.Verification) error {
 	default:
 		fmt.Fprintf(w, "%s: names, signatures and rights are right\n", plural(len(v.Commits), "commit"))
 	}
-	if v.Pending > 0 {
+	switch {
+	case v.Pending == 0:
+	case v.Owner == "":
+		fmt.Fprintf(w, "%s not count, and nobody can accept them: nobody owns the document, for it was given to two people at once\n", doNot(v.Pending))
+	default:
 		fmt.Fprintf(w, "%s not count, unless the owner accepts what was written while the right to was being taken away\n", doNot(v.Pending))
 	}
 	return nil
