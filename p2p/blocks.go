@@ -411,6 +411,10 @@ func gather(m *blocks, arrivals <-chan arrival) (*blocks, *arrival) {
 // merge hands commits to the database. A commit that is invalid for everybody is
 // a breach of its sender, who had to check it before passing it on.
 func (n *Node) merge(ctx context.Context, id dag.CollectionID, envelopes [][]byte, from peer.ID) (pando.Merged, error) {
+	envelopes, err := n.sealedOnly(ctx, id, envelopes, from)
+	if err != nil || len(envelopes) == 0 {
+		return pando.Merged{}, err
+	}
 	t, err := n.merging.enter(ctx, laneOf(ctx))
 	if err != nil {
 		return pando.Merged{}, err

@@ -18,7 +18,7 @@
 //	connections     dial, companions, peers, alive, exchange, listing: who is found and kept
 //	                ties: what the host asks; narrow: what passes a relay with limits
 //	who may         admission (secrets), access (connections), quota, score, trustworthy (what lies cost)
-//	                identities (for whom a peer acts), reader (what it may read: every answer goes through it)
+//	                identities (for whom a peer acts), reader (what it may read: every answer goes through it), blind
 //	                limits: every bound there is, with its reason
 //	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later, agreed
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
@@ -54,7 +54,7 @@
 //	keepListed         one      lists this node in the directory, and looks there, if it is on
 //	lines.handle       per stream of a client, until it is accepted
 //	handleSync, handleFetch, handleWatch, handleTell     per stream, made by the host, bounded by admission
-//	a reader           per watch of a peer, which waits for it
+//	a reader, and sift per watch of a peer, which waits for them
 //	convoy.work        two per peer that a collection is got of; the session waits for them
 //	a reader           per transfer in receiveBlocks, which waits for it
 //	probe              at most 16, within Status, which waits for them

@@ -647,6 +647,58 @@ func TestABlindHubStandsBetween(t *testing.T) {
 	})
 }
 
+// What is not sealed a blind node does not keep, whoever gives it.
+func TestABlindNodeKeepsNothingThatItIsGivenInClear(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 2)
+		hub, eve := ps[0], ps[1]
+		hub.member.config.Certificates, hub.member.config.Blind = nil, true
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(eve.member.db.Collections()) == 2, "no collections" })
+		if err := eve.node.AddHub(hub.id().String()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		clear := eve.writes("in clear")[0]
+		sealed := eve.seals("sealed")
+		hub.has(5*time.Second, sealed)
+		if err := eve.edits(clear, "and changed"); err != nil {
+			t.Fatal(err)
+		}
+		note, err := eve.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := eve.node.openFetch(t.Context(), hub.id(), note.ID) // for the proof
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := f.proof
+		f.close(nil)
+		all := commitsOf(t, eve.member, note.ID)
+		for _, give := range [][][]byte{all, all[:1], all[len(all)-1:]} {
+			s, err := eve.node.open(t.Context(), hub.id(), tellProtocols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wire := newAsking(s, &eve.node.traffic)
+			wire.version = protocolVersion
+			if err := wire.send(&tell{Proof: shown, Envelopes: give}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		hub.has(0, sealed)
+		if c := hub.node.Counters(); c.Wants+int(c.Breaches) > 0 {
+			t.Errorf("%+v", c)
+		}
+		if err := eve.edits(sealed, "and changed, too"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 5*time.Second, sealed, eve, hub)
+	})
+}
+
 // seals makes a note that nobody reads without a key.
 func (p *person) seals(text string) (id pando.DocID) {
 	p.w.t.Helper()
