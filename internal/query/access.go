@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/pandodb/pando/internal/dag"
-	"github.com/pandodb/pando/internal/store"
 )
 
 // access yields documents of a collection among which are all that meet a filter, in
@@ -157,7 +156,11 @@ func (t *taster) describe() string   { return "scan " + t.a.coll.source() + " as
 
 func (t *taster) advance(x *run, most int) (bool, error) {
 	var r row
-	for d, err := range x.tx.Scan(t.a.coll.Collection, store.Range{After: t.after}) {
+	rg, err := x.stretch(t.a.coll, t.after, most-t.cost)
+	if err != nil {
+		return false, err
+	}
+	for d, err := range x.tx.Scan(t.a.coll.Collection, rg) {
 		if err == nil {
 			err = x.step()
 		}
@@ -180,6 +183,10 @@ func (t *taster) advance(x *run, most int) (bool, error) {
 		if more, err := t.add(x, &r); err != nil || !more || len(t.rowsOf) == t.a.most {
 			return err == nil, err
 		}
+	}
+	if rg.Through != (dag.DocID{}) {
+		t.after, t.cost = rg.Through, most
+		return false, nil
 	}
 	return true, nil
 }

@@ -43,3 +43,42 @@ func TestFewAmongMany(t *testing.T) {
 		t.Errorf("the plan is %s, %v; want a scan", out, err)
 	}
 }
+
+// Who reads a few of many documents is answered the same however many cores help, and
+// whichever ways are tried.
+func TestAnswersAboutFewAreTheSameHoweverManyCoresHelp(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	d.mustAddProtected(`type P @policy { name: String city: String age: Int @index height: Float active: Boolean notes: String score: Int points: Int }`)
+	other := store.As(keyOf("other"))
+	for from := 0; from < 9000; from += 1000 {
+		var in [2]strings.Builder
+		for i := from; i < from+1000; i++ {
+			whose := 0
+			if i%150 == 7 || i < 30 {
+				whose = 1
+			}
+			fmt.Fprintf(&in[whose], `{name: "person %d" city: "city %d" age: %d height: %d.5 active: %v notes: "some words about person %d" score: %d points: 1}`, i, i%97, i%100, i%200, i%2 == 0, i, i*7)
+		}
+		for whose, who := range []store.Caller{other, store.As(d.key)} {
+			if _, err := d.execAs(who, Request{Query: `mutation { create_P(input: [` + in[whose].String() + `]) { __typename } }`}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, q := range append([]string{
+		`{ P { name } }`,
+		`{ P(limit: 5) { name } }`,
+		`{ P(limit: 5, offset: 70) { name } }`,
+		`{ P(filter: {age: {_eq: 7}}, limit: 3) { name } }`,
+		`{ P(filter: {age: {_gt: 7}}, limit: 80) { name } }`,
+		`{ P(filter: {age: {_eq: 7}}) { name } }`,
+		`{ P(order: {age: DESC}, limit: 4) { name } }`,
+		`{ _count(P: {}) }`,
+	}, spreading...) {
+		want := d.alone(t, q)
+		if got, err := d.execAs(store.As(d.key), Request{Query: q}); err != nil || string(got) != want {
+			t.Errorf("%s:\ngot  %.300s, %v\nwant %.300s", q, got, err, want)
+		}
+	}
+}

@@ -351,7 +351,11 @@ func (f *farFinder) advance(x *run, most int) (bool, error) {
 
 func (f *farFinder) scan(x *run, most int) (bool, error) {
 	var r row
-	for d, err := range x.tx.Scan(f.w.to.target.Collection, store.Range{After: f.after}) {
+	rg, err := x.stretch(f.w.to.target, f.after, most-f.cost)
+	if err != nil {
+		return false, err
+	}
+	for d, err := range x.tx.Scan(f.w.to.target.Collection, rg) {
 		if err != nil {
 			return false, err
 		}
@@ -364,6 +368,10 @@ func (f *farFinder) scan(x *run, most int) (bool, error) {
 		if err := f.meet(x, &r); err != nil {
 			return false, err
 		}
+	}
+	if rg.Through != (dag.DocID{}) {
+		f.after, f.cost = rg.Through, most
+		return false, nil
 	}
 	return true, nil
 }

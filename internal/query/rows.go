@@ -131,20 +131,36 @@ func (s *scan) describe() string {
 
 func (s *scan) rows(x *run, _ *row) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
-		var r row // one for the whole scan
-		for d, err := range x.tx.Scan(s.coll.Collection, store.Range{Deleted: s.deleted}) {
-			if err == nil {
-				err = x.step()
-			}
+		if x.tx.Guarded(s.coll.Collection) {
+			p, _, err := x.widely(s)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			x.touched.scanned++
-			r.Doc = d
-			if !yield(&r, nil) {
+			if p != nil {
+				x.spreadRows(p)(yield)
 				return
 			}
+		}
+		s.rest(x, dag.DocID{}, yield)
+	}
+}
+
+// rest yields the documents behind one.
+func (s *scan) rest(x *run, after dag.DocID, yield func(*row, error) bool) {
+	var r row // one for the whole scan
+	for d, err := range x.tx.Scan(s.coll.Collection, store.Range{After: after, Deleted: s.deleted}) {
+		if err == nil {
+			err = x.step()
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		x.touched.scanned++
+		r.Doc = d
+		if !yield(&r, nil) {
+			return
 		}
 	}
 }

@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"iter"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -93,6 +95,26 @@ func lastBefore(b byte) (id dag.DocID) {
 	}
 	id[0] = b - 1
 	return id
+}
+
+// stretch is the range behind a docID in which about n documents are, if the caller may
+// perhaps not read most of them: who passes over these does not see how many there were.
+// Else it is all that is left.
+func (x *run) stretch(g *collection, after dag.DocID, n int) (store.Range, error) {
+	r := store.Range{After: after}
+	if !x.tx.Guarded(g.Collection) {
+		return r, nil
+	}
+	size, err := x.tx.Size(g.Collection)
+	if err != nil || uint64(n) >= size {
+		return r, err
+	}
+	from := binary.BigEndian.Uint64(after[:])
+	through := from + (math.MaxUint64/size)*uint64(max(n, 1))
+	if through > from { // it has not run over
+		binary.BigEndian.PutUint64(r.Through[:], through)
+	}
+	return r, nil
 }
 
 // wide is a pass over a collection that can be made in parts.
@@ -255,14 +277,16 @@ func (b *batch) add(d store.Doc) (err error) {
 
 func (b *batch) full() bool { return len(b.raw) > batchBytes*3/4 }
 
-// spreadRows yields the documents of a scan that meet a condition, in docID order.
+// spreadRows yields the documents of a scan that meet a condition, in docID order; or
+// all of them, if the caller perhaps may not read most.
 // Perhaps the first few are enough; then goroutines look ahead of who reads.
 func (x *run) spreadRows(p *wide) iter.Seq2[*row, error] {
 	return func(yield func(*row, error) bool) {
 		const few = 512
 		var r row
 		n := 0
-		for d, err := range x.tx.Scan(p.scan.coll.Collection, store.Range{}) {
+		first := rangeOf(0, p.parts) // there may be hardly any that the caller reads
+		for d, err := range x.tx.Scan(p.scan.coll.Collection, first) {
 			if err == nil {
 				err = x.step()
 			}
@@ -271,7 +295,7 @@ func (x *run) spreadRows(p *wide) iter.Seq2[*row, error] {
 				return
 			}
 			r.Doc, p.after = d, d.ID
-			ok := p.cond.holds(x, &r)
+			ok := p.cond.truth != depends || p.cond.holds(x, &r)
 			if x.err != nil {
 				yield(nil, x.err)
 				return
@@ -283,9 +307,18 @@ func (x *run) spreadRows(p *wide) iter.Seq2[*row, error] {
 				break
 			}
 		}
+		switch {
+		case n < few:
+			p.after = first.Through
+		case p.cond.truth == always: // there is hardly anything to pass over
+			p.scan.rest(x, p.after, yield)
+			return
+		}
 		x.ahead(p, yield)
 	}
 }
+
+// ahead is the rest of spreadRows.
 
 func (x *run) ahead(p *wide, yield func(*row, error) bool) {
 	helpers := x.cores.take(p.parts - 1)
