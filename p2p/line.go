@@ -29,6 +29,9 @@ const (
 	// maxLines is how many there are of all clients together, of which each takes some
 	// ten kilobytes while it is idle.
 	maxLines = 512
+	// maxStrangeLines is how many of them there may be when one more of a stranger comes:
+	// strangers leave room for those whom the node knows.
+	maxStrangeLines = maxLines - 4*LinesPerClient
 	// dialLine is how long a client tries to reach a node.
 	dialLine = 20 * time.Second
 )
@@ -116,7 +119,11 @@ func (l *lines) handle(s network.Stream) {
 func (l *lines) enter(p peer.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[p] >= LinesPerClient || l.all >= maxLines {
+	most := maxLines
+	if !l.knows(p) {
+		most = maxStrangeLines
+	}
+	if l.open[p] >= LinesPerClient || l.all >= most {
 		return false
 	}
 	l.open[p]++
