@@ -40,7 +40,7 @@ func (v *Review) enter(c *Commit) {
 	v.places[c.ID] = i
 	v.events = append(v.events, eventOf(v.rules, c, before))
 	v.down, v.up = append(v.down, down), append(v.up, newSet(v.room))
-	v.knowledge = append(v.knowledge, nil)
+	v.knowledge, v.seats.class = append(v.knowledge, nil), append(v.seats.class, 0)
 	for k := range i {
 		if down.has(k) {
 			v.up[k].add(i)

@@ -28,7 +28,9 @@ type Review struct {
 	row       struct { // of the commit that was asked about last
 		below set
 		known []ID
+		class int
 	}
+	seats   seats
 	accepts map[ID][]int
 	tuples  map[tuple]*marks
 	byKey   map[ident.PublicKey][]*marks
@@ -62,6 +64,7 @@ type party struct {
 	below  set         // the events that it stands on
 	beside set         // those that are concurrent with it
 	known  func() []ID // what it knows of groups: to be asked where one is relied on
+	class  func() int  // which of all that is known by somebody
 }
 
 // Review takes the events apart.
@@ -83,7 +86,7 @@ func newReview(r *Rules, first ident.PublicKey, events []event, m Members) *Revi
 		places: make(map[ID]int, len(events)), knowledge: make([][]ID, len(events)), accepts: map[ID][]int{},
 		tuples: map[tuple]*marks{}, byKey: map[ident.PublicKey][]*marks{},
 		whole: scene{newSet(len(events)), make([]bool, len(events))},
-		up:    make([]set, len(events)), room: len(events),
+		up:    make([]set, len(events)), room: len(events), seats: seats{class: make([]int, len(events))},
 	}
 	for i := range events {
 		v.places[events[i].id] = i
@@ -169,6 +172,7 @@ func (v *Review) valid(c *Commit, below set) (*party, error) {
 		}
 	}
 	p := &party{Commit: c, below: below, beside: newSet(v.room), known: v.knowing(below, c.Auth)}
+	p.class = v.classing(p)
 	if ok, err := v.permits(p, s); err != nil || !ok {
 		if err == nil {
 			err = c.refusal()
@@ -217,6 +221,7 @@ func (v *Review) among(c *Commit, below, up set) (Verdict, error) {
 		return Counts, nil
 	}
 	p := party{Commit: c, below: below, beside: newSet(v.room), known: v.knowing(below, c.Auth)}
+	p.class = v.classing(&p)
 	p.beside.addAll(v.whole.in)
 	p.beside.removeAll(below)
 	p.beside.removeAll(up)
@@ -245,7 +250,7 @@ func (v *Review) known(below set, auth []ID) []ID {
 		return v.gather(below, auth)
 	}
 	if !slices.Equal(below, v.row.below) {
-		v.row.below, v.row.known = slices.Clone(below), v.gather(below, nil)
+		v.row.below, v.row.known, v.row.class = slices.Clone(below), v.gather(below, nil), 0
 	}
 	return v.row.known
 }
@@ -340,18 +345,7 @@ func (v *Review) holds(p *party, t *marks, s *scene) (bool, error) {
 	if t.kind() != kindGroup {
 		return true, nil
 	}
-	if ok, err := v.members.Member(p.known(), t.Group, t.Relation, p.Author); err != nil || !ok {
-		return false, err
-	}
-	for _, i := range v.anchors {
-		if !p.beside.has(i) {
-			continue
-		}
-		if ok, err := v.members.Member(union(p.known(), v.knows(i)), t.Group, t.Relation, p.Author); err != nil || !ok {
-			return false, err
-		}
-	}
-	return true, nil
+	return v.sits(p, t)
 }
 
 // isHeld reports whether a grant within the set counts, and knows of every
@@ -407,7 +401,7 @@ func (v *Review) fill(s *scene) error {
 			continue
 		}
 		c := e.commit(v.rules)
-		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: func() []ID { return v.knows(i) }}
+		p := party{Commit: &c, below: v.down[i], beside: v.beside(i, s), known: func() []ID { return v.knows(i) }, class: func() int { return v.classAt(i) }}
 		ok, err := v.permits(&p, s)
 		if err != nil {
 			return err

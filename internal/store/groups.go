@@ -76,20 +76,18 @@ func (m memberships) asOf(known []acp.ID, group acp.ID) (acp.State, *acp.Rules, 
 	var n short
 	var links []dag.CID
 	for _, id := range known {
-		of, ok := m.docOf(dag.CID(id))
-		if ok && of != dag.DocID(group) {
-			continue
-		}
-		at, err := m.placeOf(dag.CID(id))
-		if err != nil {
-			return acp.State{}, nil, err
-		}
+		of, ok := m.holder(dag.CID(id))
 		if !ok {
-			m.remember(at)
+			at, err := m.placeOf(dag.CID(id))
+			if err != nil {
+				return acp.State{}, nil, err
+			}
+			of = holder{at.coll, at.doc}
+			m.remember(at.cid, of)
 		}
-		if at.doc == dag.DocID(group) {
-			n = at.coll
-			links = append(links, at.cid)
+		if of.doc == dag.DocID(group) {
+			n = of.coll
+			links = append(links, dag.CID(id))
 		}
 	}
 	if len(links) == 0 {
@@ -162,27 +160,33 @@ type memory struct {
 	mu     sync.Mutex
 	states [2]map[string]acp.State // new, old
 	bytes  int                     // of the new ones
-	docs   map[dag.CID]dag.DocID   // of which commits are that were named: that never changes
+	named  map[dag.CID]holder      // of which documents commits are that were named: that never changes
+}
+
+// holder is the document that a commit is of.
+type holder struct {
+	coll short
+	doc  dag.DocID
 }
 
 // maxNamed bounds the commits of which it is remembered whose they are: some 8 MiB.
 const maxNamed = 1 << 16
 
-// docOf returns the document of a commit, if it was asked for before.
-func (m *memory) docOf(cid dag.CID) (dag.DocID, bool) {
+// holder returns the document of a commit, if it was asked for before.
+func (m *memory) holder(cid dag.CID) (holder, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	id, ok := m.docs[cid]
-	return id, ok
+	of, ok := m.named[cid]
+	return of, ok
 }
 
-func (m *memory) remember(at place) {
+func (m *memory) remember(cid dag.CID, of holder) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.docs == nil || len(m.docs) == maxNamed {
-		m.docs = map[dag.CID]dag.DocID{}
+	if m.named == nil || len(m.named) == maxNamed {
+		m.named = map[dag.CID]holder{}
 	}
-	m.docs[at.cid] = at.doc
+	m.named[cid] = of
 }
 
 // memoryBytes is how much is remembered at most, twice.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,15 +129,16 @@ func TestACrowdInOnePackIsJudgedAsOneByOne(t *testing.T) {
 // Whoever may write a document can send any number of events that stand beside each
 // other. What one costs grows with the row of the document, and not with what all may void.
 func BenchmarkCrowdInOnePack(b *testing.B) {
-	for _, sealed := range []bool{false, true} {
+	for _, how := range []string{"bob", "bob, encrypted", "cleo, as a member"} {
 		for _, n := range []int{100, 400, 1600} {
-			b.Run(fmt.Sprint(n, map[bool]string{false: "", true: " encrypted"}[sealed]), func(b *testing.B) {
-				w := newCrowd(b, sealed)
+			b.Run(fmt.Sprint(n, "/", how), func(b *testing.B) {
+				w := newCrowd(b, strings.Contains(how, "encrypted"))
+				who, _, _ := strings.Cut(how, ",")
 				base := w.commits[len(w.commits)-1]
 				for range n {
 					// Each at another time, and without contents, which would have to be sealed.
 					c := dag.Commit{Doc: w.id, Height: base.Height + 1, HLC: base.HLC + uint64(len(w.commits)), Parents: []dag.CID{base.CID}, Auth: []dag.CID{w.team.CID}, Schema: base.Schema}
-					w.commits = append(w.commits, forge(b, keyOf("bob"), c))
+					w.commits = append(w.commits, forge(b, keyOf(who), c))
 				}
 				team, pack := w.ann.everything("Team"), envelopes(w.commits...)
 				for b.Loop() {
