@@ -262,11 +262,28 @@ func (s *session) compareTrees(p pair) error {
 	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
 		return nil
 	}
-	return s.give(p, mark, found.sums, func(out *sender) error {
+	mine := func(out *sender) error {
 		for _, doc := range found.Mine {
 			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc}); err != nil {
 				return err
 			}
+		}
+		return nil
+	}
+	if s.n.protected(p.id) && len(found.Mine) > 0 && len(found.Both) > 0 {
+		// By itself: the answer does not say which of all lacked something, and what the
+		// peer does not show, for this side may not read it there, lacks nothing.
+		if err := s.give(p, 0, found.sums, mine); err != nil {
+			return err
+		}
+		if !s.report.Collections[p.id].Complete {
+			mark = 0
+		}
+		found.Mine, found.sums = nil, nil
+	}
+	return s.give(p, mark, found.sums, func(out *sender) error {
+		if err := mine(out); err != nil {
+			return err
 		}
 		for _, doc := range found.Both {
 			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc, Have: there[doc]}); err != nil {

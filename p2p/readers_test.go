@@ -1027,3 +1027,27 @@ func TestASlowReaderKeepsNoRights(t *testing.T) {
 		}
 	})
 }
+
+// Who is let in is greeted; whom it does not concern hears nothing of it.
+func TestARightOfOneIsNoNewsForOthers(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 3)
+		ada, bob, eve := ps[0], ps[1], ps[2]
+		meet(ps...)
+		team := ada.founds("crew")
+		doc := ada.writes("for the crew")[0]
+		ada.shares(doc, "reader", team.String()+"#member")
+		time.Sleep(3 * time.Minute)
+		greeted := func() uint64 { c := eve.node.Counters(); return c.Sessions + c.Served }
+		before := greeted()
+		for i := range 20 {
+			ada.shares(ada.writes(fmt.Sprint("note ", i))[0], "reader", bob.did())
+			time.Sleep(time.Second)
+		}
+		ada.takesIn(team, bob)
+		alike(t, 2*time.Second, doc, ada, bob)
+		if n := greeted() - before; n > 6 { // as ever so often by chance
+			t.Errorf("eve is greeted %d times while others are given rights", n)
+		}
+	})
+}
