@@ -105,21 +105,34 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 	case !concurrent && !standsOn(cm, heads):
 		return false, fault.Conflict.Errorf("document %s has changed since commit %s was prepared: prepare it again", cm.Doc, cm.CID)
 	}
-	missing, err := tx.checkParents(n, cm, heads)
-	if err != nil {
-		return false, err
-	}
-	for _, link := range append(missing, cm.Auth...) {
-		if here, err := tx.applied(link); err != nil {
+	for _, link := range slices.Concat(cm.Parents, cm.Auth) {
+		if here, err := tx.hereToCaller(cm.Doc, link); err != nil {
 			return false, err
 		} else if !here {
 			return false, fault.Conflict.Errorf("commit %s stands on %s, which is not here: prepare it again", cm.CID, link)
 		}
 	}
+	if _, err := tx.checkParents(n, cm, heads); err != nil {
+		return false, err
+	}
 	if _, err = tx.apply(n, d, cm, &pending{own: true}); err != nil {
 		return false, refused(err, cm, tx.collection(n), d)
 	}
 	return false, nil
+}
+
+// hereToCaller reports whether a commit is here that one of a document names: if it is of
+// another, the caller has to know that, as a reader or as of a group.
+func (tx *Tx) hereToCaller(id dag.DocID, cid dag.CID) (bool, error) {
+	at, ok, err := tx.where(cid)
+	if err != nil || !ok || at.doc == id {
+		return ok, err
+	}
+	d, ok, err := tx.document(at.coll, at.doc)
+	if err != nil || !ok {
+		return false, err
+	}
+	return tx.knows(at.coll, at.doc, d, anyRelation)
 }
 
 // timely returns why the clock of a commit is not that of one that is made now, or nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pandodb/pando/internal/acp"
@@ -218,4 +219,41 @@ func TestWithoutItsSchemaNobodyReadsACollection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What somebody submits can name any commit, as a parent or as one of a group. Of those
+// that he may not know of is said what is said of those that are not here.
+func TestSubmittingDoesNotTellWhatIsHere(t *testing.T) {
+	t.Parallel()
+	l, group, memo := clique(t)
+	secret := l.memo("ann", "diary")
+	commitOf := func(coll string, id dag.DocID) *dag.Commit { return l.node.historyOf(coll, id)[0] }
+	own := commitOf("Memo", memo)
+	title := schemaDelta(t, l.node, "Memo", "text", "x")
+	submit := func(c dag.Commit) string {
+		c.Doc, c.Height, c.HLC, c.Schema, c.Deltas = memo, 3, dag.HLC(l.now.tick(), 0), own.Schema, []crdt.Delta{title}
+		cm := forge(t, keyOf("mal"), c)
+		_, err := l.Submit(context.Background(), keyOf("mal").Public(), []Draft{{l.memos().ID, cm}}, true)
+		if err == nil {
+			t.Fatal("it is taken")
+		}
+		return strings.ReplaceAll(err.Error(), cm.CID.String(), "itself")
+	}
+	head := l.node.heads("Memo", memo)[0]
+	never := dag.CID{1}
+	for name, cid := range map[string]dag.CID{"a diary": commitOf("Memo", secret).CID, "a group": commitOf("Team", group).CID} {
+		for _, how := range []func(dag.CID) dag.Commit{
+			func(c dag.CID) dag.Commit { return dag.Commit{Parents: sortedCIDs(head, c)} },
+			func(c dag.CID) dag.Commit { return dag.Commit{Parents: []dag.CID{head}, Auth: []dag.CID{c}} },
+		} {
+			if got, want := strings.ReplaceAll(submit(how(cid)), cid.String(), never.String()), submit(how(never)); got != want {
+				t.Errorf("of a commit of %s that mal may not know of is said\n%s\nand of none\n%s", name, got, want)
+			}
+		}
+	}
+}
+
+func sortedCIDs(cs ...dag.CID) []dag.CID {
+	slices.SortFunc(cs, dag.CID.Compare)
+	return cs
 }
