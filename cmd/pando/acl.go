@@ -91,7 +91,11 @@ relation that manages the one that is given.`,
 		Args: exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
 			was, err := node.GrantDocument(ctx, args[0], args[1], args[2])
-			return c.saidOf(was, err, "was so before", "granted")
+			if err := c.saidOf(was, err, "was so before", "granted"); err != nil {
+				return err
+			}
+			c.noteCannotCheck(ctx, node, args[0])
+			return nil
 		}),
 	}
 }
@@ -147,8 +151,19 @@ func (c *command) printRights(a api.DocumentAccess) error {
 	return w.Flush()
 }
 
+// noteCannotCheck names some readers of a document who cannot check what groups write.
+func (c *command) noteCannotCheck(ctx context.Context, node *api.Client, docID string) {
+	a, err := node.DocumentAccess(ctx, docID)
+	if err != nil {
+		return // the grant is made; of the rest 'acl show' tells
+	}
+	for _, x := range a.CannotCheck[:min(len(a.CannotCheck), 3)] {
+		fmt.Fprintln(c.err, "note:", cannotCheck(x))
+	}
+}
+
 func cannotCheck(x pando.CannotCheck) string {
-	return fmt.Sprintf("%s may not read the group %s: its members' changes do not reach who cannot check them; let him read the group, by a grant in its document", x.Reader, x.Group)
+	return fmt.Sprintf("%s may not read group %s, so what its members write does not get there: grant a relation that may read to that document, too", x.Reader, x.Group)
 }
 
 func (c *command) aclCheckCommand() *cobra.Command {
