@@ -15,10 +15,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/cbor"
-	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -134,8 +135,8 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 	if err != nil {
 		return true
 	}
-	if slices.ContainsFunc(cm.Deltas, func(d crdt.Delta) bool { return d.Field == crdt.FieldAccess }) {
-		n.spread("") // of documents that did not change others may be read from now on
+	if ops, err := acp.Ops(cm.Deltas); err == nil {
+		n.spreadRights(ops)
 	}
 	if c.Origin != "" {
 		return true // who told it was told on at once
@@ -145,6 +146,33 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 	}
 	n.tellReaders(ctx, c.Collection, cm, nil, "")
 	return true
+}
+
+// spreadRights greets those soon who may read more by some access operations: by a group,
+// also of documents that did not change.
+func (n *Node) spreadRights(ops []acp.Op) {
+	keys, all := map[ident.PublicKey]bool{}, false
+	for _, o := range ops {
+		switch {
+		case o.Kind == acp.Revoke: // which gives nobody anything
+		case o.Kind == acp.Accept || o.Subject.Key == "":
+			all = true
+		default:
+			keys[o.Subject.Key] = true
+		}
+	}
+	if all {
+		n.spread("")
+		return
+	}
+	if len(keys) == 0 {
+		return
+	}
+	for _, c := range n.connected() {
+		if !n.blamed(c.id) && slices.ContainsFunc(n.readerOf(c.id).Keys(), func(k ident.PublicKey) bool { return keys[k] }) {
+			c.next.Set(pace.Jitter(spreadDelay, 0.5))
+		}
+	}
 }
 
 // tellReaders tells the connected members that may read a document of a commit, but for
