@@ -449,6 +449,85 @@ func TestTheCopyOfWhoWasSentAwayIsNoDifference(t *testing.T) {
 	})
 }
 
+// One document that both may read and that stays different is counted, and nothing that
+// only one of them may read with it.
+func TestWhatOnlyOneMayReadIsNotCountedAsDifferent(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := persons(t, w, 3)
+		ada, bob, cem := ps[0], ps[1], ps[2]
+		for _, p := range ps {
+			p.member.config.Certificates = [][]byte{p.certificate(24 * time.Hour)}
+		}
+		meet(ps...)
+		eventually(t, 20*time.Second, func() (bool, string) { return len(cem.member.db.Collections()) == 2, "no collections" })
+		crew := ada.founds("crew") // of which bob knows nothing
+		ada.takesIn(crew, cem)
+		docs := ada.writes("bob cannot check", "bob was sent away", "he too", "given away twice")
+		ada.shares(docs[3], "reader", cem.did())
+		for _, d := range docs {
+			ada.shares(d, "reader", bob.did())
+			alike(t, 20*time.Second, d, ada, bob)
+		}
+		for _, d := range docs[1:3] {
+			ada.takesBack(d, "reader", bob.did())
+			if err := ada.edits(d, "without bob"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ada.shares(docs[0], "writer", crew.String()+"#member")
+		alike(t, 20*time.Second, docs[0], ada, cem)
+		if err := cem.edits(docs[0], "by the crew"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 20*time.Second, docs[0], ada, cem)
+		compare := func(when string) {
+			t.Helper()
+			for range 2 {
+				time.Sleep(2 * laterMost) // what was refused is tried again
+				for _, c := range []struct{ of, with *person }{{ada, bob}, {bob, ada}} {
+					if one := copyOf(t, c.of, c.with); one.State != Differs || one.Differ != 1 {
+						t.Errorf("%s, at %s: %s, %d differ, want one", when, c.of.id(), one.State, one.Differ)
+					}
+				}
+			}
+		}
+		compare("together")
+		for _, p := range ps {
+			p.stop()
+		}
+		meet(ps...)
+		compare("after restarts")
+		for _, p := range ps {
+			p.stop()
+		}
+		for _, to := range []*person{cem, bob} { // she gives it away on two machines that know nothing of each other
+			if err := to.member.db.As(ada.key).Transfer(t.Context(), "Note", docs[3], to.key.DID()); err != nil {
+				t.Error(err)
+			}
+		}
+		meet(ps...)
+		compare("given away twice")
+	})
+}
+
+// copyOf is how somebody's copy of the notes compares with that of another.
+func copyOf(t *testing.T, p, with *person) PeerCollection {
+	t.Helper()
+	st, err := p.node.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range st.Peers {
+		for _, one := range s.Collections {
+			if s.ID == with.id().String() && one.Name == "Note" {
+				return one
+			}
+		}
+	}
+	t.Fatalf("%s knows nothing of the copy of %s", p.id(), with.id())
+	return PeerCollection{}
+}
+
 // A group may read: who joins it gets what was granted to the group, though none of it
 // changed; who leaves gets nothing more.
 func TestAGroupReads(t *testing.T) {
