@@ -257,3 +257,33 @@ func sortedCIDs(cs ...dag.CID) []dag.CID {
 	slices.SortFunc(cs, dag.CID.Compare)
 	return cs
 }
+
+// An index that is put out of use by a document names it to those who may read it.
+func TestAnIndexDoesNotNameWhatOneMayNotRead(t *testing.T) {
+	t.Parallel()
+	l := newArchive(t)
+	id := l.memo("ann", "diary")
+	c := l.memos()
+	for _, x := range l.Schema().byID[c.ID].indexes {
+		if x.several < 0 {
+			continue
+		}
+		b := l.kv.NewBatch()
+		b.Set(append(append(slices.Clone(x.prefix), tooLarge), id[:]...), nil)
+		if err := l.write(b); err != nil {
+			t.Fatal(err)
+		}
+		ix := x.Index
+		for who, named := range map[string]bool{"ann": true, "bo": false} {
+			l.as(someone(who), func(tx *Tx) {
+				for _, err := range tx.Index(c, &ix, IndexRange{}, false) {
+					if wantKind(t, err, fault.Unavailable, "an index with a document of too many entries"); strings.Contains(err.Error(), id.String()) != named {
+						t.Errorf("%s is told %v", who, err)
+					}
+				}
+			})
+		}
+		return
+	}
+	t.Fatal("no index of a list")
+}
