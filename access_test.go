@@ -319,6 +319,36 @@ func TestTheOwnerSharesANote(t *testing.T) {
 	}
 }
 
+// Whether somebody may change a note does not depend on what it says already.
+func TestWhoMayNotChangeANoteMayNotLeaveItAsItIs(t *testing.T) {
+	t.Parallel()
+	ann := noteTaker(t)
+	bob := ann.beside()
+	id := ann.note("draft")
+	ann.grant(id, "reader", bob.subject(), true)
+	requests := []string{
+		`mutation { update_Note(docID: "` + id.String() + `", input: {}) { text } }`,
+		`mutation { update_Note(docID: "` + id.String() + `", input: {text: "draft"}) { text } }`,
+		`mutation { update_Note(all: true, input: {text: "draft"}) { text } }`,
+		`mutation { upsert_Note(filter: {text: {_eq: "draft"}}, create: {text: "draft"}, update: {text: "draft"}) { text } }`,
+	}
+	for _, q := range requests {
+		if err := bob.Exec(t.Context(), pando.Request{Query: q}).Err(); !errors.Is(err, pando.ErrDenied) {
+			t.Errorf("a reader, %s: %v, want Denied", q, err)
+		}
+	}
+	ann.grant(id, "writer", bob.subject(), true)
+	before := ann.Seq()
+	for _, q := range requests {
+		if err := bob.Exec(t.Context(), pando.Request{Query: q}).Err(); err != nil {
+			t.Errorf("a writer, %s: %v", q, err)
+		}
+	}
+	if ann.Seq() != before {
+		t.Error("what changes nothing was written")
+	}
+}
+
 func acpEveryone(t testing.TB) pando.Subject {
 	t.Helper()
 	s, err := pando.ParseSubject("*")

@@ -199,15 +199,15 @@ func (x *run) each(from operator, change func(dag.DocID) (*row, error)) (rowsOf,
 }
 
 // update writes what differs; a document that has all values already is returned
-// as it is, without a commit.
+// as it is, without a commit, to who may change it.
 func (x *run) update(g *collection, id dag.DocID, in []schema.Input) (*row, error) {
 	d, err := x.tx.Get(g.Collection, id)
 	if err != nil {
 		return nil, err
 	}
 	deltas, err := g.Update(d.State, in)
-	if err != nil || len(deltas) == 0 {
-		return x.changed(d, err)
+	if err != nil {
+		return nil, err
 	}
 	return x.changed(x.tx.Write(g.Collection, id, deltas))
 }
