@@ -111,3 +111,43 @@ func BenchmarkHistory(b *testing.B) {
 		}
 	}
 }
+
+// All commits of a history are found valid again, of which each changes a right: what
+// verifying a document costs.
+func BenchmarkValid(b *testing.B) {
+	for _, n := range []int{500, 1000, 4000} {
+		h := acp.NewHistory(sharedRules, people[ann])
+		last := acp.ID{}
+		for i := range n {
+			c := acp.Commit{ID: acp.ID{byte(i >> 8), byte(i), 1}, Height: uint64(i + 1), Author: people[ann]}
+			op := grant("writer", acp.OfKey(person(fmt.Sprint("reader", i/2%500))))
+			if i%2 == 1 {
+				op.Kind = acp.Revoke
+			}
+			c.Need = acp.Need{Ops: []acp.Op{op}}
+			var err error
+			if i == 0 {
+				err = h.Add(c)
+			} else {
+				err = h.Add(c, last)
+			}
+			if last = c.ID; err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				j, err := h.Judge(nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i := range n {
+					if err := j.Valid(i); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/commit")
+		})
+	}
+}

@@ -244,6 +244,15 @@ func (s set) removeAll(o set) {
 	}
 }
 
+func (s set) hasAll(o set) bool {
+	for i := range o {
+		if o[i]&^s[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func (s set) hasAny(places []int) bool {
 	return slices.ContainsFunc(places, s.has)
 }

@@ -163,7 +163,7 @@ func (v *Review) valid(c *Commit, below set) (*party, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.check(v.rules, v.owner(below), below.len(), func() int { return len(v.held(s)) }); err != nil {
+	if err := c.check(v.rules, v.owner(below), below.len(), func() int { return v.tuplesIn(s) }); err != nil {
 		return nil, err
 	}
 	if len(c.Auth) > 0 {
@@ -358,6 +358,15 @@ func (v *Review) isHeld(t *marks, in set, voids []bool) bool {
 	})
 }
 
+// tuplesIn returns how many tuples are held, or more if even all that were ever granted
+// are too few to matter.
+func (v *Review) tuplesIn(s *scene) int {
+	if len(v.tuples)+MaxOps <= MaxTuples {
+		return len(v.tuples)
+	}
+	return len(v.held(s))
+}
+
 // held returns the tuples that are held, sorted.
 func (v *Review) held(s *scene) []tuple {
 	var all []tuple
@@ -375,6 +384,11 @@ func (v *Review) scene(in set) (*scene, error) {
 	if !v.stale && slices.Equal(in, v.whole.in) {
 		return &v.whole, nil
 	}
+	if v.last != nil {
+		if err := v.extend(v.last, in); err != nil {
+			return nil, err
+		}
+	}
 	if v.last == nil || !slices.Equal(in, v.last.in) {
 		s := &scene{in: slices.Clone(in)}
 		if err := v.fill(s); err != nil {
@@ -383,6 +397,32 @@ func (v *Review) scene(in set) (*scene, error) {
 		v.last = s
 	}
 	return v.last, nil
+}
+
+// extend makes the scene that of a set which is greater by events that stand on all of it,
+// one after the other. They change nothing of those below them, unless they accept: then
+// it stops before. Who goes through a history from below pays for each event once.
+func (v *Review) extend(s *scene, in set) error {
+	if !in.hasAll(s.in) {
+		return nil
+	}
+	for i := range v.events {
+		if !in.has(i) || s.in.has(i) {
+			continue
+		}
+		if v.events[i].accepts() || !v.down[i].hasAll(s.in) {
+			return nil
+		}
+		c := v.events[i].commit(v.rules)
+		ok, err := v.permits(&party{Commit: &c, below: v.down[i], beside: newSet(v.room), known: func() []ID { return v.knows(i) }, class: func() int { return v.classAt(i) }}, s)
+		if err != nil {
+			v.last = nil
+			return err
+		}
+		s.in.add(i)
+		s.voids[i] = !ok
+	}
+	return nil
 }
 
 // fill finds out which events are void in the scene.

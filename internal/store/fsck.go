@@ -115,7 +115,7 @@ func (c *check) history(h lineage) error {
 			bad(e.at.cid, err)
 		}
 	}
-	err := f.judge(memberships{shelf{c.snap, c.set}, c.memory}, h.coll, c.opener, bad)
+	err := f.judge(c.ctx, memberships{shelf{c.snap, c.set}, c.memory}, h.coll, c.opener, bad)
 	if errors.Is(err, fault.Unavailable) {
 		c.bad("document", h.doc, "it cannot be judged: %v", err)
 	} else if err != nil {
@@ -391,13 +391,13 @@ func (f *fold) above(i int) acp.Frontier {
 // judge makes the document once more by the policy of its collection, if that has
 // one. What may not be, or cannot be judged, is left out with what stands on it, and
 // told to bad.
-func (f *fold) judge(m memberships, n short, o opener, bad func(dag.CID, error)) error {
+func (f *fold) judge(ctx context.Context, m memberships, n short, o opener, bad func(dag.CID, error)) error {
 	rules, err := m.rulesOf(n)
 	if err != nil {
 		return nil // by which rules nobody knows: nobody reads it
 	}
 	for rules != nil && len(f.entries) > 0 {
-		wrong, err := f.wrong(rules, m)
+		wrong, err := f.wrong(ctx, rules, m)
 		if err != nil {
 			return err
 		}
@@ -412,7 +412,7 @@ func (f *fold) judge(m memberships, n short, o opener, bad func(dag.CID, error))
 }
 
 // wrong judges the commits and returns which may not be here.
-func (f *fold) wrong(rules *acp.Rules, m memberships) (map[dag.CID]error, error) {
+func (f *fold) wrong(ctx context.Context, rules *acp.Rules, m memberships) (map[dag.CID]error, error) {
 	wrong := map[dag.CID]error{}
 	for _, e := range f.entries {
 		if _, err := judgeable(e.commit); err != nil {
@@ -434,6 +434,9 @@ func (f *fold) wrong(rules *acp.Rules, m memberships) (map[dag.CID]error, error)
 		return nil, err
 	}
 	for i, e := range f.entries {
+		if ended := context.Cause(ctx); ended != nil {
+			return nil, ended
+		}
 		switch {
 		case err == nil:
 			if err := errors.Join(j.Valid(i), j.veiled(i, e.commit)); err != nil {

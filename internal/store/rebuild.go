@@ -387,7 +387,7 @@ func (b *rebuild) judged(h lineage, m memberships) error {
 			return err // it was added before
 		}
 	}
-	switch err := f.judge(m, h.coll, b.opener, lose); {
+	switch err := f.judge(b.ctx, m, h.coll, b.opener, lose); {
 	case errors.Is(err, fault.Unavailable):
 		// It stays as it was made first, without saying whose it is: nobody reads it until
 		// the schema is here and it is made once more.

@@ -92,7 +92,7 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 	if err != nil {
 		return nil, err
 	}
-	if err := f.judge(memberships{tx, tx.s.memory}, n, o, bad); err != nil {
+	if err := f.judge(ctx, memberships{tx, tx.s.memory}, n, o, bad); err != nil {
 		return nil, err
 	}
 	verdicts := map[dag.CID]acp.Verdict{}
