@@ -76,10 +76,10 @@ func ReadDelta(r *cbor.Reader) Delta {
 }
 
 // CheckDelta returns why d would be void or would not come back as it is: for
-// those who are about to write it. Operations of KindAccess and KindKeys are void
-// here, and as good as their argument is canonical.
+// those who are about to write it. Operations of KindAccess and KindKeys, on the fields
+// that they are for, are void here, and as good as their argument is canonical.
 func CheckDelta(d Delta) error {
-	if d.Kind.attached() && d.Void {
+	if d.Void && d.attaches() {
 		r := cbor.NewReader(AppendDelta(nil, d))
 		r.Skip()
 		return r.Done()
@@ -107,6 +107,11 @@ func CheckDelta(d Delta) error {
 		return fault.Invalid.Errorf("field %d: the value does not fit its kind, %v: convert it first", d.Field, d.Kind)
 	}
 	return nil
+}
+
+// attaches reports whether the operation is one of those that another package takes apart.
+func (d *Delta) attaches() bool {
+	return d.Field == FieldAccess && d.Kind == KindAccess || d.Field == FieldKeys && d.Kind == KindKeys
 }
 
 // read takes the argument apart. An error means that the operation is void.

@@ -100,6 +100,11 @@ func FuzzReadDelta(f *testing.F) {
 			f.Add(operation(crdt.KindOf(crdt.LWW, t|value.ListOf), append([]byte{0x81}, arg...)))
 		}
 	}
+	for _, field := range []byte{1, 2, 16} {
+		for _, kind := range []crdt.Kind{crdt.KindAccess, crdt.KindKeys} {
+			f.Add(append([]byte{0x83, field, 0x19, byte(kind >> 8), byte(kind)}, 0x30))
+		}
+	}
 	f.Add(operation(crdt.KindOf(crdt.LWW, value.TypeDateTime), cbor.AppendText(nil, "2024-02-29T12:00:00.5+01:00")))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := cbor.NewReader(in)
@@ -110,7 +115,8 @@ func FuzzReadDelta(f *testing.F) {
 		if out := crdt.AppendDelta(nil, d); !bytes.Equal(out, in) {
 			t.Fatalf("read %x, wrote %x", in, out)
 		}
-		if err := crdt.CheckDelta(d); (err == nil) == d.Void {
+		attaches := d.Field == crdt.FieldAccess && d.Kind == crdt.KindAccess || d.Field == crdt.FieldKeys && d.Kind == crdt.KindKeys
+		if err := crdt.CheckDelta(d); (err == nil) != (attaches || !d.Void) {
 			t.Fatalf("%x: void is %v, but the check says %v", in, d.Void, err)
 		}
 		doc, err := crdt.Document{}.Fold(crdt.Change{Deltas: []crdt.Delta{d}}, func([32]byte) bool { return false })
