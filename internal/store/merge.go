@@ -36,7 +36,7 @@ type Await struct {
 	Doc    dag.DocID
 	Commit dag.CID
 	Links  []dag.CID   // that are not here
-	Groups []dag.DocID // that the document names: the links may be theirs
+	Groups []dag.DocID // that may write the document: the links may be theirs
 }
 
 // InvalidCommit is the error of a commit that no node may apply.
@@ -305,19 +305,23 @@ func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
 	if len(w.Links) == 0 {
 		return false, nil
 	}
-	groups, err := groupsOf(cm.Doc, d)
-	if err != nil {
-		return false, err
+	rules := m.tx.set.rules[m.coll]
+	var seats []acp.Subject
+	if len(d.Bytes()) > 0 {
+		state, err := accessState(cm.Doc, d)
+		if err != nil {
+			return false, err
+		}
+		seats = state.Seats(rules.Powers())
 	}
 	ops, err := acp.Ops(cm.Deltas)
 	if err != nil {
 		return false, err
 	}
-	for _, seat := range granted(m.tx.set.rules[m.coll], ops) {
-		groups = append(groups, seat.Group)
-	}
-	for _, g := range groups {
-		w.Groups = append(w.Groups, dag.DocID(g))
+	for _, seat := range append(seats, granted(rules, ops)...) {
+		if g := dag.DocID(seat.Group); !slices.Contains(w.Groups, g) {
+			w.Groups = append(w.Groups, g)
+		}
 	}
 	m.skipped[cm.CID] = true
 	m.Awaits = append(m.Awaits, w)

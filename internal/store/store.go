@@ -295,7 +295,8 @@ func (s *Store) Metrics() kv.Metrics { return s.kv.Metrics() }
 // what fn read, fn runs again, the second time with no other writer beside it,
 // so updates are serial in effect. fn must therefore not keep state of a first
 // run, nor wait for another transaction. An error from fn leaves the database as
-// it was.
+// it was; one that says that a right is taken, and of documents that are not told yet,
+// comes after the commit.
 func (s *Store) Update(ctx context.Context, who Caller, fn func(*Tx) error) error {
 	if err := s.gate.enter(); err != nil {
 		return err
