@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
@@ -211,7 +212,7 @@ func (tx *Tx) WriteAccess(c *schema.Collection, id dag.DocID, ops ...acp.Op) (Do
 	}
 	a, err := AccessOf(d)
 	if err == nil {
-		err = tx.informed(a.Rules, a.State, ops)
+		err = tx.informed(a, ops)
 	}
 	if err == nil {
 		d, err = tx.writeOn(d, deltas) // also on a deleted one, whose past can be read
@@ -251,6 +252,9 @@ func refused(err error, cm *dag.Commit, c *schema.Collection, d crdt.Document) e
 		return err
 	case errors.Is(err, acp.ErrRefused):
 		who := "its owner can grant it"
+		if ops, err := acp.Ops(cm.Deltas); err == nil && slices.ContainsFunc(ops, func(o acp.Op) bool { return o.Kind == acp.Transfer || o.Kind == acp.Accept }) {
+			who = "only its owner can"
+		}
 		if s, err := accessState(cm.Doc, d); err == nil && s.Owner() == "" {
 			who = "nobody owns it, for it was given to two people at once"
 		}

@@ -525,9 +525,8 @@ func (tx *Tx) anchor(at place, left bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	who := acp.Actor{Keys: []ident.PublicKey{tx.who.Public()}}
-	if !s.Allows(rules, who, rules.Update) {
-		return false, nil
+	if may, err := tx.Reading(tx.who.Public()).allowed(Access{s, rules}, "update"); err != nil || !may {
+		return false, err
 	}
 	var next Doc
 	err = tx.Try(func() (err error) {

@@ -40,7 +40,7 @@ func TestADocumentThatTakesNoAnchorKeepsNobodyInAGroup(t *testing.T) {
 	team := ann.create("Team", "name", "crew")
 	ann.mustDo("Team", team, grantTo("member", person("mal")))
 	trap := mal.create("Paper", "title", "trap")
-	mal.mustDo("Paper", trap, grantTo("reader", memberOf(team)), grantTo("writer", person("ann")))
+	mal.mustDo("Paper", trap, grantTo("writer", memberOf(team)), grantTo("writer", person("ann")))
 	root := mal.historyOf("Paper", trap)[0]
 	title := []crdt.Delta{schemaDelta(t, mal, "Paper", "title", "x")}
 	for i := range dag.MaxParents {
@@ -100,7 +100,7 @@ func BenchmarkWriteWithGroupsInGroups(b *testing.B) {
 	var named []acp.Op
 	for i := range 32 {
 		team := ann.create("Team", "name", fmt.Sprint("crew ", i))
-		named = append(named, grantTo("reader", memberOf(team)))
+		named = append(named, grantTo("writer", memberOf(team)))
 		for range 4 {
 			var inner []acp.Op
 			for range acp.MaxOps {
@@ -247,4 +247,35 @@ func TestRightsToWhatIsDeletedAreTakenBack(t *testing.T) {
 	meet(ann, bob)
 	wantAgreement(t, ann, bob)
 	wantKind(t, bob.tries("Paper", paper, "title", "still"), fault.NotFound, "a write by who left")
+}
+
+// Nobody is given a document that he could not follow: he could not check what its groups
+// write.
+func TestANewOwnerReadsTheGroupsThatWrite(t *testing.T) {
+	t.Parallel()
+	ann := newNode(t, "ann").policed()
+	team, paper := ann.create("Team", "name", "editors"), ann.create("Paper", "title", "draft")
+	ann.mustDo("Paper", paper, grantTo("writer", memberOf(team)))
+	away := acp.Op{Kind: acp.Transfer, Subject: person("bob")}
+	wantKind(t, ann.does("Paper", paper, away), fault.Denied, "a transfer to who may not read the team")
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	ann.mustDo("Paper", paper, away)
+}
+
+// Who may write a document as a member of a group tells it of who left that group.
+func TestAMemberTellsDocumentsOfOthersWhoLeft(t *testing.T) {
+	t.Parallel()
+	ann, dan := newNode(t, "ann").policed(), newNode(t, "dan").policed()
+	team := ann.create("Team", "name", "editors")
+	ann.mustDo("Team", team, grantTo("member", person("ann")), grantTo("member", person("bob")), grantTo("member", person("dan")))
+	dan.learns(ann)
+	paper := dan.create("Paper", "title", "dan's")
+	dan.mustDo("Paper", paper, grantTo("writer", memberOf(team)))
+	ann.learns(dan)
+	ann.mustDo("Team", team, revokeFrom("member", person("bob")))
+	left := ann.historyOf("Team", team)
+	all := ann.historyOf("Paper", paper)
+	if last := all[len(all)-1]; !slices.Contains(last.Auth, left[len(left)-1].CID) {
+		t.Error("the paper has not heard who left the team")
+	}
 }

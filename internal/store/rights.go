@@ -167,16 +167,24 @@ func (tx *Tx) informs(g Access, seat, reader acp.Subject) (bool, error) {
 	}), nil
 }
 
-// informed gives Denied for a grant that lets a group write a document whose owner may not
-// read the group.
-func (tx *Tx) informed(rules *acp.Rules, s acp.State, ops []acp.Op) error {
-	owner := s.Owner()
-	for _, seat := range granted(rules, ops) {
+// informed gives Denied for access operations after which the owner of the document, as far
+// as is known here, may not read a group that may write it.
+func (tx *Tx) informed(a Access, ops []acp.Op) error {
+	owner, seats := a.Owner(), granted(a.Rules, ops)
+	for _, o := range ops {
+		if o.Kind == acp.Transfer {
+			owner, seats = o.Subject.Key, append(seats, a.Seats(a.Rules.Powers())...)
+		}
+	}
+	if owner == "" {
+		return nil
+	}
+	for _, seat := range seats {
 		g, ok, err := tx.known(seat)
-		if err == nil && ok && owner != "" {
+		if err == nil && ok {
 			ok, err = tx.informs(g, seat, acp.OfKey(owner))
 			if err == nil && !ok {
-				err = fault.Denied.Errorf("%s, who owns the document, may not read group %s, and could not check what its members write: let the owner read the group first", owner, dag.DocID(seat.Group))
+				err = fault.Denied.Errorf("%s, who would own the document, may not read group %s, and could not check what its members write: let the owner read the group first", owner, dag.DocID(seat.Group))
 			}
 		}
 		if err != nil {

@@ -65,6 +65,9 @@ func TestCommitsOfAStrangerDoNotTellOfAGroup(t *testing.T) {
 	}
 	// bo belongs to the group: what he writes names it.
 	l.does(t, "mal", memo, grantTo("writer", groupOf(group)))
+	if links := l.links(memo); len(links) > 0 {
+		t.Errorf("commits of mal name %v of a group that he lets write", links)
+	}
 	err := l.Update(context.Background(), someone("bo"), func(tx *Tx) error {
 		_, err := updateIn(tx, "Memo", memo, "body", "by bo")
 		return err

@@ -539,7 +539,7 @@ func TestATeamReadsWhatIsEncryptedForIt(t *testing.T) {
 	team := ann.create("Team", "name", "us")
 	ann.mustDo("Team", team, grantTo("member", person("bob")))
 	plain := ann.create("Paper", "title", "in clear")
-	ann.mustDo("Paper", plain, grantTo("reader", memberOf(team)))
+	ann.mustDo("Paper", plain, grantTo("writer", memberOf(team)))
 	id := ann.createSealed(whole, "title", "for the team")
 	ann.mustDo("Paper", id, grantTo("reader", memberOf(team)))
 	before := ann.heads("Paper", plain)[0]
