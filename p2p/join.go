@@ -173,7 +173,7 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 }
 
 // errBehind says that copies differ still; trying again may help.
-var errBehind = fault.Unavailable.Errorf("the other node goes on writing faster than it is read")
+var errBehind = fault.Unavailable.Errorf("the other node goes on writing faster than it is read, or a group writes there that may not be read here; pando status tells which documents are incomplete")
 
 // joined reports what became of each collection of a ticket.
 func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult) error {

@@ -176,7 +176,7 @@ func (l *later) rests(s sharing, mine, theirs rootSum) bool {
 }
 
 // earlyHint is what to do about commits that come too early.
-const earlyHint = "they are from the future, or of a newer version: set the clocks of both machines right, and update both"
+const earlyHint = "they are from the future, of a newer version, or of members of a group that may not be read there: set the clocks of both machines right, update both, and see who cannot check whom with 'pando acl show'"
 
 // postpone notes the commits of a pack that came too early. It returns how many of
 // them do not even tell of which document they are.

@@ -163,7 +163,7 @@ func (c *command) noteCannotCheck(ctx context.Context, node *api.Client, docID s
 }
 
 func cannotCheck(x pando.CannotCheck) string {
-	return fmt.Sprintf("%s may not read group %s, so what its members write does not get there: grant a relation that may read to that document, too", x.Reader, x.Group)
+	return fmt.Sprintf("%s may not read group %s, cannot check what its members write, and so gets no further changes of this document: grant a relation that reads the document of the group, too", x.Reader, x.Group)
 }
 
 func (c *command) aclCheckCommand() *cobra.Command {

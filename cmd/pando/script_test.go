@@ -159,8 +159,8 @@ func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
 	flags := n.flags
 	if before := c.nodes[name]; len(flags) == 0 && before != nil {
 		flags = []string{"--p2paddr", listenedOn(before.p2p)} // a real node comes back where it was
-	} else if len(flags) == 0 {
-		flags = loopback
+	} else if !slices.Contains(flags, "--p2paddr") && !slices.Contains(flags, "--no-p2p") {
+		flags = slices.Concat(flags, loopback) // whoever works on this machine has nodes at the usual ports
 	}
 	ts.Check(n.start(context.Background(), flags...))
 	c.nodes[name] = n
