@@ -6,7 +6,7 @@
 // bytes, whatever the order in which they got them.
 //
 // A database is complete without a network. Package p2p connects it with others
-// through its Replica; importing this package alone compiles no network code.
+// through its Replica; importing this package alone compiles no peer-to-peer code.
 //
 //	db, err := pando.Open(ctx, "data", nil)
 //	…

@@ -43,8 +43,9 @@ type Config struct {
 
 // Server answers the operations of one node over HTTP. Its goroutines are those
 // of net/http, one per connection, the timers of explicit transactions, one per
-// stream, which ends it with the access of whose it is (see whileAllowed), and those of
-// WebSockets (see socket); Shutdown ends all.
+// stream, which ends it with the access of whose it is (see whileAllowed), one per call
+// over gRPC that streams, which sends what the operation writes, one per join, which
+// tells how far it is, and those of WebSockets (see socket); Shutdown ends all.
 type Server struct {
 	db      *pando.DB
 	node    *p2p.Node

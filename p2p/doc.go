@@ -53,7 +53,9 @@
 //	exchangePeers      one      asks members for others, if it is on
 //	keepListed         one      lists this node in the directory, and looks there, if it is on
 //	lines.handle       per stream of a client, until it is accepted
-//	handleSync, handleFetch, handleWatch, handleTell     per stream, made by the host, bounded by admission
+//	fetchGroups        at most 16, for groups that commits name
+//	unintroduced       per peer that could not say what it speaks, for a moment
+//	handleSync, handleFetch, handleWatch, handleTell, handlePeers     per stream, made by the host, bounded by admission
 //	a reader, and sift per watch of a peer, which waits for them
 //	convoy.work        two per peer that a collection is got of; the session waits for them
 //	a reader           per transfer in receiveBlocks, which waits for it

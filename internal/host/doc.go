@@ -32,6 +32,8 @@
 //	retire        per relayed connection that a direct one took the place of
 //	Announce      one, if it is on: stops the announcements; at most 8 calls of found
 //	StartDirectory one, if it is on: ends the directory
+//	closing       per connection that is refused, or whose stranger is sent away
+//	supersede     per older connection of a peer that came again: asks whether it is alive
 //	hub.handle    per stream of a relay, made by the library; two more for what it carries
 //
 // The library has its own until the host is closed.
