@@ -92,6 +92,7 @@ func TestJSONThatIsRefused(t *testing.T) {
 		"\"\\n\x01\"":                    "write it as \\u0001",
 		`"\x"`:                           "unknown escape 'x'",
 		`"\u12g4"`:                       "four hexadecimal digits",
+		"\"\\u00\x114\"":                 "four hexadecimal digits",
 		`"\u12"`:                         "incomplete",
 		`"\ud800"`:                       "incomplete",
 		`"\ud800\u0041"`:                 "half of a surrogate pair",

@@ -344,12 +344,17 @@ func (p *parser) unit() rune {
 	}
 	var r rune
 	for _, c := range p.in[p.pos+2 : p.pos+size] {
-		digit := strings.IndexByte("0123456789abcdef", c|0x20)
-		if digit < 0 {
+		switch {
+		case isDigit(c):
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case 'A' <= c && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
 			p.fail("a \\u escape needs four hexadecimal digits")
 			return 0
 		}
-		r = r<<4 | rune(digit)
 	}
 	p.pos += size
 	return r
