@@ -26,13 +26,16 @@ type Audit struct {
 type Denial struct {
 	// Kind is why: a reason of the API, or one of the words below.
 	Kind string
-	Who  pando.DID // that was proved; "": nobody
-	What string    // the route or operation
+	Who  string // the DID that was proved; WhoNode; "": nobody
+	What string // the route or operation
 	// Collection that it was about, as far as that is known. It may be what an attacker
 	// wrote, and is cut short.
 	Collection string
 	From       string // where it came from: an address, a peer
 }
+
+// WhoNode is who calls as the node itself: by its socket, or while nobody owns it.
+const WhoNode = "node"
 
 // The kinds of denials that are no refusals of a caller as such.
 const (
@@ -69,7 +72,7 @@ func (a *Audit) Deny(d Denial) {
 	if !tell {
 		return
 	}
-	args := []any{"kind", d.Kind, "who", string(d.Who), "what", cutTo(d.What), "from", cutTo(d.From)}
+	args := []any{"kind", d.Kind, "who", d.Who, "what", cutTo(d.What), "from", cutTo(d.From)}
 	if d.Collection != "" {
 		args = append(args, "collection", cutTo(d.Collection))
 	}
@@ -117,7 +120,7 @@ func (a *Audit) Counts() map[string]uint64 {
 
 // denial is one of a request over HTTP.
 func denial(r *http.Request, kind string) Denial {
-	d := Denial{Kind: kind, Who: requesterOf(r.Context()).did, What: r.Pattern, From: r.RemoteAddr, Collection: r.PathValue("collection")}
+	d := Denial{Kind: kind, Who: requesterOf(r.Context()).told(), What: r.Pattern, From: r.RemoteAddr, Collection: r.PathValue("collection")}
 	if d.What == "" { // no route has it yet
 		d.What = r.Method
 	}

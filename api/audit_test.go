@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -24,6 +25,12 @@ func TestDenialsAreCountedAndTold(t *testing.T) {
 	s.answerTo(from(atAfar, "GET", Base+"/export/Secret", "", "Authorization", "Bearer "+expired))
 	s.answerTo(from("192.0.2.7:9181", "GET", Base+"/schema", "", "Origin", "https://example.org", "Sec-Fetch-Site", "cross-site"))
 	s.answerTo(from(atAfar, "POST", Base+"/schema", "type Secret { a: Int }", "Origin", "https://example.org", "Sec-Fetch-Site", "cross-site"))
+	for _, r := range []*http.Request{
+		from(atLoopback, "POST", Base+"/schema", "type Note { a: Int }"),
+		from(atLoopback, "GET", Base+"/graphql?query=mutation%7Bcreate_Note(input:%7Ba:1%7D)%7Ba%7D%7D", ""), // by GET
+	} {
+		s.answerTo(r.WithContext(context.WithValue(r.Context(), insideKey{}, true)))
+	}
 	for kind, want := range map[string]uint64{"token-missing": 2, "node-access": 1, "token-expired": 1, "cross-origin": 1} {
 		if got := s.audit.Counts()[kind]; got != want {
 			t.Errorf("%s: %d times, want %d", kind, got, want)
@@ -32,6 +39,7 @@ func TestDenialsAreCountedAndTold(t *testing.T) {
 	for _, want := range []string{
 		"kind=node-access who=" + string(ada.DID()) + ` what="GET /api/v0/export/{collection}" from=192.0.2.1 collection=Secret`,
 		`kind=token-missing who="" what="GET /api/v0/export/{collection}"`,
+		`kind=document who=node what="GET /api/v0/graphql" from=socket`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no line with %s:\n%s", want, &log)

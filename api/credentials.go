@@ -49,6 +49,14 @@ func (q requester) name() string {
 	return string(q.did)
 }
 
+// told is who it is to who reads of a denial.
+func (q requester) told() string {
+	if q.did == "" && q.caller.Public() != "" {
+		return WhoNode
+	}
+	return string(q.did)
+}
+
 // over reports whether what it has proved has ended.
 func (q requester) over(now time.Time) bool { return !q.until.IsZero() && !now.Before(q.until) }
 

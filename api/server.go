@@ -93,7 +93,7 @@ func NewServer(c Config) *Server {
 			if d.Collection != (pando.CollectionID{}) {
 				about = d.Collection.String()
 			}
-			s.audit.Deny(Denial{Kind: d.Kind, Who: who, What: d.What, From: d.Peer, Collection: about})
+			s.audit.Deny(Denial{Kind: d.Kind, Who: string(who), What: d.What, From: d.Peer, Collection: about})
 		})
 	}
 	if s.rights, s.allowUnclaimed = c.Access, c.AllowUnclaimed; s.rights == nil {
