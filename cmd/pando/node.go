@@ -48,11 +48,14 @@ func (c *command) nodeCommand() *cobra.Command {
 	}
 	enable := &cobra.Command{
 		Use: "enable", Short: "Check again who may do what", Args: noArgs,
-		RunE: c.withNode(func(ctx context.Context, node *api.Client, _ []string) error { return node.EnforceNode(ctx, true) }),
+		Long: `Check again who may do what with the node, after node disable.`,
+		RunE: c.enforce(true, "access enabled: callers have to prove who they are again"),
 	}
 	disable := &cobra.Command{
 		Use: "disable", Short: "Let whoever is on the machine of the node administer it, for a while", Args: noArgs,
-		RunE: c.withNode(func(ctx context.Context, node *api.Client, _ []string) error { return node.EnforceNode(ctx, false) }),
+		Long: `Let whoever is on the machine of the node administer it without proving who he is, until
+node enable. Documents under a policy stay closed to him, and so does who else may do what.`,
+		RunE: c.enforce(false, "access disabled temporarily: whoever is on the machine of the node may administer it, until pando node enable"),
 	}
 	return group("node", "See whose the node is, and let others in",
 		status, identity, c.claimCommand(), access, c.grantCommand(), c.revokeCommand(), enable, disable)
@@ -67,6 +70,17 @@ func (c *command) withNode(run func(context.Context, *api.Client, []string) erro
 		}
 		return run(cmd.Context(), node, args)
 	}
+}
+
+// enforce makes a command that switches the checks on or off, and says what is true then.
+func (c *command) enforce(on bool, now string) func(*cobra.Command, []string) error {
+	return c.withNode(func(ctx context.Context, node *api.Client, _ []string) error {
+		err := node.EnforceNode(ctx, on)
+		if err == nil {
+			fmt.Fprintln(c.out, now)
+		}
+		return err
+	})
 }
 
 func (c *command) claimCommand() *cobra.Command {
