@@ -105,11 +105,23 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	return req, c.prove(req)
 }
 
-// do sends a request; an answer that reports a failure becomes an error of its kind.
-func (c *Client) do(req *http.Request) (*http.Response, error) {
+// exchange sends a request and returns whatever answer there is.
+func (c *Client) exchange(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.explain(req.Context(), err)
+	}
+	if resp.StatusCode < 400 && c.tokens != nil && req.Header.Get("Authorization") != "" {
+		c.tokens.taken.Store(true)
+	}
+	return resp, nil
+}
+
+// do is exchange, but an answer that reports a failure becomes an error of its kind.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	resp, err := c.exchange(req)
+	if err != nil {
+		return nil, err
 	}
 	if resp.StatusCode < 400 {
 		return resp, nil

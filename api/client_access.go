@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,10 +52,16 @@ func (c *Client) Authenticate(key pando.Identity, node pando.DID) {
 	}
 }
 
+// Accepted reports whether the node has answered a request that took a token: it is then the one
+// that the token was made for, as far as tokens can tell.
+func (c *Client) Accepted() bool { return c.tokens != nil && c.tokens.taken.Load() }
+
 // tokens makes tokens as they are needed.
 type tokens struct {
 	key  pando.Identity
 	node pando.DID
+
+	taken atomic.Bool // by the node
 
 	mu   sync.Mutex // guards what follows
 	text string

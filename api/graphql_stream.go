@@ -196,11 +196,7 @@ func (c *Client) send(ctx context.Context, in Request, after pando.Cursor) (*htt
 	if after != "" {
 		req.Header.Set(headerLastEvent, string(after))
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.explain(ctx, err)
-	}
-	return resp, nil
+	return c.exchange(req)
 }
 
 // brokenOff explains an answer whose end does not come.

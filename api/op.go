@@ -109,7 +109,11 @@ func (o op[In, Out]) request(ctx context.Context, c *Client, in In) (*http.Reque
 			body = bytes.NewReader(raw)
 		}
 	}
-	return c.request(ctx, method, path, query, body)
+	req, err := c.request(ctx, method, path, query, body)
+	if err == nil && o.class == open { // nobody would look at a token
+		req.Header.Del("Authorization")
+	}
+	return req, err
 }
 
 // readInput fills in, a pointer to a struct, from the request.

@@ -34,11 +34,19 @@ type credentialFlags struct {
 	rootGiven bool            // likewise
 	ctx       context.Context // of the command that runs, which may have to ask for a passphrase
 	mine      ident.Key       // that was read before
+	met       meeting
+}
+
+// meeting is a node that was named with --node, to be remembered if it proves to be that one.
+type meeting struct {
+	client *api.Client // nil: there is nothing to remember
+	host   string
+	did    pando.DID
 }
 
 func (f *credentialFlags) add(flags *pflag.FlagSet) {
 	f.identityFlag.add(flags, "who you are to the node")
-	flags.StringVar(&f.node, "node", "", "peer id or did:key of the node that you mean, for -i; it is remembered with --url")
+	flags.StringVar(&f.node, "node", "", "peer id or did:key of the node that you mean, for -i; once that node has answered it is remembered with --url")
 	settings(flags, "node")
 }
 
@@ -86,7 +94,22 @@ func (c *command) client() (*api.Client, error) {
 		return nil, c.unknownNode(node)
 	}
 	node.Authenticate(key, meant)
+	if c.who.node != "" && !here {
+		c.who.met = meeting{node, hostPort(c.url), meant}
+	}
 	return node, nil
+}
+
+// rememberMet remembers the node that was named with --node, after a command that ended with
+// err. A node that is another one refuses the token, and is not remembered as what it is not.
+func (c *command) rememberMet(err error) {
+	m := c.who.met
+	if m.client == nil || !m.client.Accepted() && api.Reason(err) != "node-access" {
+		return
+	}
+	if err := remember(filepath.Join(c.rootdir, knownNodes), m.host, m.did); err != nil {
+		fmt.Fprintln(c.err, "note: --node is needed again the next time:", printable(err.Error()))
+	}
 }
 
 // clientOf returns a client of another node, to whom the user proves who he is if he has met
@@ -126,9 +149,6 @@ func (c *command) meant() (did pando.DID, here bool, err error) {
 	case c.who.node != "":
 		if did, err = nodeDID(c.who.node); err != nil {
 			return "", false, fault.Invalid.Errorf("--node: %w", err)
-		}
-		if did != own {
-			err = remember(known, host, did)
 		}
 	case own != "":
 		did = own

@@ -33,7 +33,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := c.unnamed(root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	c.rememberMet(err)
+	err = c.unnamed(err)
 	for _, node := range c.peers {
 		node.Close() // else the node would wait for it
 	}
