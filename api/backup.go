@@ -305,8 +305,5 @@ func (c *Client) ImportBackup(ctx context.Context, file io.Reader, o ImportOptio
 		return done, err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&done); err != nil {
-		return done, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", c.base, err)
-	}
-	return done, nil
+	return done, c.decode(resp.Body, &done)
 }

@@ -18,12 +18,14 @@ import (
 	"github.com/pandodb/pando/p2p"
 )
 
-// Client calls the operations of a node over HTTP. It is safe for concurrent use.
+// Client calls the operations of a node over HTTP. It is safe for concurrent use. However a node
+// answers, it holds no more of one answer than AnswerLimit.
 type Client struct {
 	base string // http://host:port
 	http *http.Client
 	// where is a socket that the node is to be reached by, and not over HTTP
 	where string
+	limit int    // of bytes that are held of one answer; 0 is AnswerLimit
 	tx    uint64 // explicit transaction that requests run in, 0 for none
 	// tokens prove who the client is; nil: it says nothing of itself
 	tokens *tokens
@@ -47,7 +49,9 @@ func NewClient(address string) (*Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil              // a node is spoken to directly
 	t.MaxIdleConnsPerHost = 64 // many goroutines may share one client
-	return &Client{base: u.Scheme + "://" + u.Host, http: &http.Client{Transport: t}}, nil
+	c := &Client{base: u.Scheme + "://" + u.Host}
+	c.transport(t)
+	return c, nil
 }
 
 // Wait makes the client try again, for that long, to reach a node that refuses
@@ -111,7 +115,7 @@ func (c *Client) exchange(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.explain(req.Context(), err)
 	}
-	if resp.StatusCode < 400 && c.tokens != nil && req.Header.Get("Authorization") != "" {
+	if resp.StatusCode == http.StatusOK && c.tokens != nil && req.Header.Get("Authorization") != "" {
 		c.tokens.taken.Store(true)
 	}
 	return resp, nil
@@ -123,7 +127,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode < 400 {
+	if resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}
 	defer resp.Body.Close()
@@ -162,7 +166,7 @@ func innermost(err error) error {
 
 // problemIn reads the failure that an answer reports.
 func problemIn(resp *http.Response) error {
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxRest))
 	if err != nil {
 		return fault.Unavailable.Errorf("answer with status %d: %w", resp.StatusCode, err)
 	}

@@ -29,5 +29,7 @@ func NewPeerClient(address string, key pando.Identity) (*Client, error) {
 		IdleConnTimeout:     idleTimeout / 2, // before the node drops it
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx) },
 	}
-	return &Client{base: "http://" + d.Peer(), http: &http.Client{Transport: t}, line: d}, nil
+	c := &Client{base: "http://" + d.Peer(), line: d}
+	c.transport(t)
+	return c, nil
 }

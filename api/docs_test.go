@@ -71,6 +71,8 @@ func TestLimitsAreDocumented(t *testing.T) {
 		{"sending a body that is read whole", bodyTimeout, "400"},
 		{"reading an answer", fmt.Sprintf("%v, and a second for every %d KiB", answerTimeout, answerRate>>10), "the connection is closed"},
 		{"one step of a stream", fmt.Sprintf("%v for %d KiB of an import", stallTimeout, progressBytes>>10), "the connection is closed"},
+		{"an answer, or an event of a stream, that a Go client holds", fmt.Sprint(AnswerLimit>>20, " MiB"), "the client returns `TOO_LARGE`; `Client.LimitAnswers` raises it, and what is streamed is of any size"},
+		{"the header of an answer, at a Go client", fmt.Sprint(maxAnswerHeader>>10, " KiB"), "the client gives up"},
 		{"a connection that is not used", idleTimeout, "it is closed"},
 	} {
 		fmt.Fprintf(&b, "| %s | %v | %s |\n", l.of, l.limit, l.then)

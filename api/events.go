@@ -101,13 +101,10 @@ type Event struct {
 	Body   json.RawMessage // {"data": …}, or what docs/subscriptions.md says of live queries
 }
 
-// maxEvent bounds an event that a client takes in.
-const maxEvent = 64 << 20
-
 // events reads a stream to its end, and returns where that is. The error of each ends it.
 func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) error) (last pando.Cursor, err error) {
 	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, maxEvent)
+	lines.Buffer(nil, c.answerLimit())
 	var e Event
 	for lines.Scan() {
 		line := lines.Bytes()
@@ -131,7 +128,9 @@ func (c *Client) events(ctx context.Context, body io.Reader, each func(Event) er
 	if ctx.Err() != nil {
 		return e.Cursor, context.Cause(ctx)
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return e.Cursor, fault.TooLarge.Errorf("an event of the stream has more than %d bytes, and was not taken in: select less, or follow fewer documents at once; Client.LimitAnswers raises the bound", c.answerLimit())
+	} else if err != nil {
 		return e.Cursor, fault.Unavailable.Errorf("the connection to the node broke off: %w", err)
 	}
 	return e.Cursor, fault.Unavailable.Errorf("the node ended the stream: it closes, or was too busy")
@@ -142,8 +141,11 @@ func failureIn(body []byte) error {
 	if !bytes.HasPrefix(body, []byte(`{"errors":`)) {
 		return nil
 	}
-	var resp Response
-	if err := json.Unmarshal(body, &resp); err != nil || len(resp.Errors) == 0 {
+	resp, err := readResponse(body)
+	if errors.Is(err, fault.TooLarge) {
+		return err
+	}
+	if err != nil || len(resp.Errors) == 0 {
 		return fault.Unavailable.Errorf("an event that is no answer: is it a pando node of this version?")
 	}
 	return resp.Errors[0].Err()

@@ -113,7 +113,7 @@ func (c *Client) Query(ctx context.Context, in Request) (*Response, error) {
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), typeEventStream) {
 		return nil, fault.Invalid.Errorf("the request is answered by a stream of events: follow it")
 	}
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(c.bound(resp.Body))
 	if err != nil {
 		return nil, c.brokenOff(ctx, err)
 	}
@@ -163,7 +163,7 @@ func (c *Client) whole(ctx context.Context, resp *http.Response, w io.Writer) (*
 	body := bufio.NewReaderSize(resp.Body, 64<<10)
 	const prefix = `{"data":`
 	if start, _ := body.Peek(len(prefix)); resp.StatusCode != http.StatusOK || string(start) != prefix {
-		raw, err := io.ReadAll(body)
+		raw, err := io.ReadAll(c.bound(body))
 		if err != nil {
 			return nil, c.brokenOff(ctx, err)
 		}
@@ -176,12 +176,15 @@ func (c *Client) whole(ctx context.Context, resp *http.Response, w io.Writer) (*
 	} else if err != nil {
 		return nil, c.brokenOff(ctx, err)
 	}
-	var out Response
-	if !data.ended || json.Unmarshal(append([]byte(prefix+"null"), data.rest...), &out) != nil {
+	out, err := readResponse(append([]byte(prefix+"null"), data.rest...))
+	if errors.Is(err, fault.TooLarge) {
+		return nil, err
+	}
+	if !data.ended || err != nil {
 		return nil, fault.Unavailable.Errorf("answer of %s: it has no end: is it a pando node of this version?", c.base)
 	}
 	out.Data = nil
-	return &out, nil
+	return out, nil
 }
 
 func (c *Client) send(ctx context.Context, in Request, after pando.Cursor) (*http.Response, error) {
@@ -201,6 +204,9 @@ func (c *Client) send(ctx context.Context, in Request, after pando.Cursor) (*htt
 
 // brokenOff explains an answer whose end does not come.
 func (c *Client) brokenOff(ctx context.Context, err error) error {
+	if errors.Is(err, fault.TooLarge) {
+		return err
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
 		return fault.Unavailable.Errorf("the node broke off in the middle of its answer, which is not whole: its log says why")
 	}
@@ -209,12 +215,42 @@ func (c *Client) brokenOff(ctx context.Context, err error) error {
 
 // responseOf reads a response that is at hand.
 func responseOf(resp *http.Response, body []byte) (*Response, error) {
-	var out Response
-	if err := json.Unmarshal(body, &out); err != nil || (len(out.Errors) == 0 && resp.StatusCode != http.StatusOK) {
+	out, err := readResponse(body)
+	if errors.Is(err, fault.TooLarge) {
+		return nil, err
+	}
+	if err != nil || (len(out.Errors) == 0 && resp.StatusCode != http.StatusOK) {
 		resp.Body = io.NopCloser(bytes.NewReader(body))
 		return nil, problemIn(resp)
 	}
-	return &out, nil
+	return out, nil
+}
+
+// readResponse reads a response. Errors, which become Go values, are what follows the data of an
+// answer, and no more than that may be.
+func readResponse(body []byte) (*Response, error) {
+	var parts struct {
+		Data               json.RawMessage
+		Errors, Extensions json.RawMessage
+	}
+	if err := json.Unmarshal(body, &parts); err != nil {
+		return nil, err
+	}
+	if len(parts.Errors)+len(parts.Extensions) > maxRest || objectsIn(parts.Errors)+objectsIn(parts.Extensions) > maxRestObjects {
+		return nil, errLongRest
+	}
+	out := &Response{Data: parts.Data}
+	if parts.Errors != nil {
+		if err := json.Unmarshal(parts.Errors, &out.Errors); err != nil {
+			return nil, err
+		}
+	}
+	if parts.Extensions != nil {
+		if err := json.Unmarshal(parts.Extensions, &out.Extensions); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // dataOf passes on an object, the data of a response, and keeps what follows it.
@@ -228,8 +264,16 @@ type dataOf struct {
 	err   error // of to, or of what follows
 }
 
-// maxRest bounds what follows the data of a response.
-const maxRest = 1 << 20
+// What follows the data of a response, errors and what it is about, is bounded by its bytes, and
+// by its objects, which as Go values are larger. The body of a failure is likewise.
+const (
+	maxRest        = 1 << 20
+	maxRestObjects = 16_384
+)
+
+var errLongRest = fault.TooLarge.Errorf("more than %d bytes, or %d objects, follow the data of an answer: is it a pando node?", maxRest, maxRestObjects)
+
+func objectsIn(json []byte) int { return bytes.Count(json, []byte("{")) }
 
 func (d *dataOf) Write(p []byte) (int, error) {
 	n := d.end(p)
@@ -239,7 +283,7 @@ func (d *dataOf) Write(p []byte) (int, error) {
 		}
 	}
 	if d.rest = append(d.rest, p[n:]...); len(d.rest) > maxRest {
-		d.err = fault.TooLarge.Errorf("more than %d bytes follow the data of an answer", maxRest)
+		d.err = errLongRest
 		return 0, d.err
 	}
 	return len(p), nil

@@ -203,6 +203,9 @@ func TestGRPCOverLibp2p(t *testing.T) {
 	if got := execute(t, c, users); got != `{"data":{"User":[{"name":"Ada"}]}}` {
 		t.Errorf("got %s, want Ada", got)
 	}
+	if got := execute(t, w.client(t, ada).RPC(), users); got != `{"data":{"User":[{"name":"Ada"}]}}` {
+		t.Errorf("by the client's own: got %s, want Ada", got)
+	}
 	_, err = c.Execute(t.Context(), connect.NewRequest(&pandov1.ExecuteRequest{Query: `mutation { create_User(input: {name: "?"}) { name } }`}))
 	if !errors.Is(api.RPCError(err), fault.Denied) {
 		t.Errorf("a mutation without her signature: got %v, want Denied", err)

@@ -312,7 +312,7 @@ func (c *Client) Import(ctx context.Context, collection string, records io.Reade
 		return Imported{}, err
 	}
 	defer resp.Body.Close()
-	return follow[Imported, Imported](resp.Body, progress)
+	return follow[Imported, Imported](c, resp.Body, progress)
 }
 
 // Export writes the documents of a collection, one JSON object per line.

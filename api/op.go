@@ -80,10 +80,7 @@ func (o op[In, Out]) call(ctx context.Context, c *Client, in In) (Out, error) {
 	if _, empty := any(out).(none); empty {
 		return out, nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return out, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", c.base, err)
-	}
-	return out, nil
+	return out, c.decode(resp.Body, &out)
 }
 
 func (o op[In, Out]) request(ctx context.Context, c *Client, in In) (*http.Request, error) {

@@ -259,7 +259,7 @@ func (c *Client) JoinPart(ctx context.Context, ticket string, part Part, progres
 		return Joined{}, err
 	}
 	defer resp.Body.Close()
-	return follow[JoinProgress, Joined](resp.Body, progress)
+	return follow[JoinProgress, Joined](c, resp.Body, progress)
 }
 
 // Share makes a ticket for collections, all of them if none is named.

@@ -73,6 +73,14 @@ func RPCError(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
+	if !connect.IsWireError(err) { // it happened here
+		switch {
+		case fault.Of(err) != nil:
+			return err
+		case e.Code() == connect.CodeResourceExhausted:
+			return fault.TooLarge.Errorf("%s: ask for less, by limit with offset or a cursor, or use Follow; connect.WithReadMaxBytes and Client.LimitAnswers raise the bound", e.Message())
+		}
+	}
 	for _, d := range e.Details() {
 		v, err := d.Value()
 		if f, ok := v.(*pandov1.Failure); ok && err == nil {

@@ -61,14 +61,19 @@ func (p *reporter[P, R]) send(e event[P, R]) {
 }
 
 // follow reads such an answer to its end.
-func follow[P, R any](body io.Reader, progress func(P)) (R, error) {
-	dec := json.NewDecoder(body)
+func follow[P, R any](c *Client, body io.Reader, progress func(P)) (R, error) {
+	lines := c.boundValue(body)
+	dec := json.NewDecoder(lines)
 	for {
+		lines.next()
 		var e event[P, R]
 		if err := dec.Decode(&e); err != nil {
 			var zero R
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				return zero, fault.Unavailable.Errorf("the node broke off before the end: what it reported so far is done; try again")
+			}
+			if errors.Is(err, fault.TooLarge) {
+				return zero, err
 			}
 			return zero, fault.Unavailable.Errorf("the connection to the node broke off: %w", err)
 		}
