@@ -77,6 +77,9 @@ func corrupt(what string) error {
 // Bytes returns the canonical bytes: nil for a document without commits.
 func (d Document) Bytes() []byte { return d.raw }
 
+// Empty reports whether there are no commits.
+func (d Document) Empty() bool { return len(d.raw) == 0 }
+
 // Check returns an error unless the bytes are canonical: the other methods do not
 // look further than they need.
 func (d Document) Check() error {

@@ -50,16 +50,42 @@ func errNoPolicy(c *schema.Collection) error {
 }
 
 // accessState returns the access state that a document carries.
-func accessState(id dag.DocID, d crdt.Document) (acp.State, error) {
-	s, err := acp.Open(d.Attached(crdt.FieldAccess, crdt.KindAccess))
+func accessState[D carrier](id dag.DocID, d D) (acp.State, error) {
+	return openAccess(id, d.Attached(crdt.FieldAccess, crdt.KindAccess))
+}
+
+func openAccess(id dag.DocID, raw []byte) (acp.State, error) {
+	s, err := acp.Open(raw)
 	if err != nil {
 		return s, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
 	}
 	return s, nil
 }
 
-func withAccess(d crdt.Document, s acp.State) crdt.Document {
-	return d.Attach(crdt.FieldAccess, crdt.KindAccess, s.Bytes())
+// carry gives a document the state of access and of keys.
+func carry(f *crdt.Folding, s acp.State, keys veil.State) {
+	f.Attach(crdt.FieldAccess, crdt.KindAccess, s.Bytes())
+	if keys.Encrypted() {
+		f.Attach(crdt.FieldKeys, crdt.KindKeys, keys.Bytes())
+	}
+}
+
+// carrier is a document, or one that commits are being folded to.
+type carrier interface {
+	crdt.Document | *crdt.Folding
+	Attached(crdt.FieldID, crdt.Kind) []byte
+	Deleted() bool
+	Empty() bool
+}
+
+// carried is what the database notes of a document beside its row.
+type carried struct {
+	exists, deleted, locked bool
+	access                  []byte
+}
+
+func carriedBy[D carrier](d D) carried {
+	return carried{!d.Empty(), d.Deleted(), locked(d), d.Attached(crdt.FieldAccess, crdt.KindAccess)}
 }
 
 // judgeable returns what package acp has to know of a commit, but for what it stands
@@ -96,16 +122,17 @@ func (tx *Tx) aboveOf(cid dag.CID) (acp.Frontier, error) {
 // settle folds a document again after commits that changed what others count for.
 func (tx *Tx) settle(n short, id dag.DocID) error {
 	st := tx.staged[id]
-	old := st.doc
+	old, err := st.document()
+	if err != nil {
+		return err
+	}
 	next, _, err := tx.refold(context.Background(), n, id, all)
 	if err != nil {
 		return err
 	}
-	st.doc, st.unsettled, st.review = next, false, nil
+	st.doc, st.folding, st.unsettled, st.review = next, nil, false, nil
 	tx.kv.Set(documentKey(n, id), next.Bytes())
-	tx.tally(n, old, next)
-	tx.noteLocked(n, id, old, next)
-	return tx.named(n, id, old, next)
+	return tx.note(n, id, carriedBy(old), carriedBy(next))
 }
 
 // refold makes a document of some of its commits, with what they count for among

@@ -150,7 +150,11 @@ func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
 	if err != nil {
 		return Doc{}, err
 	}
-	c, under, err := tx.changeUnder(at.coll, d, a.Commit)
+	f, err := d.State.Folding()
+	if err != nil {
+		return Doc{}, err
+	}
+	c, under, err := tx.changeUnder(at.coll, f, a.Commit)
 	if err != nil {
 		return Doc{}, err
 	}
@@ -158,7 +162,7 @@ func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
 		return tx.anyAfterSeq(ctx, d.Collection, d.ID, ch.Seq)
 	}
 	var failed error
-	next, err := d.State.Fold(c, func(cid [32]byte) bool {
+	err = f.Fold(c, func(cid [32]byte) bool {
 		before, err := tx.appliedBefore(at, cid, ch.Seq)
 		if err != nil {
 			failed = err
@@ -172,30 +176,31 @@ func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
 		return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
 	}
 	if tx.set.rules[at.coll] != nil {
-		next = withKeys(withAccess(next, under.state), under.keys)
+		carry(f, under.state, under.keys)
 	}
-	return Doc{d.ID, d.Collection, next}, nil
+	next, err := f.Document()
+	return Doc{d.ID, d.Collection, next}, err
 }
 
 // changeUnder returns what a commit changes in a document as it was just before, and what
 // comes of it under a policy. Who is given keys only later reads all the same.
-func (tx *Tx) changeUnder(n short, d Doc, cm *dag.Commit) (ch crdt.Change, r ruling, err error) {
+func (tx *Tx) changeUnder(n short, d *crdt.Folding, cm *dag.Commit) (ch crdt.Change, r ruling, err error) {
 	ch = change(cm)
 	rules := tx.set.rules[n]
 	if rules == nil {
 		return ch, r, nil
 	}
-	if r, err = tx.rule(rules, d.State, cm, true); err != nil || r.unsettles {
+	if r, err = tx.rule(rules, d, cm, true); err != nil || r.unsettles {
 		return ch, r, err
 	}
 	if ch.Void = r.verdict == acp.Void; ch.Void || !hasSealed(cm) {
 		return ch, r, nil
 	}
-	o, err := tx.openerOf(n, d.ID)
+	o, err := tx.openerOf(n, cm.Doc)
 	if err != nil {
 		return ch, r, err
 	}
-	f := o.finder(d.ID, o.all, o.source)
+	f := o.finder(cm.Doc, o.all, o.source)
 	defer o.keep(f)
 	deltas, ok, err := f.Open(cm, r.at)
 	ch.Deltas, r.keys = deltas, r.keys.WithLocked(r.keys.Locked() || !ok)

@@ -87,8 +87,11 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	heads := d.Heads()
-	if known, err := tx.has(cm, heads); err != nil || known {
+	f, err := d.Folding()
+	if err != nil {
+		return false, err
+	}
+	if known, err := tx.has(cm, f); err != nil || known {
 		return known, err
 	}
 	if err := tx.timely(cm); err != nil {
@@ -102,7 +105,7 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 	switch {
 	case cm.Root != nil && exists && !concurrent:
 		return false, fault.Exists.Errorf("a document with the given ID already exists. DocID: %s", cm.Doc)
-	case !concurrent && !standsOn(cm, heads):
+	case !concurrent && !standsOn(cm, d.Heads()):
 		return false, fault.Conflict.Errorf("document %s has changed since commit %s was prepared: prepare it again", cm.Doc, cm.CID)
 	}
 	for _, link := range slices.Concat(cm.Parents, cm.Auth) {
@@ -112,10 +115,10 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 			return false, fault.Conflict.Errorf("commit %s stands on %s, which is not here: prepare it again", cm.CID, link)
 		}
 	}
-	if _, err := tx.checkParents(n, cm, heads); err != nil {
+	if _, err := tx.checkParents(n, cm, f); err != nil {
 		return false, err
 	}
-	if _, err = tx.apply(n, d, cm, &pending{own: true}); err != nil {
+	if _, err = tx.apply(n, d, cm); err != nil {
 		return false, refused(err, cm, tx.collection(n), d)
 	}
 	return false, nil

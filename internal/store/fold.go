@@ -70,10 +70,14 @@ func judgeAll(rules *acp.Rules, commits iter.Seq2[*dag.Commit, error], m acp.Mem
 // foldAll makes a document of such commits. j are the verdicts on them, nil in a
 // collection without a policy. What is encrypted counts as far as o opens it.
 func foldAll(commits iter.Seq2[*dag.Commit, error], j *judged, o opener) (d crdt.Document, err error) {
-	var f *finder
+	f, err := d.Folding()
+	if err != nil {
+		return d, err
+	}
+	var keys *finder
 	if j != nil && j.keys.Encrypted() {
-		f = o.finderFor(j)
-		defer o.keep(f)
+		keys = o.finderFor(j)
+		defer o.keep(keys)
 	}
 	folded := map[dag.CID]bool{}
 	isFolded := func(cid [32]byte) bool { return folded[cid] }
@@ -84,21 +88,21 @@ func foldAll(commits iter.Seq2[*dag.Commit, error], j *judged, o opener) (d crdt
 		}
 		ch := change(cm)
 		ch.Void = j != nil && j.Verdicts[i] == acp.Void
-		if f != nil && !ch.Void && hasSealed(cm) {
+		if keys != nil && !ch.Void && hasSealed(cm) {
 			var ok bool
-			if ch.Deltas, ok, err = f.Open(cm, j.standing(i, acp.Need{})); err != nil {
+			if ch.Deltas, ok, err = keys.Open(cm, j.standing(i, acp.Need{})); err != nil {
 				return d, err
 			}
 			j.keys = j.keys.WithLocked(j.keys.Locked() || !ok)
 		}
-		if d, err = d.Fold(ch, isFolded); err != nil {
+		if err = f.Fold(ch, isFolded); err != nil {
 			return d, fault.Corrupt.Errorf("commit %s: %w", cm.CID, err)
 		}
 		folded[cm.CID] = true
 		i++
 	}
 	if j != nil {
-		d = withKeys(withAccess(d, j.State), j.keys)
+		carry(f, j.State, j.keys)
 	}
-	return d, nil
+	return f.Document()
 }

@@ -341,7 +341,8 @@ func (h lineage) verify() {
 
 // fold makes a document again from its commits.
 type fold struct {
-	doc     crdt.Document
+	doc     crdt.Document // when it is made
+	folding *crdt.Folding // until then
 	entries []entry
 	at      map[dag.CID]*dag.Commit
 	judged  *judged // of a collection with a policy, when all are added
@@ -360,16 +361,27 @@ func (f *fold) add(e entry) error {
 	if err := e.commit.CheckParents(infos); err != nil {
 		return err
 	}
-	next, err := f.doc.Fold(change(e.commit), func(c [32]byte) bool { _, ok := f.at[c]; return ok })
-	if err != nil {
-		return err
-	}
-	if f.at == nil {
+	if f.folding == nil {
+		var err error
+		if f.folding, err = f.doc.Folding(); err != nil {
+			return err
+		}
 		f.at = map[dag.CID]*dag.Commit{}
 	}
-	f.doc, f.at[e.commit.CID] = next, e.commit
+	if err := f.folding.Fold(change(e.commit), func(c [32]byte) bool { _, ok := f.at[c]; return ok }); err != nil {
+		return err
+	}
+	f.at[e.commit.CID] = e.commit
 	f.entries = append(f.entries, e)
 	return nil
+}
+
+// make makes the document, when all commits are added.
+func (f *fold) make() (err error) {
+	if f.folding != nil {
+		f.doc, err = f.folding.Document()
+	}
+	return err
 }
 
 func (f *fold) commits(yield func(*dag.Commit, error) bool) {
@@ -392,6 +404,9 @@ func (f *fold) above(i int) acp.Frontier {
 // one. What may not be, or cannot be judged, is left out with what stands on it, and
 // told to bad.
 func (f *fold) judge(ctx context.Context, m memberships, n short, o opener, bad func(dag.CID, error)) error {
+	if err := f.make(); err != nil {
+		return err
+	}
 	rules, err := m.rulesOf(n)
 	if err != nil {
 		return nil // by which rules nobody knows: nobody reads it
@@ -403,6 +418,9 @@ func (f *fold) judge(ctx context.Context, m memberships, n short, o opener, bad 
 		}
 		if len(wrong) > 0 {
 			f.leaveOut(wrong, bad)
+			if err := f.make(); err != nil {
+				return err
+			}
 			continue
 		}
 		f.doc, err = foldAll(f.commits, f.judged, o)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -238,12 +239,15 @@ func parseNamedKey(k []byte) (group dag.DocID, n short, id dag.DocID, err error)
 }
 
 // named brings the entries of a document up to what it has become.
-func (tx *Tx) named(n short, id dag.DocID, old, next crdt.Document) error {
-	was, err := groupsOf(id, old)
+func (tx *Tx) named(n short, id dag.DocID, old, next carried) error {
+	if bytes.Equal(old.access, next.access) {
+		return nil
+	}
+	was, err := groupsIn(id, old.access)
 	if err != nil {
 		return err
 	}
-	is, err := groupsOf(id, next)
+	is, err := groupsIn(id, next.access)
 	if err != nil {
 		return err
 	}
@@ -262,10 +266,14 @@ func (tx *Tx) named(n short, id dag.DocID, old, next crdt.Document) error {
 
 // groupsOf returns the groups that a document names.
 func groupsOf(id dag.DocID, d crdt.Document) ([]acp.ID, error) {
-	if len(d.Bytes()) == 0 {
+	return groupsIn(id, d.Attached(crdt.FieldAccess, crdt.KindAccess))
+}
+
+func groupsIn(id dag.DocID, access []byte) ([]acp.ID, error) {
+	if len(access) == 0 {
 		return nil, nil
 	}
-	s, err := accessState(id, d)
+	s, err := openAccess(id, access)
 	if err != nil {
 		return nil, err
 	}

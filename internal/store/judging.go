@@ -1,8 +1,6 @@
 package store
 
 import (
-	"slices"
-
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
@@ -28,14 +26,13 @@ type ruling struct {
 }
 
 // rule judges a commit by the document so far. A commit that may not be is Invalid.
-func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) (r ruling, err error) {
+func (tx *Tx) rule(rules *acp.Rules, d *crdt.Folding, cm *dag.Commit, own bool) (r ruling, err error) {
 	c, err := judgeable(cm)
 	if err != nil {
 		return r, err
 	}
-	heads := d.Heads()
 	state := acp.Begin(cm.Author.Key)
-	if len(heads) > 0 {
+	if !d.Empty() {
 		if state, err = accessState(cm.Doc, d); err != nil {
 			return r, err
 		}
@@ -76,7 +73,7 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) 
 	if r.veiled, err = tx.veiled(rules, history, d, cm, c); err != nil {
 		return r, err
 	}
-	r.unsettles = state.Unsettles(c, !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }))
+	r.unsettles = state.Unsettles(c, onHeads(d, cm))
 	if !c.Event() {
 		r.state, err = state.Add(rules, c, r.verdict, m)
 		return r, err
@@ -88,6 +85,17 @@ func (tx *Tx) rule(rules *acp.Rules, d crdt.Document, cm *dag.Commit, own bool) 
 	r.review, r.inserted = nil, !onAll // it lacks the event
 	r.state, err = state.Add(rules, c, r.verdict, m)
 	return r, err
+}
+
+// onHeads reports whether the parents of a commit are all heads there are.
+func onHeads(d *crdt.Folding, cm *dag.Commit) bool {
+	n := 0
+	for _, p := range cm.Parents {
+		if _, ok := d.Head(p); ok {
+			n++
+		}
+	}
+	return n == d.Heads()
 }
 
 // judgedBy notes what the next commit of a merge is judged by.

@@ -194,7 +194,8 @@ func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped
 	if !ok {
 		return m, nil, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
 	}
-	g := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: skipped, before: map[dag.DocID]crdt.Document{}}
+	g := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: skipped, before: map[dag.DocID]crdt.Document{},
+		apart: map[dag.DocID]bool{}}
 	g.Missing = map[dag.DocID][]dag.CID{}
 	var broken error
 	for len(cs) > 0 && broken == nil && g.toIndex < mergeIndexed {
@@ -233,7 +234,9 @@ type merging struct {
 	before  map[dag.DocID]crdt.Document
 	toIndex int // bytes of those with several entries
 
-	unsettled []dag.DocID // are folded again, once, when all commits are applied
+	last      dag.DocID          // that a commit was applied to
+	apart     map[dag.DocID]bool // documents whose rows are still to be written
+	unsettled []dag.DocID        // are folded again, once, when all commits are applied
 }
 
 func (m *merging) take(c received) error {
@@ -250,18 +253,17 @@ func (m *merging) take(c received) error {
 	if err := cm.CheckCollection(m.id); err != nil {
 		return err
 	}
-	d, _, err := tx.document(m.coll, cm.Doc)
+	f, err := m.folding(cm.Doc)
 	if err != nil {
 		return err
 	}
-	heads := d.Heads()
-	if known, err := tx.has(cm, heads); err != nil {
+	if known, err := tx.has(cm, f); err != nil {
 		return err
 	} else if known {
 		m.Known++
 		return nil
 	}
-	missing, err := tx.checkParents(m.coll, cm, heads)
+	missing, err := tx.checkParents(m.coll, cm, f)
 	if err != nil {
 		return err
 	}
@@ -276,21 +278,61 @@ func (m *merging) take(c received) error {
 		m.lack(cm, missing)
 		return nil
 	}
-	if waits, err := m.awaits(cm, d); err != nil || waits {
+	if waits, err := m.awaits(cm, f); err != nil || waits {
 		return err
 	}
-	next, err := tx.apply(m.coll, d, cm, &pending{origin: m.origin})
-	if err != nil {
+	if err := m.apply(f, cm); err != nil {
 		return err
 	}
 	m.Applied++
 	m.Commits = append(m.Commits, cm.CID)
-	m.changed(cm.Doc, d, next)
+	return nil
+}
+
+// folding returns a document to fold commits to.
+func (m *merging) folding(id dag.DocID) (*crdt.Folding, error) {
+	if st := m.tx.staged[id]; st != nil && st.folding != nil {
+		return st.folding, nil
+	}
+	d, _, err := m.tx.document(m.coll, id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.Folding()
+	if err != nil {
+		return nil, fault.Corrupt.Errorf("document %s: %v: run pando fsck --rebuild", id, err)
+	}
+	return f, nil
+}
+
+// heldApart is from how many bytes on a merge puts a document together only at its end,
+// though commits of others come between: else many heads would cost as much for each of
+// them. What is smaller costs little to be taken apart again, and much to be held with
+// thousands of others.
+const heldApart = 2 << 10
+
+// apply applies a commit, and notes that its document is to be settled and indexed.
+func (m *merging) apply(f *crdt.Folding, cm *dag.Commit) error {
+	id, size := cm.Doc, f.Size()
+	var before crdt.Document
+	if !m.apart[id] {
+		before, _ = f.Document() // as it came from the row
+	}
+	if err := m.tx.applyTo(f, m.coll, cm, &pending{origin: m.origin}); err != nil {
+		return err
+	}
+	m.changed(id, before, size, f.Size())
+	last := m.last
+	m.last, m.apart[id] = id, true
+	if st := m.tx.staged[last]; last != id && m.apart[last] && st.folding.Size() < heldApart {
+		delete(m.apart, last)
+		return m.tx.putRow(m.coll, last)
+	}
 	return nil
 }
 
 // awaits reports whether a commit has to wait for commits of groups, and notes them.
-func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
+func (m *merging) awaits(cm *dag.Commit, d *crdt.Folding) (bool, error) {
 	if len(cm.Auth) == 0 || m.tx.set.rules[m.coll] == nil {
 		return false, nil
 	}
@@ -307,7 +349,7 @@ func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
 	}
 	rules := m.tx.set.rules[m.coll]
 	var seats []acp.Subject
-	if len(d.Bytes()) > 0 {
+	if !d.Empty() {
 		state, err := accessState(cm.Doc, d)
 		if err != nil {
 			return false, err
@@ -328,8 +370,9 @@ func (m *merging) awaits(cm *dag.Commit, d crdt.Document) (bool, error) {
 	return true, nil
 }
 
-// changed notes that a document is to be settled and indexed.
-func (m *merging) changed(id dag.DocID, d, next crdt.Document) {
+// changed notes that a document is to be settled and indexed, which had and has so many
+// bytes. before is the document if it was at hand.
+func (m *merging) changed(id dag.DocID, before crdt.Document, was, is int) {
 	if m.tx.staged[id].unsettled && !slices.Contains(m.unsettled, id) {
 		m.unsettled = append(m.unsettled, id)
 	}
@@ -337,20 +380,27 @@ func (m *merging) changed(id dag.DocID, d, next crdt.Document) {
 	if len(xs) == 0 {
 		return
 	}
-	grown := max(0, len(next.Bytes())-len(d.Bytes()))
+	grown := max(0, is-was)
 	if _, ok := m.before[id]; !ok {
-		m.before[id] = d
-		grown = max(len(next.Bytes()), len(d.Bytes()))
+		m.before[id] = before
+		grown = max(is, was)
 	}
 	if slices.ContainsFunc(xs, func(x *secondary) bool { return x.several >= 0 }) {
 		m.toIndex += grown
 	}
 }
 
-// settle folds those documents again whose commits may count otherwise now.
+// settle folds those documents again whose commits may count otherwise now, and puts the
+// others together.
 func (m *merging) settle() error {
 	for _, id := range m.unsettled {
 		if err := m.tx.settle(m.coll, id); err != nil {
+			return err
+		}
+		delete(m.apart, id)
+	}
+	for id := range m.apart {
+		if err := m.tx.putRow(m.coll, id); err != nil {
 			return err
 		}
 	}
@@ -384,18 +434,18 @@ func (m *merging) lack(cm *dag.Commit, missing []dag.CID) {
 	}
 }
 
-// has reports whether a commit is applied to the document with these heads. Mostly
-// the heads tell, without a look into the index: nothing is applied to a document
-// without heads, and no head has a child.
-func (tx *Tx) has(cm *dag.Commit, heads []crdt.Head) (bool, error) {
-	if len(heads) == 0 {
+// has reports whether a commit is applied to that document. Mostly the heads tell,
+// without a look into the index: nothing is applied to a document without heads, and no
+// head has a child.
+func (tx *Tx) has(cm *dag.Commit, d *crdt.Folding) (bool, error) {
+	if d.Empty() {
 		return false, nil
 	}
-	for i := range heads {
-		if heads[i].Commit == cm.CID {
-			return true, nil
-		}
-		if slices.Contains(cm.Parents, heads[i].Commit) {
+	if _, ok := d.Head(cm.CID); ok {
+		return true, nil
+	}
+	for _, p := range cm.Parents {
+		if _, ok := d.Head(p); ok {
 			return false, nil
 		}
 	}
@@ -403,12 +453,12 @@ func (tx *Tx) has(cm *dag.Commit, heads []crdt.Head) (bool, error) {
 }
 
 // checkParents returns the parents that are not applied. If none lacks, it checks
-// the commit against them. heads are those of its document.
-func (tx *Tx) checkParents(n short, cm *dag.Commit, heads []crdt.Head) (missing []dag.CID, err error) {
+// the commit against them.
+func (tx *Tx) checkParents(n short, cm *dag.Commit, d *crdt.Folding) (missing []dag.CID, err error) {
 	infos := make([]dag.ParentInfo, 0, len(cm.Parents))
 	for _, p := range cm.Parents {
-		if i := slices.IndexFunc(heads, func(h crdt.Head) bool { return h.Commit == p }); i >= 0 {
-			infos = append(infos, dag.ParentInfo{CID: p, Doc: cm.Doc, Height: heads[i].Height, HLC: heads[i].HLC})
+		if h, ok := d.Head(p); ok {
+			infos = append(infos, dag.ParentInfo{CID: p, Doc: cm.Doc, Height: h.Height, HLC: h.HLC})
 			continue
 		}
 		at, ok, err := tx.where(p)

@@ -316,6 +316,10 @@ func (b *rebuild) history(h lineage) {
 	if len(f.entries) == 0 {
 		return
 	}
+	if err := f.make(); err != nil {
+		b.report(Problem{"document", h.doc.String(), err.Error()})
+		return
+	}
 	b.done.Documents++
 	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
 	if b.set != nil && b.set.rules[h.coll] != nil {

@@ -59,10 +59,19 @@ type Tx struct {
 type staged struct {
 	coll      short
 	doc       crdt.Document
+	folding   *crdt.Folding // of a merge, which is not done with the document: it is ahead of doc, and of the row
 	commits   []*pending
 	unsettled bool        // commits of it may count otherwise now: to be folded again
 	review    *acp.Review // of its events, in a merge; nil: what they come to is in the document
 	inserted  bool        // the merge put an event among others, and made the state again
+}
+
+// document returns the document with all that was applied to it.
+func (st *staged) document() (d crdt.Document, err error) {
+	if st.folding != nil {
+		st.doc, err = st.folding.Document()
+	}
+	return st.doc, err
 }
 
 // pending is a commit that the transaction applies.
@@ -189,7 +198,8 @@ func notIn(c *schema.Collection, id dag.DocID) error {
 // may not read it.
 func (tx *Tx) document(coll short, id dag.DocID) (crdt.Document, bool, error) {
 	if st, ok := tx.staged[id]; ok {
-		return st.doc, st.coll == coll, nil
+		d, err := st.document()
+		return d, st.coll == coll, err
 	}
 	tx.read(id)
 	raw, ok, err := tx.kv.Get(documentKey(coll, id))

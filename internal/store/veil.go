@@ -27,7 +27,7 @@ import (
 // encrypted documents: all else about them does not.
 
 // keysOf returns the state of the keys that a document carries.
-func keysOf(id dag.DocID, d crdt.Document) (veil.State, error) {
+func keysOf[D carrier](id dag.DocID, d D) (veil.State, error) {
 	s, err := veil.Open(d.Attached(crdt.FieldKeys, crdt.KindKeys))
 	if err != nil {
 		return s, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
@@ -35,15 +35,8 @@ func keysOf(id dag.DocID, d crdt.Document) (veil.State, error) {
 	return s, nil
 }
 
-func withKeys(d crdt.Document, s veil.State) crdt.Document {
-	if !s.Encrypted() {
-		return d
-	}
-	return d.Attach(crdt.FieldKeys, crdt.KindKeys, s.Bytes())
-}
-
 // locked reports whether a document has a segment that no key here opened.
-func locked(d crdt.Document) bool {
+func locked[D carrier](d D) bool {
 	return veil.Locked(d.Attached(crdt.FieldKeys, crdt.KindKeys))
 }
 
@@ -72,7 +65,7 @@ type veiled struct {
 
 // veiled checks a commit by the keys of the document so far. history is what it may
 // stand on, and c the commit as it was judged.
-func (tx *Tx) veiled(rules *acp.Rules, history veil.History, d crdt.Document, cm *dag.Commit, c acp.Commit) (v veiled, err error) {
+func (tx *Tx) veiled(rules *acp.Rules, history veil.History, d *crdt.Folding, cm *dag.Commit, c acp.Commit) (v veiled, err error) {
 	v.keys, err = keysOf(cm.Doc, d)
 	if err != nil || !v.keys.Encrypted() && !c.Need.Keys && !hasSealed(cm) {
 		return v, err
@@ -591,11 +584,11 @@ func lockedKey(n short, id dag.DocID) []byte {
 }
 
 // noteLocked brings the list up to what a document has become.
-func (tx *Tx) noteLocked(n short, id dag.DocID, old, next crdt.Document) {
-	switch was, is := locked(old), locked(next); {
-	case is && !was:
+func (tx *Tx) noteLocked(n short, id dag.DocID, old, next carried) {
+	switch {
+	case next.locked && !old.locked:
 		tx.kv.Set(lockedKey(n, id), nil)
-	case was && !is:
+	case old.locked && !next.locked:
 		tx.kv.Delete(lockedKey(n, id))
 	}
 }
@@ -679,7 +672,8 @@ func (tx *Tx) unlockDocument(ctx context.Context, at place) error {
 	tx.staged[at.doc] = &staged{coll: at.coll, doc: next}
 	tx.unlocks = true
 	tx.kv.Set(documentKey(at.coll, at.doc), next.Bytes())
-	tx.noteLocked(at.coll, at.doc, old, next)
-	tx.tally(at.coll, old, next)
+	was, is := carriedBy(old), carriedBy(next)
+	tx.noteLocked(at.coll, at.doc, was, is)
+	tx.tally(at.coll, was, is)
 	return tx.reindex(tx.set.indexes[at.coll], at.doc, old, next, false)
 }

@@ -177,7 +177,7 @@ func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *da
 	if err := dag.Prepare(cm); err != nil {
 		return Doc{}, err
 	}
-	st, err := tx.apply(n, d, cm, &pending{own: true})
+	st, err := tx.apply(n, d, cm)
 	if err != nil {
 		return Doc{}, refused(err, cm, c, d)
 	}
@@ -217,72 +217,99 @@ func parents(heads []crdt.Head) []crdt.Head {
 	return highest(heads, dag.MaxParents)
 }
 
-// apply is the only code that changes a document. The commit must not be applied,
-// its parents must be, and its rules be checked; d is the document so far.
-//
-// A commit that is made here is new by itself: its document does not exist, or it is
-// the child of heads, which have none.
-func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit, p *pending) (crdt.Document, error) {
+// apply applies a commit that is made here, and returns the document with it. The commit
+// is new by itself: its document does not exist, or it is the child of heads, which have
+// none.
+func (tx *Tx) apply(n short, d crdt.Document, cm *dag.Commit) (crdt.Document, error) {
+	f, err := d.Folding()
+	if err != nil {
+		return d, fault.Corrupt.Errorf("document %s: %v: run pando fsck --rebuild", cm.Doc, err)
+	}
+	if err := tx.applyTo(f, n, cm, &pending{own: true}); err != nil {
+		return d, err
+	}
+	st := tx.staged[cm.Doc]
+	if err := tx.putRow(n, cm.Doc); err != nil {
+		return d, err
+	}
+	if st.unsettled {
+		if err := tx.settle(n, cm.Doc); err != nil {
+			return d, err
+		}
+	}
+	if xs := tx.set.indexes[n]; len(xs) > 0 { // a merge does it at its end
+		if err := tx.reindex(xs, cm.Doc, d, st.doc, true); err != nil {
+			return d, err
+		}
+	}
+	return st.doc, nil
+}
+
+// applyTo is the only code that changes a document. The commit must not be applied,
+// its parents must be, and its rules be checked; f is the document so far. The row is
+// not written yet.
+func (tx *Tx) applyTo(f *crdt.Folding, n short, cm *dag.Commit, p *pending) error {
 	rules := tx.set.rules[n]
 	var r ruling
 	ch := change(cm)
 	if rules != nil {
 		var err error
-		if r, err = tx.rule(rules, d, cm, p.own); err != nil {
-			return d, err
+		if r, err = tx.rule(rules, f, cm, p.own); err != nil {
+			return err
 		}
 		ch.Void, p.above = r.verdict == acp.Void, r.above
 		if !r.unsettles { // or it is opened when the document is settled
 			if r.unsettles, err = tx.lift(&r.veiled, cm, &ch); err != nil {
-				return d, err
+				return err
 			}
 		}
 	}
-	next, err := d.Fold(ch, func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
+	old := carriedBy(f)
+	err := f.Fold(ch, func(c [32]byte) bool { return tx.partOf(n, cm.Doc, c) })
 	if tx.failed != nil {
-		return d, fmt.Errorf("apply %s: %w", cm.CID, tx.failed)
+		return fmt.Errorf("apply %s: %w", cm.CID, tx.failed)
 	}
 	if err != nil {
 		// The commit was checked: it is the document that it does not fit.
-		return d, fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
+		return fault.Corrupt.Errorf("apply %s: document %s: %v: run pando fsck --rebuild", cm.CID, cm.Doc, err)
 	}
 	if rules != nil {
-		next = withKeys(withAccess(next, r.state), r.keys)
+		carry(f, r.state, r.keys)
 	}
 	p.place, p.commit = place{n, cm.Doc, cm.Height, cm.CID}, cm
-	st := tx.staged[cm.Doc]
+	tx.stage(f, p).judgedBy(&r)
+	return tx.note(n, cm.Doc, old, carriedBy(f))
+}
+
+// stage enters a commit that was folded.
+func (tx *Tx) stage(f *crdt.Folding, p *pending) *staged {
+	id := p.place.doc
+	st := tx.staged[id]
 	if tx.staged == nil {
 		tx.staged, tx.byCID = map[dag.DocID]*staged{}, map[dag.CID]*pending{}
 	}
 	if st == nil {
-		st = &staged{coll: n}
-		tx.staged[cm.Doc] = st
+		st = &staged{coll: p.place.coll}
+		tx.staged[id] = st
 	}
-	if _, kept := tx.undo[cm.Doc]; tx.undo != nil && !kept {
-		tx.undo[cm.Doc] = *st
+	if _, kept := tx.undo[id]; tx.undo != nil && !kept {
+		tx.undo[id] = *st
 	}
-	st.doc, st.commits = next, append(st.commits, p)
-	tx.pending, tx.byCID[cm.CID] = append(tx.pending, p), p
-	tx.kv.Set(documentKey(n, cm.Doc), next.Bytes())
-	tx.tally(n, d, next)
-	if rules != nil {
-		tx.noteLocked(n, cm.Doc, d, next)
-		if err := tx.named(n, cm.Doc, d, next); err != nil {
-			return d, err
-		}
+	st.folding, st.commits = f, append(st.commits, p)
+	tx.pending, tx.byCID[p.place.cid] = append(tx.pending, p), p
+	return st
+}
+
+// putRow writes the row of a document that commits were folded to.
+func (tx *Tx) putRow(n short, id dag.DocID) error {
+	st := tx.staged[id]
+	d, err := st.document()
+	if err != nil {
+		return fault.Corrupt.Errorf("document %s: %v: run pando fsck --rebuild", id, err)
 	}
-	if st.judgedBy(&r); st.unsettled && p.own {
-		if err := tx.settle(n, cm.Doc); err != nil {
-			return d, err
-		}
-		next = st.doc
-	}
-	if xs := tx.set.indexes[n]; len(xs) > 0 && p.own { // a merge does it at its end
-		if err := tx.reindex(xs, cm.Doc, d, next, true); err != nil {
-			return d, err
-		}
-	}
-	return next, nil
+	st.folding = nil
+	tx.kv.Set(documentKey(n, id), d.Bytes())
+	return nil
 }
 
 func change(cm *dag.Commit) crdt.Change {
@@ -293,22 +320,31 @@ func change(cm *dag.Commit) crdt.Change {
 	return ch
 }
 
+// note keeps what the database notes of a document beside its row.
+func (tx *Tx) note(n short, id dag.DocID, old, next carried) error {
+	tx.tally(n, old, next)
+	if tx.set.rules[n] == nil {
+		return nil
+	}
+	tx.noteLocked(n, id, old, next)
+	return tx.named(n, id, old, next)
+}
+
 // tally keeps the counts of the collection.
-func (tx *Tx) tally(n short, old, next crdt.Document) {
+func (tx *Tx) tally(n short, old, next carried) {
 	if tx.counts == nil {
 		tx.counts = map[short]count{}
 	}
 	k := tx.counts[n]
-	was, is := len(old.Bytes()) > 0, !next.Deleted()
-	if !was {
+	if !old.exists {
 		k.all++
 	}
-	if alive := was && !old.Deleted(); alive != is {
-		if is {
-			k.alive++
-		} else {
-			k.alive--
-		}
+	was, is := old.exists && !old.deleted, !next.deleted
+	switch {
+	case is && !was:
+		k.alive++
+	case was && !is:
+		k.alive--
 	}
 	tx.counts[n] = k
 }

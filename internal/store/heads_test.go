@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// Hundreds wrote two documents while apart, and some of them on what others wrote. It is
+// the same whether their commits come in one pack, in some, or alone, and in whatever
+// order: rows, indexes, and what a rebuild makes.
+func TestManyHeadsMakeTheSameHoweverTheyCome(t *testing.T) {
+	t.Parallel()
+	for seed, c := range headsCases {
+		a := newNode(t, "ann").policed()
+		var all []*dag.Commit
+		for i := range 2 {
+			write := c.write(t, a)
+			root, cs := beside(t, a.coll(c.coll), 120, func(k int) []crdt.Delta { return write(1000*i + k) })
+			all = append(append(all, root), cs...)
+			for k := range 10 {
+				all = append(all, childOf(t, keyOf("ann"), write(5000+k), cs[k*10:k*10+2+k]...))
+			}
+		}
+		a.mergeParts(c.coll, all, len(all))
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		shuffledByHeight(r, all)
+		for i, size := range []int{len(all), 1 + r.IntN(60), 1} {
+			b := newNode(t, fmt.Sprint("bob", i)).policed()
+			b.mergeParts(c.coll, all, size)
+			wantEqual(t, a, b, c.coll)
+			wantSound(t, b)
+		}
+	}
+}
+
+// shuffledByHeight gives commits another order, parents first.
+func shuffledByHeight(r *rand.Rand, cs []*dag.Commit) {
+	r.Shuffle(len(cs), func(i, k int) { cs[i], cs[k] = cs[k], cs[i] })
+	slices.SortStableFunc(cs, func(a, b *dag.Commit) int { return int(a.Height) - int(b.Height) })
+}
+
+// mergeParts merges commits, so many at once.
+func (n *node) mergeParts(coll string, cs []*dag.Commit, size int) {
+	n.t.Helper()
+	for part := range slices.Chunk(cs, size) {
+		m, err := n.MergeCommits(context.Background(), n.coll(coll).ID, part, "peer")
+		if err != nil || m.Applied != len(part) {
+			n.t.Fatalf("%d of %d applied, %v", m.Applied, len(part), err)
+		}
+	}
+}
+
+// Of a pack each commit costs the same, however many there are beside it, and the same is
+// true of what folds a history again.
+func TestHeadsOfOnePackCostTheSameEach(t *testing.T) {
+	cost := func(heads int) (merge, check uint64) {
+		n := newNode(t, "ann")
+		root, cs := beside(t, n.coll("Page"), heads, headsCases[0].write(t, n))
+		merge = allocated(func() { n.mergeParts("Page", append([]*dag.Commit{root}, cs...), heads+1) })
+		check = allocated(func() { wantSound(t, n) })
+		return merge, check
+	}
+	fewMerge, fewCheck := cost(1000)
+	manyMerge, manyCheck := cost(8000)
+	for what, c := range map[string][2]uint64{"merge": {fewMerge, manyMerge}, "check": {fewCheck, manyCheck}} {
+		if c[1] > 16*c[0] {
+			t.Errorf("%s of 8 times as many heads takes %d times the memory, want about 8", what, c[1]/c[0])
+		}
+	}
+}
+
+// allocated returns how many bytes are allocated meanwhile.
+func allocated(fn func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
