@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // What the secret of a collection is used for. Each use hashes a label of its
@@ -44,14 +44,14 @@ const (
 // each, or got theirs from different tickets, go on understanding each other. The
 // bytewise smallest is the one in use, for new tickets and for what is announced.
 type keyring struct {
-	secrets map[dag.CollectionID][]secret // sorted, not empty
-	ids     []dag.CollectionID            // sorted
+	secrets map[dag.CollectionID][]ident.Secret // sorted, not empty
+	ids     []dag.CollectionID                  // sorted
 }
 
 // claim is a secret of a collection.
 type claim struct {
 	id     dag.CollectionID
-	secret secret
+	secret ident.Secret
 }
 
 // admission decides who may sync what. A peer is admitted to a collection if it
@@ -60,20 +60,20 @@ type admission struct {
 	self  peer.ID
 	notes notes
 	rand  io.Reader
-	blank secret // of this node alone: for entries that only fill a HELLO up
+	blank ident.Secret // of this node alone: for entries that only fill a HELLO up
 
 	mu      sync.Mutex // guards what follows
 	ring    *keyring
 	changed chan struct{} // closed when ring is replaced
 	proofs  map[peer.ID]*proofs
-	trials  map[peer.ID]map[dag.CollectionID]secret
+	trials  map[peer.ID]map[dag.CollectionID]ident.Secret
 	members map[peer.ID]map[dag.CollectionID]shown
 }
 
 // proofs are what this node and one peer show each other.
 type proofs struct {
 	ring    *keyring // that they were computed from, with the secrets on trial
-	secrets map[dag.CollectionID][]secret
+	secrets map[dag.CollectionID][]ident.Secret
 	ids     []dag.CollectionID // sorted
 	mine    map[claim]proof
 	theirs  map[proof]claim
@@ -81,7 +81,7 @@ type proofs struct {
 
 // shown is what a connected peer proved.
 type shown struct {
-	secret  secret
+	secret  ident.Secret
 	settled *keyring // the peer took the secrets of it that it lacked
 }
 
@@ -95,11 +95,11 @@ func newAdmission(self peer.ID, n notes, random io.Reader) (*admission, error) {
 	}
 	return &admission{self: self, notes: n, rand: random, ring: newKeyring(secrets),
 		changed: make(chan struct{}), proofs: map[peer.ID]*proofs{},
-		trials: map[peer.ID]map[dag.CollectionID]secret{}, members: map[peer.ID]map[dag.CollectionID]shown{}}, nil
+		trials: map[peer.ID]map[dag.CollectionID]ident.Secret{}, members: map[peer.ID]map[dag.CollectionID]shown{}}, nil
 }
 
 // ownSecret follows from the identity of a host.
-func ownSecret(h host.Host) (s secret, err error) {
+func ownSecret(h host.Host) (s ident.Secret, err error) {
 	private := h.Peerstore().PrivKey(h.ID())
 	if private == nil {
 		return s, fault.Invalid.Errorf("the host has no private key")
@@ -110,7 +110,7 @@ func ownSecret(h host.Host) (s secret, err error) {
 	return s, err
 }
 
-func newKeyring(secrets map[dag.CollectionID][]secret) *keyring {
+func newKeyring(secrets map[dag.CollectionID][]ident.Secret) *keyring {
 	return &keyring{secrets, slices.SortedFunc(maps.Keys(secrets), dag.CollectionID.Compare)}
 }
 
@@ -122,12 +122,12 @@ func (a *admission) keys() (*keyring, <-chan struct{}) {
 }
 
 // secret returns the secret of a collection that is in use, if there is one.
-func (a *admission) secret(id dag.CollectionID) (secret, bool) {
+func (a *admission) secret(id dag.CollectionID) (ident.Secret, bool) {
 	ring, _ := a.keys()
 	if all := ring.secrets[id]; len(all) > 0 {
 		return all[0], true
 	}
-	return secret{}, false
+	return ident.Secret{}, false
 }
 
 // ensure makes a secret for every collection that has none, and reports whether
@@ -139,7 +139,7 @@ func (a *admission) ensure(ids []dag.CollectionID) (bool, error) {
 		if _, ok := ring.secrets[id]; ok {
 			continue
 		}
-		var s secret
+		var s ident.Secret
 		if _, err := io.ReadFull(a.rand, s[:]); err != nil {
 			return false, fault.Unavailable.Errorf("make a join secret: %w", err)
 		}
@@ -155,10 +155,10 @@ func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := maps.Clone(a.ring.secrets)
-	news := map[dag.CollectionID][]secret{}
+	news := map[dag.CollectionID][]ident.Secret{}
 	for _, c := range fresh {
 		old := next[c.id]
-		if slices.Contains(old, c.secret) || c.secret == (secret{}) {
+		if slices.Contains(old, c.secret) || c.secret == (ident.Secret{}) {
 			continue // of zeros anybody thinks
 		}
 		if len(old) >= most {
@@ -170,7 +170,7 @@ func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 			old = old[:most-1]
 		}
 		all := append(slices.Clone(old), c.secret)
-		slices.SortFunc(all, func(a, b secret) int { return bytes.Compare(a[:], b[:]) })
+		slices.SortFunc(all, func(a, b ident.Secret) int { return bytes.Compare(a[:], b[:]) })
 		next[c.id], news[c.id] = all, all
 	}
 	if len(news) == 0 {
@@ -187,12 +187,12 @@ func (a *admission) adopt(fresh []claim, most int) (bool, error) {
 
 // try shows secrets to one peer that are not accepted yet, those of a ticket: they
 // are when the peer proves them too. A ticket to nowhere changes nothing.
-func (a *admission) try(p peer.ID, secrets map[dag.CollectionID]secret) {
+func (a *admission) try(p peer.ID, secrets map[dag.CollectionID]ident.Secret) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := maps.Clone(a.trials[p])
 	if all == nil {
-		all = map[dag.CollectionID]secret{}
+		all = map[dag.CollectionID]ident.Secret{}
 	}
 	maps.Copy(all, secrets)
 	a.trials[p] = all
@@ -200,11 +200,11 @@ func (a *admission) try(p peer.ID, secrets map[dag.CollectionID]secret) {
 }
 
 // endTrial takes back what try showed and the peer did not prove.
-func (a *admission) endTrial(p peer.ID, secrets map[dag.CollectionID]secret) {
+func (a *admission) endTrial(p peer.ID, secrets map[dag.CollectionID]ident.Secret) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := maps.Clone(a.trials[p])
-	maps.DeleteFunc(all, func(id dag.CollectionID, s secret) bool { return secrets[id] == s })
+	maps.DeleteFunc(all, func(id dag.CollectionID, s ident.Secret) bool { return secrets[id] == s })
 	if a.trials[p] = all; len(all) == 0 {
 		delete(a.trials, p)
 	}
@@ -224,7 +224,7 @@ func (a *admission) with(p peer.ID) *proofs {
 		ps.secrets = maps.Clone(ps.secrets)
 		for id, s := range trial {
 			if !slices.Contains(ps.secrets[id], s) {
-				ps.secrets[id] = append([]secret{s}, ps.secrets[id]...)
+				ps.secrets[id] = append([]ident.Secret{s}, ps.secrets[id]...)
 			}
 		}
 		ps.ids = slices.SortedFunc(maps.Keys(ps.secrets), dag.CollectionID.Compare)
@@ -298,9 +298,9 @@ func (a *admission) knows(p peer.ID) bool {
 
 // shows returns the secrets to prove to a peer for a collection: all, until the
 // peer is known to have them too.
-func (a *admission) shows(p peer.ID, id dag.CollectionID, ps *proofs) []secret {
+func (a *admission) shows(p peer.ID, id dag.CollectionID, ps *proofs) []ident.Secret {
 	if s, ok := a.member(p, id); ok && s.settled == ps.ring {
-		return []secret{s.secret}
+		return []ident.Secret{s.secret}
 	}
 	return ps.secrets[id]
 }
@@ -333,48 +333,37 @@ func (a *admission) admits(p peer.ID, given proof) (claim, bool) {
 // peer IDs, so the proof is worth nothing in the hands of anybody else, and needs
 // no nonce. Who does not know the secret learns nothing, not even which
 // collection it is about.
-func prove(s secret, from, to peer.ID, id dag.CollectionID) proof {
-	return proof(keyed(s, labelJoin, []byte(from), []byte(to), id[:])[:len(proof{})])
+func prove(s ident.Secret, from, to peer.ID, id dag.CollectionID) proof {
+	return proof(s.Derive(labelJoin, []byte(from), []byte(to), id[:])[:len(proof{})])
 }
 
 // veil hides a card from whoever does not know the secret, and takes the veil off
 // again: by a pad that is used once, since the nonce is new with every HELLO. The
 // connection sees to it that nobody changes the card on the way.
-func (c *sealedCard) veil(s secret, from, to peer.ID, id dag.CollectionID, n nonce) {
+func (c *sealedCard) veil(s ident.Secret, from, to peer.ID, id dag.CollectionID, n nonce) {
 	var pad []byte
 	for i := byte(1); len(pad) < len(c); i++ {
-		pad = append(pad, keyed(s, labelCard, []byte{i}, []byte(from), []byte(to), id[:], n[:])...)
+		pad = append(pad, s.Derive(labelCard, []byte{i}, []byte(from), []byte(to), id[:], n[:])...)
 	}
 	for i := range c {
 		c[i] ^= pad[i]
 	}
 }
 
-// keyed is HMAC-SHA256 under the secret over a label and parts. Each part has a
-// fixed length or, as a peer ID, says itself how long it is.
-func keyed(s secret, label string, parts ...[]byte) []byte {
-	h := hmac.New(sha256.New, s[:])
-	h.Write([]byte(label))
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return h.Sum(nil)
-}
-
 // topicName is where commits of a collection are announced. It is as blind as
 // the proofs.
-func topicName(s secret, id dag.CollectionID) string {
-	return "/pando/1/" + ticketText.EncodeToString(keyed(s, labelTopic, id[:])) + "/0"
+func topicName(s ident.Secret, id dag.CollectionID) string {
+	return "/pando/1/" + ticketText.EncodeToString(s.Derive(labelTopic, id[:])) + "/0"
 }
 
 // shardName is that of one of 2^bits topics. Who does not know the secret does not
 // see that they belong together.
-func shardName(s secret, id dag.CollectionID, bits, shard int) string {
+func shardName(s ident.Secret, id dag.CollectionID, bits, shard int) string {
 	if bits == 0 {
 		return topicName(s, id)
 	}
-	return "/pando/1/" + ticketText.EncodeToString(keyed(s, labelTopic, id[:], []byte{byte(bits), byte(shard)})) + "/0"
+	return "/pando/1/" + ticketText.EncodeToString(s.Derive(labelTopic, id[:], []byte{byte(bits), byte(shard)})) + "/0"
 }
 
 // gossipKey seals what is announced.
-func gossipKey(s secret, id dag.CollectionID) []byte { return keyed(s, labelGossip, id[:]) }
+func gossipKey(s ident.Secret, id dag.CollectionID) []byte { return s.Derive(labelGossip, id[:]) }

@@ -19,6 +19,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/radix"
 )
 
@@ -107,10 +108,10 @@ func specimensOf1() map[string]message {
 			Version: 1,
 			Nonce:   fill[nonce](1),
 			Entries: []entry{{fill[proof](4), someEntryCard()}},
-			Offers:  []offer{{fill[dag.CollectionID](7), fill[secret](8), [][]byte{{1, 2}, {3}}}},
+			Offers:  []offer{{fill[dag.CollectionID](7), fill[ident.Secret](8), [][]byte{{1, 2}, {3}}}},
 		},
 		"hello of a stranger": &hello{Version: 1, Entries: []entry{}},
-		"offer":               &offers{[]offer{{fill[dag.CollectionID](7), fill[secret](8), [][]byte{{1, 2}}}}},
+		"offer":               &offers{[]offer{{fill[dag.CollectionID](7), fill[ident.Secret](8), [][]byte{{1, 2}}}}},
 		"schema":              &schemaVersions{1, [][]byte{{1}, {2, 3}}},
 		"log":                 &getLog{2, 1 << 40},
 		"full":                &getFull{3, nil},
@@ -137,7 +138,7 @@ var someCard = card{Schema: fill[fingerprint](5), Root: fill[rootSum](6), Epoch:
 // someEntryCard is that card under its veil.
 func someEntryCard() sealedCard {
 	c := someCard.plain()
-	c.veil(fill[secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
+	c.veil(fill[ident.Secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
 	return c
 }
 
@@ -146,7 +147,7 @@ func TestACardIsReadByWhoKnowsTheSecret(t *testing.T) {
 	if c == someCard.plain() {
 		t.Error("the card has no veil")
 	}
-	c.veil(fill[secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
+	c.veil(fill[ident.Secret](9), "from", "to", fill[dag.CollectionID](7), fill[nonce](1))
 	lacks := someCard
 	lacks.Lacks = true
 	if got := lacks.plain().read(); got != lacks {
@@ -321,8 +322,8 @@ func someTicket(t testing.TB) Ticket {
 		Peer:  id,
 		Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/udp/9171/quic-v1"), ma.StringCast("/ip4/192.0.2.1/tcp/9171")},
 		Collections: []TicketCollection{
-			{fill[dag.CollectionID](1), "Author", fill[secret](2)},
-			{fill[dag.CollectionID](3), "Book", fill[secret](4)},
+			{fill[dag.CollectionID](1), "Author", fill[ident.Secret](2)},
+			{fill[dag.CollectionID](3), "Book", fill[ident.Secret](4)},
 		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -54,7 +55,7 @@ type topic struct {
 	handle *pubsub.Topic
 	mute   pubsub.RelayCancelFunc // ends taking part
 	seal   cipher.AEAD
-	nonces secret // what nonces are made with
+	nonces ident.Secret // what nonces are made with
 }
 
 // The shape of the mesh: each node looks for D neighbours if it has fewer than Dlo, so
@@ -130,12 +131,12 @@ func (n *Node) startGossip() error {
 	return nil
 }
 
-func newTopic(id dag.CollectionID, s secret, name string) (*topic, error) {
+func newTopic(id dag.CollectionID, s ident.Secret, name string) (*topic, error) {
 	seal, err := chacha20poly1305.NewX(gossipKey(s, id))
 	return &topic{id: id, name: name, seal: seal, nonces: s}, err
 }
 
-func (g *gossip) join(id dag.CollectionID, s secret, name string, quiet bool) (*topic, error) {
+func (g *gossip) join(id dag.CollectionID, s ident.Secret, name string, quiet bool) (*topic, error) {
 	t, err := newTopic(id, s, name)
 	if err == nil {
 		err = g.enter(t, quiet)
@@ -213,7 +214,7 @@ func (t *topic) sealed(n int, items []byte) []byte {
 	// The nonce follows from the key and what is said: two nodes that announce the same
 	// make one message, and no nonce is ever used for two texts.
 	nonce := make([]byte, t.seal.NonceSize(), t.seal.NonceSize()+len(b)+t.seal.Overhead())
-	copy(nonce, keyed(t.nonces, labelNonce, []byte(t.name), []byte{0}, b))
+	copy(nonce, t.nonces.Derive(labelNonce, []byte(t.name), []byte{0}, b))
 	return t.seal.Seal(nonce, nonce, b, []byte(t.name))
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/radix"
 	"github.com/pandodb/pando/internal/schema"
 )
@@ -299,7 +300,7 @@ type gifts struct {
 // of the same collections, and the other collections that the operator named it for.
 // Of some, it may be meant to keep a part, as is said before by KEEP: these are left
 // out where that cannot be said.
-func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]secret, parts bool, version uint64) (gifts, error) {
+func (n *Node) giftsFor(ctx context.Context, p peer.ID, ring *keyring, common map[dag.CollectionID][]ident.Secret, parts bool, version uint64) (gifts, error) {
 	g, size := gifts{ring: ring}, 0
 	for _, id := range ring.ids {
 		var versions [][]byte

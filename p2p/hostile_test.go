@@ -15,6 +15,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // attacker is a peer that speaks the protocol as it likes.
@@ -231,7 +232,7 @@ func TestFetchWithoutProofIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		wire := newWire(s, new(traffic))
-		guess := prove(secret{}, x.id(), a.id(), id)
+		guess := prove(ident.Secret{}, x.id(), a.id(), id)
 		wire.send(&fetch{guess, true, []item{{Doc: []byte{1}}}})
 		_, err = wire.receive()
 		if fault.Of(err) != fault.Denied {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // A document that many watch gets a topic of its own, for as long as they do: each
@@ -237,8 +238,10 @@ func (n *Node) leaveMeeting(k wantKey, s sharing) {
 }
 
 // hotName is that of the topic of a document, blind like those of collections.
-func hotName(s secret, k wantKey) string {
-	return "/pando/1/" + ticketText.EncodeToString(keyed(s, labelHot, k.collection[:], k.doc[:])) + "/0"
+func hotName(s ident.Secret, k wantKey) string {
+	return "/pando/1/" + ticketText.EncodeToString(s.Derive(labelHot, k.collection[:], k.doc[:])) + "/0"
 }
 
-func hotKey(s secret, k wantKey) []byte { return keyed(s, labelHotKey, k.collection[:], k.doc[:]) }
+func hotKey(s ident.Secret, k wantKey) []byte {
+	return s.Derive(labelHotKey, k.collection[:], k.doc[:])
+}

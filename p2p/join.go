@@ -13,6 +13,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -99,7 +100,7 @@ func (n *Node) Join(ctx context.Context, ticket string, progress func(Progress))
 		return JoinResult{}, err
 	}
 	names := map[dag.CollectionID]string{}
-	secrets := map[dag.CollectionID]secret{} // accepted when the other node proves them
+	secrets := map[dag.CollectionID]ident.Secret{} // accepted when the other node proves them
 	only := map[dag.CollectionID]bool{}
 	for _, c := range t.Collections {
 		names[c.ID], secrets[c.ID], only[c.ID] = c.Name, c.secret, true

@@ -40,7 +40,7 @@ func (l *listings) len() int {
 
 // listing is the key under which members of a collection are found: it follows from
 // the collection's secret.
-func (c claim) listing() []byte { return keyed(c.secret, labelListing, c.id[:]) }
+func (c claim) listing() []byte { return c.secret.Derive(labelListing, c.id[:]) }
 
 // keepListed has this node found by members of its collections, and looks for those of
 // collections that it has hardly anybody for.

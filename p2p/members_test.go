@@ -12,10 +12,11 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // one is a secret for tests; smaller numbers are smaller secrets.
-func one(first byte) secret { return secret{first, 15: 1} }
+func one(first byte) ident.Secret { return ident.Secret{first, 15: 1} }
 
 // Anybody can carry a sealed message from one member to another. Whoever does is
 // not asked for what the message refers to, and brings nothing in.
@@ -262,7 +263,7 @@ func TestAMemberCannotUseUpTheSecrets(t *testing.T) {
 		for i := range byte(20) {
 			gifts = append(gifts, offer{id, one(i), nil})
 		}
-		gifts = append(gifts, offer{id, secret{}, nil}, offer{dag.CollectionID{1}, one(1), nil})
+		gifts = append(gifts, offer{id, ident.Secret{}, nil}, offer{dag.CollectionID{1}, one(1), nil})
 		wire.send(&offers{gifts})
 		wire.send(&hello{})
 		if _, err := expect[*hello](wire); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/radix"
 )
 
@@ -99,7 +100,6 @@ type (
 	proof       [16]byte // that its sender knows the secret of a collection
 	rootSum     [16]byte
 	fingerprint [4]byte // of the schema versions of a collection
-	secret      [16]byte
 )
 
 // hello opens a session, from both sides, and each further round of it.
@@ -175,7 +175,7 @@ func (c sealedCard) read() (out card) {
 // collection itself.
 type offer struct {
 	Collection dag.CollectionID
-	Secret     secret
+	Secret     ident.Secret
 	Versions   [][]byte // of its schema, oldest first
 }
 

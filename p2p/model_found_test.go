@@ -10,6 +10,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // What histories found, each as a story of its own.
@@ -183,7 +184,7 @@ func TestSecretsAreOfferedUntilTheyAreTaken(t *testing.T) {
 		equalRoots(t, time.Minute, ms...)
 		time.Sleep(time.Minute)
 		giver, taker := ms[0].node, ms[1].node
-		knows := func(s secret) (bool, string) {
+		knows := func(s ident.Secret) (bool, string) {
 			ring, _ := taker.admission.keys()
 			return slices.Contains(ring.secrets[id], s), "it never learnt the secret"
 		}
@@ -209,7 +210,7 @@ func TestSecretsAreOfferedUntilTheyAreTaken(t *testing.T) {
 			fn()
 		}
 
-		inHello, inOffer := secret{1}, secret{2}
+		inHello, inOffer := ident.Secret{1}, ident.Secret{2}
 		alone(func() {
 			if _, err := giver.admission.adopt([]claim{{id, inHello}}, maxSecrets); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/host"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // fitting returns those of some differences that can be mended over the connection
@@ -71,7 +72,7 @@ func narrow(all []Connection) bool {
 
 // introduce has a node that joins prove itself to the relays that an address goes
 // through: they carry members without limit. What fails shows when they are used.
-func (n *Node) introduce(ctx context.Context, to peer.AddrInfo, secrets map[dag.CollectionID]secret, only map[dag.CollectionID]bool) {
+func (n *Node) introduce(ctx context.Context, to peer.AddrInfo, secrets map[dag.CollectionID]ident.Secret, only map[dag.CollectionID]bool) {
 	for _, relay := range relaysOf(to.Addrs) {
 		if n.admission.knows(relay.ID) || relay.ID == n.host.ID() {
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // notes is what the network remembers over restarts: small entries kept beside
@@ -58,15 +59,15 @@ func (n notes) each(prefix string, fn func(key string, r *cbor.Reader) error) er
 	return nil
 }
 
-func (n notes) secrets() (map[dag.CollectionID][]secret, error) {
-	found := map[dag.CollectionID][]secret{}
+func (n notes) secrets() (map[dag.CollectionID][]ident.Secret, error) {
+	found := map[dag.CollectionID][]ident.Secret{}
 	err := n.each(noteSecret, func(key string, r *cbor.Reader) error {
 		if len(key) != 32 {
 			return fault.Corrupt.Errorf("its key is not a collection id")
 		}
-		var all []secret
+		var all []ident.Secret
 		for i := list(r, "secrets", maxSecrets); i > 0 && r.Err() == nil; i-- {
-			var s secret
+			var s ident.Secret
 			exactly(r, "a secret", s[:])
 			all = append(all, s)
 		}
@@ -79,7 +80,7 @@ func (n notes) secrets() (map[dag.CollectionID][]secret, error) {
 	return found, err
 }
 
-func (n notes) putSecrets(secrets map[dag.CollectionID][]secret) error {
+func (n notes) putSecrets(secrets map[dag.CollectionID][]ident.Secret) error {
 	m := map[string][]byte{}
 	for id, all := range secrets {
 		b := cbor.AppendArray(nil, len(all))

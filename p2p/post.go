@@ -177,14 +177,14 @@ const linePrefix = "/pando/room/1/"
 
 const linePart = 24 // characters of 15 bytes in base32
 
-func tagOf(s secret, id dag.CollectionID, room string) (t roomTag) {
-	copy(t[:], keyed(s, labelRoom, id[:], []byte(room)))
+func tagOf(s ident.Secret, id dag.CollectionID, room string) (t roomTag) {
+	copy(t[:], s.Derive(labelRoom, id[:], []byte(room)))
 	return t
 }
 
 // house is the part of a line's name that all rooms of a collection share.
-func house(s secret, id dag.CollectionID) string {
-	return ticketText.EncodeToString(keyed(s, labelHouse, id[:])[:15])
+func house(s ident.Secret, id dag.CollectionID) string {
+	return ticketText.EncodeToString(s.Derive(labelHouse, id[:])[:15])
 }
 
 func lineName(c claim, tag roomTag) string {
@@ -205,14 +205,14 @@ func splitLine(name string) (house string, tag roomTag, ok bool) {
 }
 
 func newLine(c claim, tag roomTag) (*line, error) {
-	seal, err := chacha20poly1305.NewX(keyed(c.secret, labelRoomKey, c.id[:], tag[:]))
+	seal, err := chacha20poly1305.NewX(c.secret.Derive(labelRoomKey, c.id[:], tag[:]))
 	return &line{claim: c, tag: tag, name: lineName(c, tag), seal: seal}, err
 }
 
 // sealed makes a post a message of gossip.
 func (c *line) sealed(plain []byte) []byte {
 	nonce := make([]byte, c.seal.NonceSize(), c.seal.NonceSize()+len(plain)+c.seal.Overhead())
-	copy(nonce, keyed(c.secret, labelNonce, []byte(c.name), []byte{0}, plain))
+	copy(nonce, c.secret.Derive(labelNonce, []byte(c.name), []byte{0}, plain))
 	return c.seal.Seal(nonce, nonce, plain, []byte(c.name))
 }
 

@@ -436,7 +436,7 @@ func TestTheDirectoryFindsAMemberThatNobodyIntroduced(t *testing.T) {
 				t.Errorf("member %d is not listed: %v", m.i, found)
 			}
 		}
-		if found := third.node.lookUp(t.Context(), claim{id, secret{1}}); len(found) > 0 {
+		if found := third.node.lookUp(t.Context(), claim{id, ident.Secret{1}}); len(found) > 0 {
 			t.Errorf("under another secret somebody is listed: %v", found)
 		}
 		if n := len(third.db.Collections()); n != 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // prunes counts how often a peer was put out of a mesh.
@@ -122,7 +123,7 @@ func TestTheWorstAreRemembered(t *testing.T) {
 // Two nodes that announce the same commits make one message, and other commits, or
 // another topic, another nonce.
 func TestTheSameAnnouncementIsOneMessage(t *testing.T) {
-	id, s := fill[dag.CollectionID](1), fill[secret](2)
+	id, s := fill[dag.CollectionID](1), fill[ident.Secret](2)
 	make := func(name string) *topic {
 		x, err := newTopic(id, s, name)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 func (n *Node) handleSync(s network.Stream) { n.handle(s, aSession, n.serveSync) }
@@ -342,7 +343,7 @@ func (s *service) greet(theirs *hello) error {
 	ps := s.n.admission.with(s.peer)
 	var claims []claim
 	first := s.mine == nil
-	common := map[dag.CollectionID][]secret{}
+	common := map[dag.CollectionID][]ident.Secret{}
 	s.theirs, s.their, s.parts = theirs, map[dag.CollectionID]card{}, nil
 	for _, e := range theirs.Entries {
 		c, ok := ps.theirs[e.Proof]

@@ -17,6 +17,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/host"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // Progress is told while a session transfers.
@@ -420,7 +421,7 @@ func (s *session) unsaid() bool {
 }
 
 // offer gives the peer what it lacks, and reports whether there was anything.
-func (s *session) offer(ps *proofs, common map[dag.CollectionID][]secret) (bool, error) {
+func (s *session) offer(ps *proofs, common map[dag.CollectionID][]ident.Secret) (bool, error) {
 	g, err := s.n.giftsFor(s.ctx, s.peer, ps.ring, common, s.w.version >= versionOfParts, s.w.version)
 	if err != nil {
 		return false, err
@@ -441,8 +442,8 @@ func (s *session) offer(ps *proofs, common map[dag.CollectionID][]secret) (bool,
 
 // match finds the collections that the peer proved, and notes how they stand. It
 // returns the secrets by which it did.
-func (s *session) match(ps *proofs) (map[dag.CollectionID][]secret, error) {
-	common := map[dag.CollectionID][]secret{}
+func (s *session) match(ps *proofs) (map[dag.CollectionID][]ident.Secret, error) {
+	common := map[dag.CollectionID][]ident.Secret{}
 	s.pairs = nil
 	clear(s.report.Collections)
 	for i, e := range s.theirs.Entries {

@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // A collection is told of in 2^k topics, by the first k bits of docIDs. k is the
@@ -51,7 +52,7 @@ func (s *slots) used() int {
 // the secret in use, because it does not know that secret yet, or another number of
 // them, or has no room, is reached in the topic for all documents of some secret.
 type channel struct {
-	secret secret // in use, whose shards these are
+	secret ident.Secret // in use, whose shards these are
 	bits   int
 	shards []*topic // 2^bits, or none
 	whole  []*topic // one for each secret, in their order
@@ -62,7 +63,7 @@ type channel struct {
 func shardOf(doc dag.DocID, bits int) int { return int(doc[0]) >> (8 - bits) }
 
 // open takes part in some topics, all or none.
-func (g *gossip) open(id dag.CollectionID, s secret, bits int, quiet bool) ([]*topic, bool) {
+func (g *gossip) open(id dag.CollectionID, s ident.Secret, bits int, quiet bool) ([]*topic, bool) {
 	if !g.n.topicSlots.take(1 << bits) {
 		return nil, false
 	}
@@ -113,13 +114,13 @@ func (g *gossip) follow() {
 }
 
 // followWhole takes part in the topics for all documents of a collection.
-func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
+func (g *gossip) followWhole(id dag.CollectionID, secrets []ident.Secret) (all bool) {
 	ch := g.channels[id]
 	if quiet := g.n.partial(id); quiet != ch.quiet {
 		g.close(ch.whole)
 		ch.whole, ch.quiet = nil, quiet
 	}
-	if slices.EqualFunc(ch.whole, secrets, func(t *topic, s secret) bool { return t.name == topicName(s, id) }) {
+	if slices.EqualFunc(ch.whole, secrets, func(t *topic, s ident.Secret) bool { return t.name == topicName(s, id) }) {
 		return true
 	}
 	whole := make([]*topic, 0, len(secrets))
@@ -140,7 +141,7 @@ func (g *gossip) followWhole(id dag.CollectionID, secrets []secret) (all bool) {
 
 // followShards takes part in the shards of a collection, and leaves those that it is
 // not told in any more.
-func (g *gossip) followShards(id dag.CollectionID, s secret) (all bool) {
+func (g *gossip) followShards(id dag.CollectionID, s ident.Secret) (all bool) {
 	ch, bits := g.channels[id], g.n.replica.ShardBits(id)
 	if ch.quiet {
 		bits = 0 // everybody follows the topic for all documents too

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // sharded starts members that share a collection with a schema, and waits until
@@ -225,7 +226,7 @@ func TestShardsFollowTheFirstBits(t *testing.T) {
 	names := map[string]bool{}
 	for bits := range 5 {
 		for shard := range 1 << bits {
-			names[shardName(secret{1}, dag.CollectionID{2}, bits, shard)] = true
+			names[shardName(ident.Secret{1}, dag.CollectionID{2}, bits, shard)] = true
 		}
 	}
 	if len(names) != 31 {

@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // Ticket is an invitation to share collections: where a node is that has them,
@@ -28,7 +29,7 @@ type Ticket struct {
 type TicketCollection struct {
 	ID     dag.CollectionID
 	Name   string
-	secret secret // not for others to read: String is the only way out
+	secret ident.Secret // not for others to read: String is the only way out
 }
 
 const (

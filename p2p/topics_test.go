@@ -275,7 +275,7 @@ func TestRoomsLeaveSecretsThatGaveWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range byte(2 * maxSecrets) { // each smaller, which is why it is taken
-			if _, err := a.node.admission.adopt([]claim{{id, secret{3: 100 - i}}}, maxSecrets); err != nil {
+			if _, err := a.node.admission.adopt([]claim{{id, ident.Secret{3: 100 - i}}}, maxSecrets); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
@@ -638,7 +638,7 @@ func TestSequenceNumbers(t *testing.T) {
 func TestPostsAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	key, id := newKey(t, 1), dag.CollectionID(fill[[32]byte](0xaa))
-	c := claim{id, fill[secret](0xbb)}
+	c := claim{id, fill[ident.Secret](0xbb)}
 	line, err := newLine(c, tagOf(c.secret, id, "lobby"))
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // keepPart makes a member that keeps a part of the collection of others, and waits until
@@ -249,7 +250,7 @@ func TestADocumentThatManyWatchGetsATopic(t *testing.T) {
 func TestWatchesAreRefused(t *testing.T) {
 	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
 		x, a, b, id := attack(t, w, true)
-		shown := x.admission.with(a.id()).mine[claim{id, func() secret { s, _ := a.node.admission.secret(id); return s }()}]
+		shown := x.admission.with(a.id()).mine[claim{id, func() ident.Secret { s, _ := a.node.admission.secret(id); return s }()}]
 		ask := func(m *watch) error {
 			s, err := x.host.NewStream(t.Context(), a.id(), watchProtocols[0])
 			if err != nil {

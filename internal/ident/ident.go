@@ -1,5 +1,5 @@
 // Package ident holds who somebody is: key pairs, the DIDs that name them, and
-// signatures, with one verdict on every node.
+// signatures, with one verdict on every node; and what members know, their Secret.
 //
 // It hides the signature algorithms. A signature that one node accepts and
 // another refuses would split them for ever, so Ed25519 follows the ZIP-215
