@@ -30,6 +30,7 @@ var layers = map[string]int{
 	"internal/token":  3,
 	"internal/acp":    4,
 	"internal/dag":    4,
+	"internal/gossip": 5,
 	"internal/schema": 5,
 	"internal/veil":   5,
 	"internal/store":  6,
@@ -55,9 +56,10 @@ var homes = []struct {
 	why    string
 }{
 	{"github.com/cockroachdb/pebble", []string{"internal/kv"}, "the storage engine hides behind kv"},
-	{"github.com/libp2p/", []string{"internal/host", "p2p"}, "a database is complete without a network"},
+	{"github.com/libp2p/", []string{"internal/host", "internal/gossip", "p2p"}, "a database is complete without a network"},
 	{"github.com/libp2p/go-libp2p/p2p", []string{"internal/host"}, "what a host is made of is decided in one place"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"internal/host"}, "how peers are found is decided in one place"},
+	{"github.com/libp2p/go-libp2p-pubsub", []string{"internal/gossip"}, "how a message reaches many is decided in one place"},
 	{"github.com/multiformats/go-multiaddr", []string{"internal/host", "p2p"}, "a database is complete without a network"},
 	{"github.com/vektah/gqlparser", []string{"internal/schema", "internal/query"}, "GraphQL is read in one place for types, in one for requests"},
 	{"go.yaml.in/yaml/v4", []string{"internal/acp"}, "policies are the only files in YAML"},
@@ -68,7 +70,7 @@ var homes = []struct {
 	{"github.com/tetratelabs/wazero", []string{"lens"}, "embedders without lenses link no WASM runtime"},
 	{"github.com/coder/websocket", []string{"api"}, "HTTP is one way among several to reach the operations"},
 	{"connectrpc.com/connect", []string{"api", "api/pandov1/pandov1connect"}, "gRPC is one way among several to reach the operations"},
-	{"google.golang.org/protobuf", []string{"api", "api/pandov1", "api/pandov1/generate", "p2p"}, "what Pando itself stores and sends is CBOR"},
+	{"google.golang.org/protobuf", []string{"api", "api/pandov1", "api/pandov1/generate", "internal/gossip"}, "what Pando itself stores and sends is CBOR"},
 	{"github.com/bufbuild/protocompile", []string{"api/pandov1/generate"}, "it is no part of the program"},
 	{"github.com/prometheus/client_golang", []string{"api"}, "packages count, and what is told to Prometheus is written in one place"},
 	{"charm.land/", []string{"cmd/pando"}, "a screen is a matter of the command line"},

@@ -25,7 +25,6 @@ const (
 	labelBlank   = "pando/blank/1"   // what fills a HELLO up
 	labelTopic   = "pando/topic/1"   // name of the gossip topic
 	labelGossip  = "pando/gossip/1"  // key that seals gossip
-	labelNonce   = "pando/nonce/1"   // nonce of what is sealed
 	labelHot     = "pando/hot/1"     // name of the topic of a document
 	labelHotKey  = "pando/hotkey/1"  // key that seals what is said there
 	labelTold    = "pando/told/1"    // what stands for a peer that was told: no use of the secret

@@ -16,7 +16,7 @@ type Queue struct {
 // Queues returns how full the node's queues are: what grows in one of them tells what
 // the node is short of.
 func (n *Node) Queues() []Queue {
-	inbox := n.gossip.inbox.size()
+	inbox := n.announcer.inbox.size()
 	open, _ := n.wants.size()
 	n.mu.Lock()
 	served, strangers := n.served, len(n.strangers)

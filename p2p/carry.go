@@ -3,7 +3,6 @@ package p2p
 import (
 	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
@@ -41,16 +40,16 @@ type sighting struct {
 	name string
 }
 
-// notice takes from a message of gossip which lines a peer takes part in. It must
+// notice takes note of the lines among the topics that a peer says it follows. It must
 // not block: gossip waits for it.
-func (rs *rooms) notice(rpc *pubsub.RPC) {
-	for _, s := range rpc.GetSubscriptions() {
-		if !s.GetSubscribe() || len(s.GetTopicid()) != len(linePrefix)+2*linePart+1 {
+func (rs *rooms) notice(p peer.ID, topics []string) {
+	for _, name := range topics {
+		if len(name) != len(linePrefix)+2*linePart+1 {
 			continue
 		}
 		rs.noticing.Lock()
 		if len(rs.noticed) < maxCandidates {
-			rs.noticed = append(rs.noticed, sighting{rpc.From(), s.GetTopicid()})
+			rs.noticed = append(rs.noticed, sighting{p, name})
 		}
 		rs.noticing.Unlock()
 		rs.poke()
@@ -115,7 +114,7 @@ func (rs *rooms) consider(name string, one *candidate, now time.Time) bool {
 		one.at = c.until
 	}
 	rs.mu.Unlock()
-	in := rs.n.gossip.pubsub.ListPeers(name)
+	in := rs.n.gossip.Followers(name)
 	switch {
 	case joined: // by a user of this node
 		one.at, one.tries = now.Add(linger), 0

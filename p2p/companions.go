@@ -420,7 +420,7 @@ func (n *Node) sweepOnce(now time.Time) {
 	n.finder.keepOnly(n.host.Here)
 	n.scores.sweep(now)
 	n.quotas.sweep(now)
-	n.followed.keepOnly(n.host.Here)
+	n.gossip.KeepOnly(n.host.Here)
 	n.cursors.keepOnly(known)
 	n.parts.forget(func(with sharing) bool { return !known[with.peer] })
 	n.agreements.forget(func(with sharing) bool { return !known[with.peer] })

@@ -2,8 +2,8 @@
 // what, and keeps their copies of collections equal.
 //
 // It hides the wire protocol, which docs/protocol.md describes. What it builds on is
-// pando.Replica, and package host, by which it is reached and reaches others; a
-// database knows nothing of it, and works without it.
+// pando.Replica, package host, by which it is reached and reaches others, and package
+// gossip, which tells many at once; a database knows nothing of it, and works without it.
 //
 // Equality never depends on luck. Commits are announced as they are made, which is
 // fast and may lose; roots of collections are compared when peers meet, after
@@ -16,13 +16,13 @@
 // # Where to look
 //
 //	connections     dial, companions, peers, alive, exchange, listing: who is found and kept
-//	                ties: what the host asks; narrow: what passes a relay with limits
+//	                ties: what the host and gossip ask; narrow: what passes a relay with limits
 //	who may         admission (secrets), access (connections), quota, score, trustworthy (what lies cost)
 //	                identities (for whom a peer acts), reader (what it may read: every answer goes through it), blind
 //	                limits: every bound there is, with its reason
 //	sessions        session leads and serve answers; mend, hello, ahead, walk, blocks; cursors, later, agreed
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
-//	live            gossip, shards, inbox; watch, watching, hot for who keeps a part; tell for what few may read
+//	live            announce, shards, inbox; watch, watching, hot for who keeps a part; tell for what few may read
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
 //	clients         line: streams of those who use the API and are no peers
 //	applications    topics, rooms, post, presence, carry

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
-
-	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -47,43 +44,6 @@ func TestOrphansOfOnePeerLeaveRoomForOthers(t *testing.T) {
 	if len(w.held) > 0 {
 		t.Errorf("held for peers although nothing is wanted: %v", w.held)
 	}
-}
-
-func TestAFloodOfSubscriptionsIsNotRemembered(t *testing.T) {
-	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
-		x, a, b, _ := attack(t, w, false)
-		var all []*pb.RPC_SubOpts
-		yes := true
-		for i := range 10 * maxTopicsOfPeer {
-			name := fmt.Sprint(topicPrefix, "1/", i)
-			all = append(all, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &name})
-		}
-		far := topicPrefix + string(make([]byte, maxTopicName))
-		foreign := "somebody else's topic"
-		all = append(all, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &far}, &pb.RPC_SubOpts{Subscribe: &yes, Topicid: &foreign})
-		taken := 0
-		for len(all) > 0 { // in messages of a good size
-			part := all[:min(len(all), 1000)]
-			all = all[len(part):]
-			kept, err := a.node.followed.FilterIncomingSubscriptions(x.id(), part)
-			if err != nil {
-				t.Fatal(err)
-			}
-			taken += len(kept)
-		}
-		if taken != maxTopicsOfPeer {
-			t.Errorf("%d subscriptions of one peer were taken, want %d", taken, maxTopicsOfPeer)
-		}
-		createUsers(t, b.db, "meanwhile", 3)
-		converge(t, time.Second, a, b)
-		x.stop()
-		time.Sleep(2 * sweepEvery)
-		a.node.followed.mu.Lock()
-		defer a.node.followed.mu.Unlock()
-		if _, ok := a.node.followed.of[x.id()]; ok {
-			t.Error("the topics of a peer that is gone are remembered")
-		}
-	})
 }
 
 // Peers that do not answer leave places for others, and when that is known of them

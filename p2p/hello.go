@@ -260,7 +260,7 @@ const schemaEvery = time.Second
 // follows what both are known of, and tells the peers.
 func (n *Node) watchSchema(ctx context.Context) {
 	_, changed := n.admission.keys()
-	n.gossip.follow() // what changed since it was started
+	n.announcer.follow() // what changed since it was started
 	for {
 		t := time.NewTimer(schemaEvery)
 		select {
@@ -282,7 +282,7 @@ func (n *Node) watchSchema(ctx context.Context) {
 }
 
 func (n *Node) followAndTell() {
-	n.gossip.follow()
+	n.announcer.follow()
 	for _, c := range n.connected() {
 		c.next.Set(repairDelay)
 	}

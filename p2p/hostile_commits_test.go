@@ -209,8 +209,8 @@ func TestHostileAnnouncementsSilenceTheirSender(t *testing.T) {
 			t.Fatal(err)
 		}
 		x.stream(t, a, &id)
-		shared := a.node.gossip.channels[id].whole[0]
-		topic, err := ps.Join(shared.name)
+		shared := a.node.announcer.channels[id].whole[0]
+		topic, err := ps.Join(shared.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,11 @@ func TestHostileAnnouncementsSilenceTheirSender(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			topic.Publish(ctx, shared.sealed(1, items))
+			message, err := shared.Seal(announced(id, 1, items))
+			if err != nil {
+				t.Fatal(err)
+			}
+			topic.Publish(ctx, message)
 			time.Sleep(time.Second)
 		}
 		if got := b.node.Counters().Heard; got != heard {
@@ -232,7 +236,7 @@ func TestHostileAnnouncementsSilenceTheirSender(t *testing.T) {
 		if bad := a.node.Counters().InvalidCommits; bad == 0 || bad > 5 {
 			t.Errorf("%d announcements were looked at, want some before the sender is silenced", bad)
 		}
-		time.Sleep(inspectEvery)
+		time.Sleep(5 * time.Second) // until gossip tells how it sees its peers
 		if s := a.node.scores.of(x.id(), time.Now()); s > -400 {
 			t.Errorf("the sender has score %v", s)
 		}

@@ -5,10 +5,9 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -101,30 +100,25 @@ func (l *lookouts) eachNaming(k wantKey, fn func(*watcher)) {
 // openHot takes part in the topic of a document, or returns nil if there is no room.
 func (n *Node) openHot(k wantKey) *topic {
 	s, ok := n.admission.secret(k.collection)
-	if !ok || n.hotTopics.Add(1) > maxHot {
+	if !ok || n.gossip.Topics() >= gossip.MaxTopics {
+		return nil
+	}
+	if n.hotTopics.Add(1) > maxHot {
 		n.hotTopics.Add(-1)
 		return nil
 	}
-	if !n.topicSlots.take(1) {
-		n.hotTopics.Add(-1)
-		return nil
-	}
-	seal, err := chacha20poly1305.NewX(hotKey(s, k))
+	c := gossip.Channel{Name: hotName(s, k), Collection: k.collection, Secret: s, Key: hotKey(s, k)}
+	t, err := n.announcer.join(c, &k.doc, false)
 	if err == nil {
-		t := &topic{id: k.collection, doc: &k.doc, name: hotName(s, k), seal: seal, nonces: s}
-		if err = n.gossip.enter(t, false); err == nil {
-			return t
-		}
+		return t
 	}
-	n.topicSlots.give(1)
 	n.hotTopics.Add(-1)
 	n.log.Warn("the topic of a document cannot be opened", "collection", k.collection, "document", k.doc, "error", err)
 	return nil
 }
 
 func (n *Node) closeHot(t *topic) {
-	n.gossip.leave(t)
-	n.topicSlots.give(1)
+	n.announcer.leave(t)
 	n.hotTopics.Add(-1)
 }
 
@@ -150,10 +144,10 @@ func (n *Node) tellHotDoc(ctx context.Context, c pando.Change) {
 	there := map[string]bool{}
 	if t != nil {
 		if items, err := n.sayOne(ctx, c); err == nil {
-			for _, p := range t.handle.ListPeers() {
+			for _, p := range t.Followers() {
 				there[string(p)] = true
 			}
-			if err := t.handle.Publish(ctx, t.sealed(1, items)); err != nil {
+			if err := t.Publish(ctx, announced(c.Collection, 1, items)); err != nil {
 				n.log.Debug("announcement of a document failed", "error", err)
 				clear(there)
 			}

@@ -144,10 +144,10 @@ func (n *Node) takeIn(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.gossip.inbox.filled:
+		case <-n.announcer.inbox.filled:
 		}
 		byCollection := map[dag.CollectionID]map[dag.DocID]*letter{}
-		for k, l := range n.gossip.inbox.take() {
+		for k, l := range n.announcer.inbox.take() {
 			if byCollection[k.collection] == nil {
 				byCollection[k.collection] = map[dag.DocID]*letter{}
 			}

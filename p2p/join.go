@@ -161,7 +161,7 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 		if err != nil {
 			return fmt.Errorf("join: %w", err)
 		}
-		n.gossip.follow()
+		n.announcer.follow()
 		if err := n.joined(ctx, t, got, res); err == nil {
 			return nil
 		} else if errors.Is(err, errNarrow) && pace.Sleep(ctx, punchTime) {

@@ -222,17 +222,8 @@ const (
 	collectFor   = 10 * time.Millisecond
 	collectBytes = 16 << 10
 	maxGossip    = 64 << 10 // of one announcement
-	// maxGossipFrame is for what gossip says on one stream at once. The largest is the
-	// first, with the names of all topics: maxTopics of 80 bytes.
-	maxGossipFrame = 2 * maxGossip
-	// crowd is from how many neighbours in a topic on less is said in full, since each of
-	// them gets it several times, and only some of them are told at once.
-	crowd         = 32
+	// inlineCrowded is inlineBytes where a commit is said to many neighbours at once.
 	inlineCrowded = 1 << 10
-	validateQueue = 1024
-	// outboundQueue is how many messages wait for one peer. The library's 32 is passed
-	// by any burst; at 16 KiB a message this is 4 MiB for a peer that does not read.
-	outboundQueue = 256
 	maxGossipped  = 512 // entries of one message
 
 	inboxDocuments = 8192    // documents waiting to be merged
@@ -260,7 +251,7 @@ const (
 	// how many it loses it: a message in a topic costs about as much as telling five.
 	hotFrom  = 8
 	hotUntil = 4
-	maxHot   = 256 // topics of documents, of maxTopics in all
+	maxHot   = 256 // topics of documents, of gossip.MaxTopics in all
 	// maxHotNamed is up to how many documents a scope may name for them to count.
 	maxHotNamed = 64
 	hotQueue    = 1024 // changes that wait to be said; behind more, each watcher is told by itself
@@ -289,11 +280,6 @@ const (
 	// maxWantedOfPeer bounds the commits that are wanted because one peer told of their
 	// documents, so that a flood of orphans leaves room for what others tell.
 	maxWantedOfPeer = 1 << 13
-	// maxTopicsOfPeer bounds the topics that a peer may say it follows, twice what a node
-	// follows, and maxTopicName their names: the library keeps them for as long as the
-	// peer is connected.
-	maxTopicsOfPeer = 2048
-	maxTopicName    = 256
 	// maxClashes bounds the names that a peer is known to give to other collections.
 	maxClashes = 256
 	// maxKnownPeers bounds the peers remembered over restarts besides the trusted ones:

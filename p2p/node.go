@@ -17,6 +17,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
@@ -127,10 +128,10 @@ type Counters struct {
 }
 
 type counters struct {
-	GossipReceived, GossipSent, Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
+	Sessions, Served, Fetches, Merged, Announced, Heard, Mismatches,
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed, Useless, Watched, WatchHeard, Denied, Told, ToldHere, Untold,
-	Throttled, Oversubscribed, Introduced, Found atomic.Uint64
+	Throttled, Introduced, Found atomic.Uint64
 
 	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
@@ -157,12 +158,11 @@ type Node struct {
 	agreements *agreements
 	hubs       *hubs // peers that keep what is sealed for others
 	later      *later
-	gossip     *gossip
+	gossip     *gossip.Gossip
+	announcer  *announcer
 	rooms      *rooms
 	scores     *scores
-	// topicSlots is shared by everything that takes part in topics.
-	topicSlots slots
-	hotTopics  atomic.Int64 // of them, of documents
+	hotTopics  atomic.Int64 // topics of documents
 	coming     *coming      // what was announced, and is being fetched
 	lookouts   *lookouts    // what is watched here
 	watches    *watches     // what this node watches elsewhere
@@ -180,7 +180,6 @@ type Node struct {
 	listings *listings // nil: this node takes no part in the directory
 	quotas   *quotas
 	hold     hold
-	followed *subscriptions
 	lines    atomic.Pointer[lines] // nil: no clients are accepted
 
 	ctx   context.Context // ends when the node closes
@@ -241,7 +240,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if n.host, err = n.newHost(c); err != nil {
 		return nil, err
 	}
-	n.quotas, n.followed = newQuotas(), newSubscriptions(n)
+	n.quotas = newQuotas()
 	n.ctx, n.stop = context.WithCancelCause(context.Background())
 	if err := n.start(named, c); err != nil {
 		n.Close()
@@ -437,16 +436,16 @@ func (n *Node) Info() Info {
 
 // Counters returns what the node did since its start.
 func (n *Node) Counters() Counters {
-	c, h := &n.count, n.host.Counters()
+	c, h, g := &n.count, n.host.Counters(), n.gossip.Counters()
 	all := Counters{
 		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(), RoundTrips: n.traffic.roundTrips.Load(),
-		GossipReceived: c.GossipReceived.Load(), GossipSent: c.GossipSent.Load(),
+		GossipReceived: g.Received, GossipSent: g.Sent,
 		Sessions: c.Sessions.Load(), Served: c.Served.Load(), Fetches: c.Fetches.Load(),
 		Merged: c.Merged.Load(), Announced: c.Announced.Load(), Heard: c.Heard.Load(), Mismatches: c.Mismatches.Load(),
 		InvalidCommits: c.InvalidCommits.Load(), Breaches: c.Breaches.Load(), Refused: c.Refused.Load() + h.Refused,
 		Overflows: c.Overflows.Load(), Undelivered: c.Undelivered.Load(), WantOverflows: c.WantOverflows.Load(),
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(), Useless: c.Useless.Load(),
-		Gated: h.Gated, Pruned: h.Pruned, Throttled: c.Throttled.Load(), Oversubscribed: c.Oversubscribed.Load(),
+		Gated: h.Gated, Pruned: h.Pruned, Throttled: c.Throttled.Load(), Oversubscribed: g.Oversubscribed,
 		Relayed: h.Relayed, RelayedBytes: h.RelayedBytes, Punched: h.Punched,
 		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
 		Introduced: c.Introduced.Load(), Found: c.Found.Load(),
@@ -455,6 +454,6 @@ func (n *Node) Counters() Counters {
 	all.Wants, all.StuckWants = n.wants.size()
 	all.Watched, all.WatchHeard = c.Watched.Load(), c.WatchHeard.Load()
 	all.Watchers, all.Watches, all.HotTopics = n.lookouts.size(), n.watches.told(), int(n.hotTopics.Load())
-	all.Topics, all.Unfollowed = n.topicSlots.used(), len(n.gossip.lacks())
+	all.Topics, all.Unfollowed = n.gossip.Topics(), len(n.announcer.lacks())
 	return all
 }

@@ -1,19 +1,16 @@
 package p2p
 
 import (
-	"crypto/cipher"
 	"crypto/hmac"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
-	"golang.org/x/crypto/chacha20poly1305"
-
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -154,14 +151,9 @@ func checkRoom(room string) error {
 // secret sees of which collection it is, and can read and pass on what is in it
 // without knowing the name of the room before.
 type line struct {
-	claim
-	tag  roomTag
-	name string // of the topic
-
-	seal   cipher.AEAD
-	handle *pubsub.Topic
-	// relay ends the part that this node takes in the mesh; nil while it only publishes.
-	relay pubsub.RelayCancelFunc
+	gossip.Channel
+	tag   roomTag
+	topic *gossip.Topic
 
 	// The rest is guarded by rooms.mu.
 	room  *room     // nil until something was heard in a line that is only carried
@@ -204,34 +196,19 @@ func splitLine(name string) (house string, tag roomTag, ok bool) {
 	return rest[:linePart], roomTag(raw), true
 }
 
-func newLine(c claim, tag roomTag) (*line, error) {
-	seal, err := chacha20poly1305.NewX(c.secret.Derive(labelRoomKey, c.id[:], tag[:]))
-	return &line{claim: c, tag: tag, name: lineName(c, tag), seal: seal}, err
+func newLine(c claim, tag roomTag) *line {
+	return &line{Channel: gossip.Channel{Name: lineName(c, tag), Collection: c.id, Secret: c.secret,
+		Key: c.secret.Derive(labelRoomKey, c.id[:], tag[:])}, tag: tag}
 }
 
-// sealed makes a post a message of gossip.
-func (c *line) sealed(plain []byte) []byte {
-	nonce := make([]byte, c.seal.NonceSize(), c.seal.NonceSize()+len(plain)+c.seal.Overhead())
-	copy(nonce, c.secret.Derive(labelNonce, []byte(c.name), []byte{0}, plain))
-	return c.seal.Seal(nonce, nonce, plain, []byte(c.name))
-}
-
-// open reads a message. Every error but errOtherVersion means that no member wrote it,
-// or one that does not keep the protocol.
-func (c *line) open(data []byte) (*post, error) {
-	size := c.seal.NonceSize()
-	if len(data) < size {
-		return nil, fault.Invalid.Errorf("a post of %d bytes: it is cut short", len(data))
-	}
-	plain, err := c.seal.Open(nil, data[:size], data[size:], []byte(c.name))
-	if err != nil {
-		return nil, fault.Invalid.Errorf("a post that is not sealed with the key of its room")
-	}
-	p, err := readPost(plain, c.id)
+// read reads what was said in a line. Every error but errOtherVersion means that its
+// author does not keep the protocol.
+func (c *line) read(said []byte) (*post, error) {
+	p, err := readPost(said, c.Collection)
 	if err != nil {
 		return nil, err
 	}
-	if tag := tagOf(c.secret, c.id, p.room); !hmac.Equal(tag[:], c.tag[:]) {
+	if tag := tagOf(c.Secret, c.Collection, p.room); !hmac.Equal(tag[:], c.tag[:]) {
 		return nil, fault.Invalid.Errorf("a post of room %q in the line of another", p.room)
 	}
 	return p, nil

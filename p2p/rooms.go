@@ -9,11 +9,11 @@ import (
 	"sync"
 	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -299,70 +299,36 @@ func (rs *rooms) join(cl claim, tag roomTag, listen bool) (*line, error) {
 	rs.mu.Unlock()
 	if c == nil {
 		var err error
-		if c, err = rs.newLine(cl, tag); err != nil {
+		c = newLine(cl, tag)
+		c.topic, err = rs.n.gossip.Join(c.Channel, func(from peer.ID, said []byte, err error) gossip.Verdict {
+			return rs.hear(c, from, said, err, time.Now())
+		})
+		if err != nil {
 			return nil, fault.Unavailable.Errorf("join a topic: %w", err)
 		}
 		rs.mu.Lock()
 		rs.lines[name] = c
 		rs.mu.Unlock()
 	}
-	if !listen || c.relay != nil {
-		return c, nil
-	}
-	// What arrives is taken in by the validator.
-	relay, err := c.handle.Relay()
-	if err != nil {
-		return nil, fault.Unavailable.Errorf("join a topic: %w", err)
-	}
-	c.relay = relay
-	return c, nil
-}
-
-func (rs *rooms) newLine(cl claim, tag roomTag) (*line, error) {
-	c, err := newLine(cl, tag)
-	if err != nil {
-		return nil, err
-	}
-	if !rs.n.topicSlots.take(1) {
-		return nil, fault.Unavailable.Errorf("this node takes part in %d topics of gossip, which is the most: leave some, or keep fewer collections", maxTopics)
-	}
-	ps := rs.n.gossip.pubsub
-	validate := func(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
-		return rs.hear(c, from, m.Data, time.Now())
-	}
-	if err := ps.RegisterTopicValidator(c.name, validate); err != nil {
-		rs.n.topicSlots.give(1)
-		return nil, err
-	}
-	if c.handle, err = ps.Join(c.name); err == nil {
-		if err = c.handle.SetScoreParams(topicScore()); err == nil {
-			rs.n.gossip.losses.names.Store(c.name, c.id)
-			return c, nil
+	if listen {
+		if err := c.topic.Listen(); err != nil {
+			return nil, fault.Unavailable.Errorf("join a topic: %w", err)
 		}
-		err = errors.Join(err, c.handle.Close())
 	}
-	rs.n.topicSlots.give(1)
-	return nil, errors.Join(err, ps.UnregisterTopicValidator(c.name))
+	return c, nil
 }
 
 // part leaves a line. joining is held.
 func (rs *rooms) part(c *line) {
 	rs.mu.Lock()
-	delete(rs.lines, c.name)
+	delete(rs.lines, c.Name)
 	r := c.room
 	c.room = nil
 	if r != nil && len(r.lines) == 0 {
 		rs.drop(r)
 	}
 	rs.mu.Unlock()
-	if c.relay != nil {
-		c.relay()
-		c.relay = nil
-	}
-	rs.n.topicSlots.give(1)
-	rs.n.gossip.losses.names.Delete(c.name)
-	err := errors.Join(c.handle.Close(), rs.n.gossip.pubsub.UnregisterTopicValidator(c.name))
-	if err != nil && rs.n.ctx.Err() == nil {
+	if err := c.topic.Leave(); err != nil && rs.n.ctx.Err() == nil {
 		rs.n.log.Warn("a topic cannot be left", "error", err)
 	}
 }
@@ -382,39 +348,36 @@ func (rs *rooms) close(r *room) {
 }
 
 // hear judges a post, for this node and for whether it is passed on, and takes it in.
-func (rs *rooms) hear(c *line, from peer.ID, data []byte, now time.Time) pubsub.ValidationResult {
-	if from == rs.n.host.ID() {
-		return pubsub.ValidationAccept
+func (rs *rooms) hear(c *line, from peer.ID, said []byte, err error, now time.Time) gossip.Verdict {
+	var p *post
+	if err == nil {
+		p, err = c.read(said)
 	}
-	if rs.n.isBanned(from) {
-		return pubsub.ValidationIgnore
-	}
-	p, err := c.open(data)
 	if errors.Is(err, errOtherVersion) {
-		return pubsub.ValidationIgnore // what this node cannot judge is nobody's fault
+		return gossip.Ignore // what this node cannot judge is nobody's fault
 	}
 	if err != nil {
 		rs.n.count.TopicRefused.Add(1)
 		rs.n.log.Debug("a post was refused", "peer", from, "error", err)
-		return pubsub.ValidationReject
+		return gossip.Reject
 	}
 	off := now.Sub(time.UnixMilli(int64(min(p.sent, maxNumber))))
 	if off > topicWindow || off < -topicWindow || p.from == rs.n.key.Public() {
 		rs.n.count.TopicDropped.Add(1)
-		return pubsub.ValidationIgnore
+		return gossip.Ignore
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if rs.lines[c.name] != c {
-		return pubsub.ValidationIgnore // it was left meanwhile
+	if rs.lines[c.Name] != c {
+		return gossip.Ignore // it was left meanwhile
 	}
 	if c.room == nil {
-		c.room = rs.roomOf(roomID{c.id, p.room})
+		c.room = rs.roomOf(roomID{c.Collection, p.room})
 	}
 	if !rs.take(c, p, now) {
-		return pubsub.ValidationIgnore
+		return gossip.Ignore
 	}
-	return pubsub.ValidationAccept
+	return gossip.Accept
 }
 
 // take takes a post in, and reports whether it is to be passed on. mu is held.
@@ -521,7 +484,7 @@ func (rs *rooms) send(ctx context.Context, r *room, kind uint64, body []byte) (*
 	var failed error
 	for i, c := range lines {
 		needed := i == 0
-		for _, q := range c.handle.ListPeers() {
+		for _, q := range c.topic.Followers() {
 			if !reached[q] {
 				reached[q], needed = true, true
 			}
@@ -529,7 +492,7 @@ func (rs *rooms) send(ctx context.Context, r *room, kind uint64, body []byte) (*
 		if !needed {
 			continue
 		}
-		if err := c.handle.Publish(ctx, c.sealed(plain)); err != nil {
+		if err := c.topic.Publish(ctx, plain); err != nil {
 			failed = err
 		}
 	}
@@ -550,18 +513,6 @@ func (rs *rooms) missed(topic string) bool {
 	}
 	rs.n.count.TopicDropped.Add(1)
 	return true
-}
-
-// lost counts the posts of an exchange that gossip dropped. It reports whether it
-// held nothing else of worth.
-func (rs *rooms) lost(rpc *pubsub.RPC) bool {
-	posts := 0
-	for _, m := range rpc.GetPublish() {
-		if rs.missed(m.GetTopic()) {
-			posts++
-		}
-	}
-	return posts > 0 && posts == len(rpc.GetPublish())
 }
 
 // tend does what is due: it says that members here are present, finds out who is
@@ -659,7 +610,7 @@ func (rs *rooms) rejoin() {
 		if len(lines) == 0 {
 			continue
 		}
-		if err := rs.joinAll(r, lines[0].relay != nil); err != nil {
+		if err := rs.joinAll(r, lines[0].topic.Listens()); err != nil {
 			rs.n.log.Warn("a topic cannot be followed under a new secret", "error", err)
 		}
 	}

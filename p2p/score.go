@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -28,8 +27,6 @@ const (
 	// The least blamed goes first, so that many with a little do not wash off one with
 	// much.
 	maxBlamed = 1024
-	// inspectEvery is how often gossip is asked how it sees its peers.
-	inspectEvery = 5 * time.Second
 	// forgiven is the blame below which none is left.
 	forgiven = 1
 )
@@ -95,12 +92,8 @@ func (s *scores) of(p peer.ID, now time.Time) float64 {
 	return s.gossip[p] - blame
 }
 
-// inspect takes what gossip makes of its peers, less what it has from here.
-func (s *scores) inspect(all map[peer.ID]*pubsub.PeerScoreSnapshot) {
-	seen := make(map[peer.ID]float64, len(all))
-	for p, one := range all {
-		seen[p] = one.Score - one.AppSpecificScore
-	}
+// inspect takes what gossip alone makes of peers.
+func (s *scores) inspect(seen map[peer.ID]float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gossip = seen

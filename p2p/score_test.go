@@ -10,22 +10,16 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
-
-	"github.com/pandodb/pando/internal/dag"
-	"github.com/pandodb/pando/internal/ident"
 )
 
 // prunes counts how often a peer was put out of a mesh.
-type prunes struct {
-	losses
-	n atomic.Int64
-}
+type prunes struct{ n atomic.Int64 }
 
-func (p *prunes) Prune(peer.ID, string)               { p.n.Add(1) }
-func (*prunes) RecvRPC(*pubsub.RPC)                   {}
-func (*prunes) SendRPC(*pubsub.RPC, peer.ID)          {}
-func (*prunes) DropRPC(*pubsub.RPC, peer.ID)          {}
-func (*prunes) RejectMessage(*pubsub.Message, string) {}
+func (p *prunes) Trace(e *pb.TraceEvent) {
+	if e.GetType() == pb.TraceEvent_PRUNE {
+		p.n.Add(1)
+	}
+}
 
 // A member that is blamed is put out of the mesh, hears of no change while it is out
 // of favour, and is heard and told again when that has faded.
@@ -36,7 +30,7 @@ func TestABlamedPeerFallsOutOfTheMesh(t *testing.T) {
 		defer stop()
 		out := new(prunes)
 		ps, err := pubsub.NewGossipSub(ctx, x.host, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
-			pubsub.WithRawTracer(out), pubsub.WithMessageIdFn(func(m *pb.Message) string { return string(m.Data) }))
+			pubsub.WithEventTracer(out), pubsub.WithMessageIdFn(func(m *pb.Message) string { return string(m.Data) }))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,27 +111,5 @@ func TestTheWorstAreRemembered(t *testing.T) {
 	s.sweep(now.Add(6 * quarantine))
 	if len(s.blamed) != 1 {
 		t.Errorf("%d peers are blamed still, want the worst alone", len(s.blamed))
-	}
-}
-
-// Two nodes that announce the same commits make one message, and other commits, or
-// another topic, another nonce.
-func TestTheSameAnnouncementIsOneMessage(t *testing.T) {
-	id, s := fill[dag.CollectionID](1), fill[ident.Secret](2)
-	make := func(name string) *topic {
-		x, err := newTopic(id, s, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return x
-	}
-	a, b, c := make("here"), make("here"), make("there")
-	one, two := a.sealed(1, []byte{1}), b.sealed(1, []byte{1})
-	if string(one) != string(two) {
-		t.Error("two nodes sealed the same announcement in two ways")
-	}
-	nonces := map[string]bool{string(one[:24]): true, string(a.sealed(1, []byte{2})[:24]): true, string(c.sealed(1, []byte{1})[:24]): true}
-	if len(nonces) != 3 {
-		t.Errorf("%d nonces for three different announcements", len(nonces))
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -110,7 +111,11 @@ func TestTopicsAreBounded(t *testing.T) {
 			}
 		}
 		for _, m := range ms {
-			m.node.topicSlots.take(2) // for something else
+			for i := range 2 { // for something else
+				if _, err := m.node.gossip.Join(gossip.Channel{Name: fmt.Sprint("else", i)}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		if _, err := ms[0].db.AddSchema(t.Context(), "type Late { name: String }"); err != nil {
 			t.Fatal(err)
@@ -178,7 +183,7 @@ func TestANewNeighbourMissesNothing(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		meets := func() uint64 {
 			before := hub.node.Counters().Sessions
-			hub.node.gossip.losses.Graft(c.id(), hub.node.gossip.channels[id].whole[0].name)
+			hub.node.announcer.grafted(c.id(), hub.node.announcer.channels[id].whole[0].Name)
 			time.Sleep(time.Second)
 			return hub.node.Counters().Sessions - before
 		}

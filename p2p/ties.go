@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/cbor"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/host"
 )
 
@@ -37,7 +38,7 @@ func (n *Node) Reach() Reach {
 	return r
 }
 
-// ties are what the host asks of peers.
+// ties are what the host and gossip ask of peers, and what gossip tells.
 type ties struct{ n *Node }
 
 func (t ties) Named(p peer.ID) bool  { return t.n.named(p) }
@@ -53,6 +54,22 @@ func (t ties) Peers() []peer.ID {
 		all = append(all, c.id)
 	}
 	return all
+}
+
+func (t ties) Locked(p peer.ID) bool              { return t.n.host.Locked(p) }
+func (t ties) Standing(p peer.ID) float64         { return t.n.standing(p) }
+func (t ties) Scored(seen map[peer.ID]float64)    { t.n.scores.inspect(seen) }
+func (t ties) Lost(p peer.ID, topics []string)    { t.n.announcer.lost(p, topics) }
+func (t ties) Grafted(p peer.ID, topic string)    { t.n.announcer.grafted(p, topic) }
+func (t ties) Follows(p peer.ID, topics []string) { t.n.rooms.notice(p, topics) }
+func (t ties) Moved(p peer.ID, id dag.CollectionID, received, sent int) {
+	tally := t.n.traffic.ledger.of(p, id)
+	if received > 0 {
+		tally.got(received)
+	}
+	if sent > 0 {
+		tally.gave(sent)
+	}
 }
 
 // listed returns the peers that the operator allowed (true) or denied.

@@ -371,7 +371,7 @@ func (rs *rooms) statuses() []TopicStatus {
 	for _, o := range found {
 		peers := map[string]bool{}
 		for _, c := range o.lines {
-			for _, p := range c.handle.ListPeers() {
+			for _, p := range c.topic.Followers() {
 				peers[string(p)] = true
 			}
 		}

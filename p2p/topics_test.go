@@ -20,6 +20,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -370,11 +371,7 @@ func forge(t *testing.T, m *member, room string, key ident.Key) *forged {
 	if !ok {
 		t.Fatal("no secret")
 	}
-	c, err := newLine(claim{id, s}, tagOf(s, id, room))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &forged{c, key, 0}
+	return &forged{newLine(claim{id, s}, tagOf(s, id, room)), key, 0}
 }
 
 func (f *forged) post(t *testing.T, change func(*post)) []byte {
@@ -384,7 +381,7 @@ func (f *forged) post(t *testing.T, change func(*post)) []byte {
 	if change != nil {
 		change(p)
 	}
-	if err := p.sign(f.key, f.id); err != nil {
+	if err := p.sign(f.key, f.Collection); err != nil {
 		t.Fatal(err)
 	}
 	return p.append(nil)
@@ -407,32 +404,29 @@ func TestPostsAreJudged(t *testing.T) {
 		n := ms[1].node
 		s := subscribe(t, ms[1], "Note/room", TopicOptions{})
 		eve := forge(t, ms[1], "room", newKey(t, 7))
-		c := n.rooms.lines[eve.name]
+		c := n.rooms.lines[eve.Name]
 		from := ms[0].id()
 		now := time.Now()
-		hear := func(plain []byte) pubsub.ValidationResult { return n.rooms.hear(c, from, eve.sealed(plain), now) }
-		check := func(what string, got, want pubsub.ValidationResult) {
+		hear := func(said []byte) gossip.Verdict { return n.rooms.hear(c, from, said, nil, now) }
+		check := func(what string, got, want gossip.Verdict) {
 			t.Helper()
 			if got != want {
 				t.Errorf("%s: verdict %d, want %d", what, got, want)
 			}
 		}
-		const accept, reject, ignore = pubsub.ValidationAccept, pubsub.ValidationReject, pubsub.ValidationIgnore
+		const accept, reject, ignore = gossip.Accept, gossip.Reject, gossip.Ignore
 
 		first := eve.post(t, nil)
 		check("a post", hear(first), accept)
 		check("the same", hear(first), ignore)
-		check("no seal", n.rooms.hear(c, from, first, now), reject)
-		check("cut short", n.rooms.hear(c, from, first[:9], now), reject)
-		cut := eve.sealed(first)
-		cut[len(cut)-1] ^= 1
-		check("a broken seal", n.rooms.hear(c, from, cut, now), reject)
+		check("a broken seal", n.rooms.hear(c, from, nil, fault.Invalid.Errorf("not sealed"), now), reject)
+		check("cut short", hear(first[:9]), reject)
 		wrong := eve.post(t, nil)
 		wrong[len(wrong)-1] ^= 1
 		check("a wrong signature", hear(wrong), reject)
 		check("somebody else's name", hear(func() []byte {
 			p := &post{room: "room", from: newKey(t, 8).Public(), run: 1, seq: 1, sent: uint64(now.UnixMilli())}
-			p.sign(eve.key, eve.id)
+			p.sign(eve.key, eve.Collection)
 			return p.append(nil)
 		}()), reject)
 		check("of another room", hear(eve.post(t, func(p *post) { p.room = "attic" })), reject)
@@ -448,8 +442,7 @@ func TestPostsAreJudged(t *testing.T) {
 		check("two hours early", hear(eve.post(t, func(p *post) { p.sent += 7_200_000 })), ignore)
 		check("at the end of time", hear(eve.post(t, func(p *post) { p.sent = 1<<64 - 1 })), ignore)
 		check("of an earlier run", hear(eve.post(t, func(p *post) { p.run = 0 })), ignore)
-		check("in the name of the receiver", n.rooms.hear(c, from, forge(t, ms[1], "room", ms[1].db.Identity()).sealed(
-			forge(t, ms[1], "room", ms[1].db.Identity()).post(t, nil)), now), ignore)
+		check("in the name of the receiver", hear(forge(t, ms[1], "room", ms[1].db.Identity()).post(t, nil)), ignore)
 
 		passed := 0
 		for range 1000 {
@@ -470,8 +463,8 @@ func TestPostsAreJudged(t *testing.T) {
 		if want := 2 + passed; heard != want {
 			t.Errorf("heard %d, want %d", heard, want)
 		}
-		if c := n.Counters(); c.TopicRefused != 9 || c.TopicDropped == 0 {
-			t.Errorf("refused %d, dropped %d, want 9 and some", c.TopicRefused, c.TopicDropped)
+		if c := n.Counters(); c.TopicRefused != 8 || c.TopicDropped == 0 {
+			t.Errorf("refused %d, dropped %d, want 8 and some", c.TopicRefused, c.TopicDropped)
 		}
 	})
 }
@@ -492,7 +485,7 @@ func TestFloodOfOneIsHeldBack(t *testing.T) {
 		var talk sync.WaitGroup
 		talk.Go(func() {
 			for range seconds * each {
-				if err := ms[3].node.rooms.lines[eve.name].handle.Publish(t.Context(), eve.sealed(eve.post(t, nil))); err != nil {
+				if err := ms[3].node.rooms.lines[eve.Name].topic.Publish(t.Context(), eve.post(t, nil)); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(time.Second / each)
@@ -542,7 +535,7 @@ func TestManyNamesAreForgotten(t *testing.T) {
 		ms := chat(t, w, 2)
 		n := ms[1].node
 		subscribe(t, ms[1], "Note/room", TopicOptions{})
-		c := n.rooms.lines[forge(t, ms[1], "room", newKey(t, 7)).name]
+		c := n.rooms.lines[forge(t, ms[1], "room", newKey(t, 7)).Name]
 		now := time.Now()
 		for i := range 2 * maxAuthors {
 			key, err := ident.GenerateFrom(ident.EdDSA, bytes.NewReader(bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 32)))
@@ -551,9 +544,9 @@ func TestManyNamesAreForgotten(t *testing.T) {
 			}
 			eve := forge(t, ms[1], "room", key)
 			now = now.Add(10 * time.Millisecond)
-			if got := n.rooms.hear(c, ms[0].id(), eve.sealed(eve.post(t, func(p *post) {
+			if got := n.rooms.hear(c, ms[0].id(), eve.post(t, func(p *post) {
 				p.kind, p.body = postHere, here{lasts: time.Minute, state: make([]byte, 100)}.append()
-			})), now); got != pubsub.ValidationAccept {
+			}), nil, now); got != gossip.Accept {
 				t.Fatalf("post %d: verdict %d, want accepted", i, got)
 			}
 		}
@@ -584,7 +577,7 @@ func TestStrangersReadNothing(t *testing.T) {
 		if err := h.Connect(t.Context(), *info); err != nil {
 			t.Fatal(err)
 		}
-		name := forge(t, ms[1], "room", newKey(t, 7)).name
+		name := forge(t, ms[1], "room", newKey(t, 7)).Name
 		if strings.Contains(name, "room/1/Note") || strings.Contains(name, "/room/room") {
 			t.Errorf("the line says its name: %s", name)
 		}
@@ -639,12 +632,9 @@ func TestPostsAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	key, id := newKey(t, 1), dag.CollectionID(fill[[32]byte](0xaa))
 	c := claim{id, fill[ident.Secret](0xbb)}
-	line, err := newLine(c, tagOf(c.secret, id, "lobby"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	line := newLine(c, tagOf(c.secret, id, "lobby"))
 	var b strings.Builder
-	fmt.Fprintf(&b, "collection %x\nsecret %x\nroom lobby\ntopic %s\n", id[:], c.secret, line.name)
+	fmt.Fprintf(&b, "collection %x\nsecret %x\nroom lobby\ntopic %s\n", id[:], c.secret, line.Name)
 	for _, p := range []*post{
 		{kind: postSaid, seq: 1, body: []byte("hello")},
 		{kind: postHere, seq: 2, body: here{lasts: time.Minute, asks: true, state: []byte("Ada")}.append()},
@@ -655,9 +645,16 @@ func TestPostsAreAsDocumented(t *testing.T) {
 		if err := p.sign(key, id); err != nil {
 			t.Fatal(err)
 		}
-		sealed := line.sealed(p.append(nil))
+		sealed, err := line.Seal(p.append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
 		fmt.Fprintf(&b, "post %x\ndata %x\n", p.append(nil), sealed)
-		if got, err := line.open(sealed); err != nil || got.kind != p.kind || !bytes.Equal(got.body, p.body) {
+		said, err := line.Open(sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := line.read(said); err != nil || got.kind != p.kind || !bytes.Equal(got.body, p.body) {
 			t.Errorf("read back as %+v: %v", got, err)
 		}
 	}
@@ -796,12 +793,9 @@ func BenchmarkPost(b *testing.B) {
 	}
 	defer s.Close()
 	secret, _ := n.admission.secret(id)
-	line, err := newLine(claim{id, secret}, tagOf(secret, id, "room"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	line := newLine(claim{id, secret}, tagOf(secret, id, "room"))
 	key := newKey(b, 7)
-	c, now := n.rooms.lines[line.name], time.Now()
+	c, now := n.rooms.lines[line.Name], time.Now()
 	p := &post{room: "room", from: key.Public(), run: 1, sent: uint64(now.UnixMilli()), body: []byte("hello")}
 	for b.Loop() {
 		b.StopTimer()
@@ -809,11 +803,15 @@ func BenchmarkPost(b *testing.B) {
 		if err := p.sign(key, id); err != nil {
 			b.Fatal(err)
 		}
-		data := line.sealed(p.append(nil))
+		message, err := line.Seal(p.append(nil))
+		if err != nil {
+			b.Fatal(err)
+		}
 		now = now.Add(time.Second / 20)
 		p.sent = uint64(now.UnixMilli())
 		b.StartTimer()
-		if got := n.rooms.hear(c, "another", data, now); got != pubsub.ValidationAccept {
+		said, err := line.Open(message)
+		if got := n.rooms.hear(c, "another", said, err, now); got != gossip.Accept {
 			b.Fatalf("verdict %d", got)
 		}
 	}

@@ -10,11 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -368,19 +369,19 @@ func TestTheTopicOfADocumentIsForThatAlone(t *testing.T) {
 			docs, said = append(docs, block.Doc), append(said, string(items))
 		}
 		at := a.node.openHot(wantKey{id, docs[0]})
-		stranger := *at
-		stranger.seal = b.node.gossip.channels[id].whole[0].seal
+		say := func(n int) []byte { return announced(id, 1, []byte(said[n])) }
 		for name, c := range map[string]struct {
-			data []byte
-			want pubsub.ValidationResult
+			said []byte
+			err  error
+			want gossip.Verdict
 		}{
-			"the document":  {at.sealed(1, []byte(said[0])), pubsub.ValidationAccept},
-			"another":       {at.sealed(1, []byte(said[1])), pubsub.ValidationReject},
-			"another's key": {stranger.sealed(1, []byte(said[0])), pubsub.ValidationReject},
-			"nothing":       {nil, pubsub.ValidationReject},
-			"much":          {make([]byte, maxGossip+1), pubsub.ValidationReject},
+			"the document": {say(0), nil, gossip.Accept},
+			"another":      {say(1), nil, gossip.Reject},
+			"of nobody":    {nil, fault.Invalid.Errorf("under another key"), gossip.Reject},
+			"nothing":      {nil, nil, gossip.Reject},
+			"much":         {make([]byte, maxGossip), nil, gossip.Reject},
 		} {
-			if got := a.node.gossip.hear(at, b.id(), c.data); got != c.want {
+			if got := a.node.announcer.hear(at.Channel, at.doc, b.id(), c.said, c.err); got != c.want {
 				t.Errorf("%s: judged %d, want %d", name, got, c.want)
 			}
 		}
