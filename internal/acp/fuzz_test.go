@@ -3,12 +3,17 @@ package acp_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -122,8 +127,22 @@ func TestOperationsComeBack(t *testing.T) {
 	if err != nil || len(n.Ops) != len(everyOp) || !n.Delete || n.Update || n.Keys {
 		t.Fatalf("need is %+v, %v", n, err)
 	}
-	if n, err := acp.NeedOf(nil, false); err != nil || !n.Update {
-		t.Errorf("nothing needs %+v, %v; want update", n, err)
+	status, keys := crdt.Delta{Field: crdt.FieldStatus, Kind: crdt.KindStatus}, crdt.Delta{Field: crdt.FieldKeys, Kind: crdt.KindKeys}
+	for _, c := range []struct {
+		deltas []crdt.Delta
+		sealed bool
+		want   acp.Need
+	}{
+		{nil, false, acp.Need{Update: true}},
+		{nil, true, acp.Need{Update: true}},
+		{[]crdt.Delta{status}, true, acp.Need{Update: true, Delete: true}},
+		{[]crdt.Delta{keys}, false, acp.Need{Keys: true}},
+		{[]crdt.Delta{keys}, true, acp.Need{Update: true, Keys: true}},
+		{[]crdt.Delta{status, keys, {Field: crdt.FirstField}}, false, acp.Need{Update: true, Delete: true, Keys: true}},
+	} {
+		if n, err := acp.NeedOf(c.deltas, c.sealed); err != nil || !reflect.DeepEqual(n, c.want) {
+			t.Errorf("%v, sealed %v, needs %+v, %v; want %+v", c.deltas, c.sealed, n, err, c.want)
+		}
 	}
 	for _, bad := range []acp.Op{
 		grant("owner", key(bo)), grant("", key(bo)), {Kind: acp.Accept}, {Kind: acp.Transfer}, {Kind: 9, Commits: []acp.ID{{}}},
@@ -133,13 +152,125 @@ func TestOperationsComeBack(t *testing.T) {
 			t.Errorf("%+v is accepted", bad)
 		}
 	}
-	other := crdt.Delta{Field: crdt.FieldAccess, Kind: crdt.KindStatus, Void: true, Raw: cbor.AppendNull(nil)}
-	if _, err := acp.Ops([]crdt.Delta{other}); err == nil {
-		t.Error("another kind on the field of access operations is accepted")
-	}
 	two := acp.Op{Kind: acp.Transfer, Subject: key(bo)}.Delta()
 	if _, err := acp.Ops([]crdt.Delta{two, two}); err == nil {
 		t.Error("two transfers in a commit are accepted")
+	}
+}
+
+// What does not say exactly one thing makes a commit invalid on every node: other bytes, or
+// other readings of the same, would let nodes disagree on who may do what.
+func TestOperationsThatAreNone(t *testing.T) {
+	t.Parallel()
+	sized := func(b []byte, n int) []byte { return cbor.AppendBytes(b, make([]byte, n)) }
+	op := func(kind uint64, parts int, rest ...byte) []byte {
+		return append(cbor.AppendUint(cbor.AppendArray(nil, parts), kind), rest...)
+	}
+	to := func(subject []byte) []byte { return op(1, 3, append(cbor.AppendText(nil, "reader"), subject...)...) }
+	group := func(parts, id int, relation string) []byte {
+		return cbor.AppendText(sized(cbor.AppendArray(nil, parts), id), relation)
+	}
+	ann := cbor.AppendBytes(nil, []byte(people[ann]))
+	ids := func(names ...byte) []byte {
+		b := cbor.AppendArray(nil, len(names))
+		for _, n := range names {
+			b = cbor.AppendBytes(b, bytes.Repeat([]byte{n}, 32))
+		}
+		return b
+	}
+	read := func(raw []byte) error {
+		_, err := acp.Ops([]crdt.Delta{{Field: crdt.FieldAccess, Kind: crdt.KindAccess, Void: true, Raw: raw}})
+		return err
+	}
+	for what, raw := range map[string][]byte{
+		"a grant": to(ann), "one to everyone": to(cbor.AppendText(nil, "*")), "one to a group": to(group(2, 32, "member")),
+		"a transfer": op(3, 2, ann...), "an acceptance": op(4, 2, ids(1, 2)...),
+	} {
+		if err := read(raw); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, raw := range map[string][]byte{
+		"a kind that nobody knows":            op(5, 2, ann...),
+		"the same beyond a byte":              op(257, 3, append(cbor.AppendText(nil, "reader"), ann...)...),
+		"a kind alone":                        op(9, 1),
+		"a transfer of three parts":           op(3, 3, ann...),
+		"an acceptance of four":               op(4, 4, ids(1)...),
+		"a grant of two parts":                op(1, 2, append(cbor.AppendText(nil, "reader"), ann...)...),
+		"a transfer to everyone":              op(3, 2, cbor.AppendText(nil, "*")...),
+		"a transfer to no key":                op(3, 2, sized(nil, 34)...),
+		"a grant to a text":                   to(cbor.AppendText(nil, "bo")),
+		"to a group of three parts":           to(group(3, 32, "member")),
+		"to a group with a short identity":    to(group(2, 31, "member")),
+		"to a group with a long identity":     to(group(2, 33, "member")),
+		"to a group without a relation":       to(group(2, 32, "")),
+		"to a group with a relation of blank": to(group(2, 32, " ")),
+		"an acceptance that is not sorted":    op(4, 2, ids(2, 1)...),
+		"an acceptance of one commit twice":   op(4, 2, ids(1, 1)...),
+		"a short commit that is accepted":     op(4, 2, sized(cbor.AppendArray(nil, 1), 31)...),
+		"something after the end":             append(to(ann), 0),
+	} {
+		if err := read(raw); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v, want invalid", what, err)
+		}
+	}
+	for _, d := range []crdt.Delta{
+		{Field: crdt.FieldAccess, Kind: crdt.KindStatus, Void: true, Raw: to(ann)},
+		{Field: crdt.FieldKeys, Kind: crdt.KindAccess, Void: true, Raw: to(ann)},
+	} {
+		if _, err := acp.NeedOf([]crdt.Delta{d}, false); !errors.Is(err, fault.Invalid) {
+			t.Errorf("kind %v on field %d: %v, want invalid", d.Kind, d.Field, err)
+		}
+	}
+}
+
+// A commit does so much with rights and no more.
+func TestOperationsOfACommitAreBounded(t *testing.T) {
+	t.Parallel()
+	ops := func(n int) error {
+		_, err := acp.Ops(slices.Repeat([]crdt.Delta{grant("reader", key(bo)).Delta()}, n))
+		return err
+	}
+	accepts := func(n int) error {
+		op := acp.Op{Kind: acp.Accept}
+		for i := range n {
+			op.Commits = append(op.Commits, id(fmt.Sprint(i)))
+		}
+		_, err := acp.Ops([]crdt.Delta{op.Delta()})
+		return err
+	}
+	for what, of := range map[string]struct {
+		try  func(int) error
+		most int
+	}{"operations": {ops, acp.MaxOps}, "acceptances": {accepts, acp.MaxAccepted}} {
+		if err := of.try(of.most); err != nil {
+			t.Errorf("%d %s: %v", of.most, what, err)
+		}
+		if err := of.try(of.most + 1); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%d %s: %v, want invalid", of.most+1, what, err)
+		}
+	}
+}
+
+// A subject has one text, and a text names one subject or none.
+func TestSubjectsAreReadAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	group := acp.OfGroup(team, "member").String()
+	docID := strings.TrimSuffix(group, "#member")
+	for _, s := range []acp.Subject{acp.Everyone, key(bo), acp.OfGroup(team, "member")} {
+		if again, err := acp.ParseSubject(s.String()); err != nil || again != s {
+			t.Errorf("%v reads as %v, %v", s, again, err)
+		}
+	}
+	for _, text := range []string{
+		"", "**", "bo", "did:", "did:key:z6Mk", key(bo).String() + "#writer",
+		docID, docID + "#", docID + "# ", docID + "#member#", "#member", "b#member", strings.TrimPrefix(group, "b"), docID[:len(docID)-1] + "#member",
+		docID + "a#member", strings.ToUpper(docID) + "#member", "B" + docID[1:] + "#member", docID[:len(docID)-1] + "7#member",
+		"bafybei" + docID[7:] + "#member", docID[:10] + "0" + docID[11:] + "#member",
+	} {
+		if s, err := acp.ParseSubject(text); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q names %v, %v; want invalid", text, s, err)
+		}
 	}
 }
 

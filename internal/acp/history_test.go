@@ -278,6 +278,35 @@ func (r *replica) differs() error {
 	if len(got) != len(held) {
 		err = errors.Join(err, fmt.Errorf("%d tuples are held, want %d", len(got), len(held)))
 	}
+	return errors.Join(err, r.allows(held))
+}
+
+// allows says where the state allows another thing than who owns the document, and what is held,
+// say. The last of the people is in the team, and the second shows two keys.
+func (r *replica) allows(held map[tuple]bool) (err error) {
+	owner := r.ownerOf(r.have)
+	for i := range people {
+		who := acp.Actor{Keys: people[i : i+1]}
+		if i == 1 {
+			who.Keys = people[1:3]
+		}
+		if i == len(people)-1 {
+			who.Groups = func(group acp.ID, relation string) bool { return group == team && relation == "writer" }
+		}
+		for name, relations := range map[string][]string{"read": {"reader", "writer", "admin"}, "update": {"writer"}, "delete": {"deleter"}} {
+			want := slices.Contains(who.Keys, owner)
+			for _, relation := range relations {
+				want = want || held[tuple{relation, acp.Everyone}] || who.Groups != nil && held[tuple{relation, acp.OfGroup(team, "writer")}]
+				for _, k := range who.Keys {
+					want = want || held[tuple{relation, acp.OfKey(k)}]
+				}
+			}
+			p, _ := sharedRules.Permission(name)
+			if got := r.state.Allows(sharedRules, who, p); got != want {
+				err = errors.Join(err, fmt.Errorf("%d may %s: %v, want %v", i, name, got, want))
+			}
+		}
+	}
 	return err
 }
 
@@ -356,6 +385,51 @@ func TestEveryReplicaComesToTheVerdictsOfTheRules(t *testing.T) {
 				if v, err := r.state.Judge(sharedRules, bad, r); !errors.Is(err, fault.Invalid) {
 					t.Fatalf("%s is not valid, but %v, %v\n%s", describe(c), v, err, d)
 				}
+			}
+		}
+	})
+}
+
+// A review that takes one commit after the other, as a merge does, refuses those that the
+// rules refuse, whatever came beside them, and stands where the state stands.
+func TestAReviewTakesWhatTheRulesLetIn(t *testing.T) {
+	t.Parallel()
+	histories(t, 10, func(t *rapid.T) {
+		d := drawHistory(t)
+		r := newReplica(d)
+		review, err := r.state.Review(sharedRules, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admit := func(c commit) error {
+			var fs []acp.Frontier
+			for _, p := range c.parents {
+				parent := r.commits[r.place[p]].Commit
+				parent.Before = r.before[r.place[p]]
+				fs = append(fs, acp.Above(parent))
+			}
+			if c.Before, err = review.Join(fs...); err != nil {
+				t.Fatal(err)
+			}
+			if standing, err := r.standing(c); err != nil || !slices.Equal(standing.Before, c.Before) {
+				t.Fatalf("%s stands on %x, by the state on %x, %v\n%s", describe(c), c.Before, standing.Before, err, d)
+			}
+			return review.Admit(c.Commit)
+		}
+		for _, i := range d.topological(t) {
+			for _, c := range d.invalid {
+				if slices.ContainsFunc(c.parents, func(p acp.ID) bool { return !r.have.has(r.place[p]) }) {
+					continue
+				}
+				if err := admit(c); !errors.Is(err, acp.ErrRefused) {
+					t.Fatalf("%s is not valid, but %v\n%s", describe(c), err, d)
+				}
+			}
+			if err := admit(d.commits[i]); err != nil {
+				t.Fatalf("commit %d: %v\n%s", i, err, d)
+			}
+			if err := r.take(i); err != nil {
+				t.Fatal(err)
 			}
 		}
 	})

@@ -1,12 +1,14 @@
 package acp_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/fault"
 )
 
 // What stands below a commit, and what of it takes a right to read away, is what its
@@ -50,6 +52,9 @@ func TestPastIsTheEventsAmongTheAncestors(t *testing.T) {
 					removals = append(removals, a.ID)
 				}
 			}
+			if nowhere := id("nowhere"); p.Has(nowhere) || p.StandsOn(c.ID, nowhere) || p.StandsOn(nowhere, c.ID) || p.Void(nowhere) {
+				t.Fatalf("commit %d knows of an event that is nowhere\n%s", i, d)
+			}
 			got := p.Removals(sharedRules)
 			slices.SortFunc(got, acp.ID.Compare)
 			slices.SortFunc(removals, acp.ID.Compare)
@@ -84,4 +89,40 @@ func TestWhoMayUpdateMayGiveKeys(t *testing.T) {
 	l := &line{t: t, r: rules(t), state: acp.Begin(person("ann"))}
 	l.ok("ann", does(grant("reader", bo)))
 	l.no("bo", acp.Need{Keys: true})
+}
+
+// A commit that stands on an event which is not here is damage, whoever finds it.
+func TestNothingStandsOnWhatIsNotHere(t *testing.T) {
+	t.Parallel()
+	l := &line{t: t, r: rules(t), state: acp.Begin(person("ann"))}
+	l.ok("ann", does(grant("writer", acp.OfKey(person("bo")))))
+	lost := acp.Frontier{id("lost")}
+	c := acp.Commit{ID: id("new"), Height: 9, Author: person("ann"), Before: lost, Need: does(grant("reader", acp.OfKey(person("bo"))))}
+	review, err := l.state.Review(l.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, f := range map[string]func() error{
+		"judge":        func() error { _, err := l.state.Judge(l.r, c, nil); return err },
+		"add":          func() error { _, err := l.state.Add(l.r, c, acp.Counts, nil); return err },
+		"past":         func() error { _, err := l.state.Past(lost); return err },
+		"review judge": func() error { _, err := review.Judge(c); return err },
+		"review again": func() error { _, err := review.Again(c, func(acp.ID) bool { return false }); return err },
+		"review admit": func() error { return review.Admit(c) },
+		"review past":  func() error { _, err := review.Past(lost); return err },
+		"review joins": func() error { _, err := review.Join(lost, l.before); return err },
+		"a lower place": func() error { // an event of the height of what it stands on
+			low := c
+			low.Before, low.Height, low.Need = l.before, 0, accept("new")
+			_, err := l.state.Add(l.r, low, acp.Counts, nil)
+			return err
+		},
+	} {
+		if err := f(); !errors.Is(err, fault.Corrupt) {
+			t.Errorf("%s: %v, want corrupt", what, err)
+		}
+	}
+	if review.StandsOnAll(lost) || l.state.StandsOnAll(lost) {
+		t.Error("what is not here stands on all")
+	}
 }
