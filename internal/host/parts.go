@@ -107,6 +107,7 @@ type ownHost struct {
 	addrs []ma.Multiaddr
 	open  bool // it listens beyond this machine
 
+	started bool
 	puncher     *holepunch.Service // nil if it does not
 	endPunching func() error
 }
@@ -135,20 +136,28 @@ var anyCircuit = ma.StringCast("/p2p-circuit")
 func (h *ownHost) listen() error {
 	for _, a := range h.addrs {
 		if err := h.parts.swarm.Listen(a); err != nil {
-			return fault.Unavailable.Errorf("listen on %s: %w: choose another address, or stop what uses it", a, err)
+			return fault.Unavailable.Errorf("listen on %s: %w: choose an address of this machine that nothing else uses, with --p2paddr", a, err)
 		}
 	}
 	if h.parts.observed != nil {
 		h.parts.observed.Start(h.parts.swarm)
 	}
-	h.Start()
+	h.start()
 	return nil
+}
+
+func (h *ownHost) start() {
+	h.started = true
+	h.Start()
 }
 
 // Close ends the connections first: the host tells each peer that its protocols
 // are gone, and would wait for those that died.
 func (h *ownHost) Close() error {
 	var err error
+	if !h.started {
+		h.start() // the library closes AutoNAT as if it had been
+	}
 	if h.puncher != nil {
 		err = h.endPunching()
 	}

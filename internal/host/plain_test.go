@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // What the library says of a broken stream is told in one plain line, and can still be
@@ -40,6 +42,33 @@ func TestBrokenStreamsAreToldPlainly(t *testing.T) {
 	own := fault.Denied.Errorf("no: %w", context.DeadlineExceeded)
 	if Plainly(own) != own {
 		t.Error("an error of this node was told otherwise")
+	}
+}
+
+// A host that cannot listen where it is told to says so, also where it would be open to others,
+// and is closed like any other.
+func TestAHostThatCannotListenIsClosed(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	key, err := ident.Generate(ident.EdDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	for _, at := range []string{"/ip4/127.0.0.1/tcp/" + port, "/ip4/0.0.0.0/tcp/" + port, "/ip4/192.0.2.1/tcp/0"} {
+		h, err := New(Config{Key: key, Listen: []string{at}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Listen(); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "--p2paddr") {
+			t.Errorf("%s: got %v, want that it is not free, and which flag helps", at, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Errorf("%s: close: %v", at, err)
+		}
 	}
 }
 
