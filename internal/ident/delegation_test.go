@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -143,15 +144,24 @@ func TestADelegationHasOneForm(t *testing.T) {
 	empty := Delegation{Author: d.Author, Gateway: d.Gateway, NotBefore: noon, NotAfter: noon}.append(nil)
 	empty[len(empty)-2*9-1] = 0x80 // the null before the two instants
 	long := bytes.Replace(text, binary.BigEndian.AppendUint64([]byte{0x1b}, uint64(noon.UnixMilli())), cbor.AppendText(nil, noon.String()), 1)
+	sized := func(n int) []byte { // the first of the two collections
+		first := cbor.AppendBytes(nil, d.Collections[0][:])
+		return bytes.Replace(text, first, cbor.AppendBytes(nil, append(d.Collections[0][:], 0)[:n]), 1)
+	}
+	ends := func(ms uint64) []byte { return append(text[:len(text)-9:len(text)-9], cbor.AppendUint(nil, ms)...) }
 	newer := bytes.Clone(text)
 	newer[1] = 2
 	for name, text := range map[string][]byte{
-		"collections in another order": reversed.append(nil),
-		"a collection twice":           twice.append(nil),
-		"a list of no collections":     empty,
-		"a date as text":               long,
-		"another version":              newer,
-		"something behind":             append(bytes.Clone(text), 0xf6),
+		"collections in another order":  reversed.append(nil),
+		"a collection twice":            twice.append(nil),
+		"a list of no collections":      empty,
+		"a date as text":                long,
+		"another version":               newer,
+		"something behind":              append(bytes.Clone(text), 0xf6),
+		"a collection with a byte less": sized(31),
+		"a collection with a byte more": sized(33),
+		"an end that nobody can tell":   ends(maxInstant + 1),
+		"an end beyond all numbers":     ends(math.MaxUint64),
 	} {
 		if bytes.Equal(text, d.append(nil)) {
 			t.Fatalf("%s: the test changes nothing", name)
@@ -162,6 +172,12 @@ func TestADelegationHasOneForm(t *testing.T) {
 		}
 		if got, err := OpenDelegation(b); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: opened as %+v, %v", name, got, err)
+		}
+	}
+	for _, n := range []int{0, SignatureSize - 1, SignatureSize + 1} {
+		b := cbor.AppendBytes(cbor.AppendBytes(cbor.AppendArray(nil, 2), text), make([]byte, n))
+		if got, err := ParseDelegation(b); !errors.Is(err, fault.Invalid) {
+			t.Errorf("with a signature of %d bytes: parsed as %+v, %v", n, got, err)
 		}
 	}
 	for _, domain := range []string{"", "pando/1 commit\n"} {

@@ -135,4 +135,7 @@ func TestBadKeyFiles(t *testing.T) {
 	if _, err := LoadOrCreateKey(t.TempDir()); !errors.Is(err, fault.Invalid) {
 		t.Errorf("a directory: %v, want invalid", err)
 	}
+	if _, err := LoadKey(os.DevNull); runtime.GOOS != "windows" && !errors.Is(err, fault.Invalid) {
+		t.Errorf("a device: %v, want invalid", err)
+	}
 }

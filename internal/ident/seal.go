@@ -92,11 +92,7 @@ func sealInfo(info []byte) []byte { return append([]byte(sealDomain), info...) }
 // agreement returns the public key as one that keys are agreed on with.
 func (k PublicKey) agreement() (*ecdh.PublicKey, error) {
 	if k.Algorithm() == ES256 {
-		point, ok := uncompressedP256(k)
-		if !ok {
-			return nil, errNoPoint(k)
-		}
-		pub, err := ecdh.P256().NewPublicKey(point)
+		pub, err := ecdh.P256().NewPublicKey(uncompressedP256(k))
 		if err != nil {
 			return nil, errNoPoint(k)
 		}

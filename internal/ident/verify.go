@@ -42,11 +42,7 @@ var (
 )
 
 func verifyP256(k PublicKey, msg, sig []byte) bool {
-	point, ok := uncompressedP256(k)
-	if !ok {
-		return false
-	}
-	pub, err := stdecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	pub, err := stdecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressedP256(k))
 	if err != nil {
 		return false
 	}
@@ -58,17 +54,18 @@ func verifyP256(k PublicKey, msg, sig []byte) bool {
 	return stdecdsa.Verify(pub, sum[:], r, s) // refuses r and s outside 1..n-1
 }
 
-// uncompressedP256 returns 4 ‖ x ‖ y, or false if the key is no point of the curve.
-func uncompressedP256(k PublicKey) ([]byte, bool) {
+// uncompressedP256 returns 4 ‖ x ‖ y, or nothing, which nobody takes for a point, if the key
+// is none of the curve.
+func uncompressedP256(k PublicKey) []byte {
 	x, y := elliptic.UnmarshalCompressed(elliptic.P256(), []byte(k[prefixSize:]))
 	if x == nil {
-		return nil, false
+		return nil
 	}
 	point := make([]byte, 65)
 	point[0] = 4
 	x.FillBytes(point[1:33])
 	y.FillBytes(point[33:])
-	return point, true
+	return point
 }
 
 // minBatch is the number of Ed25519 signatures from which verifying them

@@ -186,6 +186,9 @@ func TestTokensThatProveNothing(t *testing.T) {
 		"no signature":                         {parts[0] + "." + parts[1] + ".", Forged},
 		"another signature":                    {parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(sig), Forged},
 		"an empty signature, ES256":            {jws(t, head("ES256"), says(p256.DID()), func(string) []byte { return make([]byte, 64) }), Forged},
+		"no signature, ES256":                  {jws(t, head("ES256"), says(p256.DID()), unsigned), Forged},
+		"half a signature, ES256K":             {jws(t, head("ES256K"), says(secp.DID()), func(string) []byte { return make([]byte, 32) }), Forged},
+		"a long signature, ES256":              {jws(t, head("ES256"), says(p256.DID()), func(s string) []byte { return append(by(t, p256)(s), 0) }), Forged},
 		"another key in the header":            {jws(t, head("EdDSA", "jwk", "{}", "kid", string(eve.DID())), says(ada.DID()), by(t, eve)), Forged},
 		"no issuer":                            {jws(t, head("EdDSA"), says(ada.DID(), "iss", nil), by(t, ada)), Malformed},
 		"an issuer without key":                {jws(t, head("EdDSA"), says("did:web:example.org"), by(t, ada)), Malformed},
@@ -197,6 +200,8 @@ func TestTokensThatProveNothing(t *testing.T) {
 		"for a year":                           {jws(t, head("EdDSA"), says(ada.DID(), "exp", noon.AddDate(1, 0, 0).Unix()), by(t, ada)), TooLong},
 		"ends before it begins":                {jws(t, head("EdDSA"), says(ada.DID(), "exp", noon.Unix()-1), by(t, ada)), Malformed},
 		"an end beyond all clocks":             {jws(t, head("EdDSA"), says(ada.DID(), "exp", 1e300), by(t, ada)), Malformed},
+		"a beginning before all clocks":        {jws(t, head("EdDSA"), says(ada.DID(), "nbf", -1, "exp", 60), by(t, ada)), Malformed},
+		"an end that no time can tell":         {jws(t, head("EdDSA"), says(ada.DID(), "nbf", 1<<40-60, "exp", 1<<40), by(t, ada)), Malformed},
 		"an end that is a text":                {jws(t, head("EdDSA"), says(ada.DID(), "exp", "9999999999"), by(t, ada)), Malformed},
 		"expired":                              {jws(t, head("EdDSA"), says(ada.DID(), "nbf", noon.Unix()-900, "exp", noon.Unix()-300), by(t, ada)), Expired},
 		"not yet valid":                        {jws(t, head("EdDSA"), says(ada.DID(), "nbf", noon.Unix()+300), by(t, ada)), Early},
@@ -281,6 +286,26 @@ func TestTheTokenOfTheDocumentation(t *testing.T) {
 	page, err := os.ReadFile("../../docs/authentication.md")
 	if err != nil || !strings.Contains(string(page), "```text vector\n"+text+"\n```") {
 		t.Errorf("docs/authentication.md (%v) has not the token %s", err, text)
+	}
+}
+
+// Whatever leads to it, a method signs and verifies with keys of its own algorithm only.
+func TestAMethodTakesKeysOfItsAlgorithm(t *testing.T) {
+	for _, alg := range []ident.Algorithm{ident.EdDSA, ident.ES256K, ident.ES256} {
+		k := someone(t, alg)
+		sig := by(t, k)("text")
+		for _, m := range []method{method(ident.EdDSA), method(ident.ES256K), method(ident.ES256)} {
+			_, signs := m.Sign("text", k)
+			verifies := m.Verify("text", sig, k.Public())
+			if own := m == method(alg); own != (signs == nil) || own != (verifies == nil) {
+				t.Errorf("%s with a key of %s: signs %v, verifies %v", m.Alg(), alg, signs, verifies)
+			}
+		}
+	}
+	largest := quarter(someone(t, ident.ES256).DID())
+	largest.Delegation = make([]byte, ident.MaxDelegationSize)
+	if text := signed(t, someone(t, ident.ES256), largest); len(text) > MaxSize {
+		t.Errorf("the largest token has %d bytes, more than %d", len(text), MaxSize)
 	}
 }
 
