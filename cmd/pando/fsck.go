@@ -50,7 +50,7 @@ func (c *command) check(ctx context.Context, key []byte) (err error) {
 	}
 	db, err := pando.Open(ctx, c.rootdir, &pando.Options{Logger: log, ReadOnly: true, StoreKey: key})
 	if err != nil {
-		return err
+		return c.inRootdir(err)
 	}
 	defer func() {
 		if e := db.Close(); err == nil {
@@ -80,7 +80,7 @@ func (c *command) check(ctx context.Context, key []byte) (err error) {
 func (c *command) rebuild(ctx context.Context, key []byte) error {
 	r, err := pando.Rebuild(ctx, c.rootdir, &pando.Options{StoreKey: key}, c.showProblem)
 	if err != nil {
-		return err
+		return c.inRootdir(err)
 	}
 	fmt.Fprintln(c.out, rebuiltText(r))
 	return nil

@@ -77,7 +77,11 @@ func (c *command) keyringOptions(ctx context.Context) (keyring.Options, error) {
 // which is told by a slash.
 func (c *command) identity(ctx context.Context, name string) (ident.Key, error) {
 	if strings.ContainsRune(name, '/') || strings.ContainsRune(name, os.PathSeparator) {
-		return ident.LoadKey(name)
+		key, err := ident.LoadKey(name)
+		if errors.Is(err, fault.NotFound) {
+			err = fault.NotFound.Errorf("%w; make one in your keyring with: pando identity new NAME, and give its name", err)
+		}
+		return key, err
 	}
 	if strings.HasPrefix(name, "did:") {
 		return ident.Key{}, fault.Invalid.Errorf("identity %s: want its name in your keyring, see pando identity list, or a file with its key", name)

@@ -82,6 +82,9 @@ Exit codes: 0 done · 1 unforeseen · 2 wrong input · 3 not found · 4 exists a
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			named := cmd.Flags().Changed("rootdir") && !cmd.Flags().Changed("url")
 			err := applyEnv(cmd.Flags(), os.LookupEnv)
+			if err == nil && c.rootdir == "" { // it would be the current one, or memory
+				err = fault.Invalid.Errorf("--rootdir is empty: name a directory")
+			}
 			c.who.urlGiven, c.who.rootGiven, c.who.ctx = cmd.Flags().Changed("url"), cmd.Flags().Changed("rootdir"), cmd.Context()
 			if named && hasSocket(c.rootdir) && cmd.Name() != "start" {
 				// Who names a directory means the node in it, wherever the environment says that one is.

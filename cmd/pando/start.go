@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -97,7 +98,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		DHT:      !s.noDHT && !onlyHere(s.p2paddr),
 	}
 	// First, so that neither a mistake nor a busy port makes a directory.
-	if err := network.Check(); err != nil {
+	if err := s.check(); err != nil {
 		return err
 	}
 	key, err := s.crypt.key(ctx, c)
@@ -124,7 +125,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	defer func() { err = errors.Join(err, lenses.Close()) }()
 	db, err := pando.Open(ctx, dir, &pando.Options{Logger: log, Lenses: lenses, StoreKey: key, Identity: who})
 	if err != nil {
-		return err
+		return c.inRootdir(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var node *p2p.Node
@@ -180,6 +181,39 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 	return err
 }
 
+// check finds what is wrong with settings before anything is begun, and names the flag.
+func (s *startFlags) check() error {
+	if len(s.p2paddr) == 0 && !s.noP2P {
+		return fault.Invalid.Errorf("--p2paddr names no address: give one, or start with --no-p2p")
+	}
+	for _, one := range []struct {
+		flag   string
+		config p2p.Config
+	}{
+		{"--p2paddr", p2p.Config{Listen: s.p2paddr}},
+		{"--peers", p2p.Config{Peers: s.peers}},
+		{"--allow", p2p.Config{Allow: s.allow}},
+	} {
+		if err := one.config.Check(); err != nil {
+			return fmt.Errorf("%s: %w", one.flag, err)
+		}
+	}
+	for _, host := range s.hosts {
+		if host == "" || strings.ContainsAny(host, "/ @?#") {
+			return fault.Invalid.Errorf("--allowed-hosts %q: want the name of a host, such as node.example.org", host)
+		}
+	}
+	if info, err := os.Stat(s.backups); s.backups != "" && (err != nil || !info.IsDir()) {
+		return fault.Invalid.Errorf("--backup-dir %s: there is no such directory: make it, or name another", s.backups)
+	}
+	return nil
+}
+
+// inRootdir says of an error about the directory of the node which flag names it.
+func (c *command) inRootdir(err error) error {
+	return fmt.Errorf("--rootdir %s: %w", c.rootdir, err)
+}
+
 // directory returns where documents are kept, "" for memory.
 func (c *command) directory(store string) (string, error) {
 	switch store {
@@ -197,6 +231,12 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fault.Unavailable.Errorf("address %s is in use, perhaps by another node: choose another with --url, or port 0 for any", address)
+	case strings.HasPrefix(address, "/"):
+		return nil, fault.Invalid.Errorf("--url %q: a node serves HTTP at HOST:PORT, such as %s; where it listens for peers says --p2paddr", address, api.DefaultAddress)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fault.Invalid.Errorf("--url %q: this machine has no such address: choose one of its own, such as %s, or 0.0.0.0:9181 for all", address, api.DefaultAddress)
+	case errors.As(err, new(*net.DNSError)):
+		return nil, fault.Invalid.Errorf("--url %q: the host is not known: choose an address of this machine, such as %s", address, api.DefaultAddress)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fault.Denied.Errorf("address %s: this user may not listen there: choose a port above 1023 with --url", address)
 	case err != nil:

@@ -55,7 +55,7 @@ func (k *Keyring) unlock(raw []byte) (box, error) {
 		return nil, err
 	}
 	if want := k.options.Backend; want != Auto && want != backend {
-		return nil, fault.Invalid.Errorf("the keyring %s is kept by the backend %q, not %q: move it, or name no backend", k.path, backend, want)
+		return nil, fault.Invalid.Errorf("the keyring %s is kept by the backend %q, not %q: move it, or leave --keyring-backend out", k.path, backend, want)
 	}
 	switch backend {
 	case Plain:

@@ -132,7 +132,7 @@ var errLocked = errors.New("locked by another process")
 func fileError(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
-		return fault.Invalid.Errorf("keyring: %w: name another directory", err)
+		return fault.Invalid.Errorf("keyring: %w: name another directory with --keyring-dir", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Denied.Errorf("keyring: %w: run as its owner", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

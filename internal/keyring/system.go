@@ -100,7 +100,7 @@ func (v *vault) key(path string) (box, error) {
 // there may be a copy of a file that needs it.
 func (v *vault) makeKey(path string) (box, error) {
 	if err := v.works(path); err != nil {
-		return nil, fault.Unavailable.Errorf("%w: choose the backend %q", err, File)
+		return nil, fault.Unavailable.Errorf("%w: choose another with --keyring-backend %s", err, File)
 	}
 	if l, err := v.key(path); err == nil {
 		return l, nil
@@ -110,7 +110,7 @@ func (v *vault) makeKey(path string) (box, error) {
 		return nil, fault.Unavailable.Errorf("new key of the keyring: %w", err)
 	}
 	if _, err := within(answerTime, func() (struct{}, error) { return struct{}{}, v.set(path, id.String()) }); err != nil {
-		return nil, fault.Unavailable.Errorf("%w: choose the backend %q", errNoSystem(err), File)
+		return nil, fault.Unavailable.Errorf("%w: choose another with --keyring-backend %s", errNoSystem(err), File)
 	}
 	// Some say yes and keep nothing.
 	kept, err := v.key(path)
@@ -118,7 +118,7 @@ func (v *vault) makeKey(path string) (box, error) {
 		return nil, err
 	}
 	if kept.(systemBox).id.String() != id.String() {
-		return nil, fault.Unavailable.Errorf("the keyring of the system did not keep what it was given: choose the backend %q", File)
+		return nil, fault.Unavailable.Errorf("the keyring of the system did not keep what it was given: choose another with --keyring-backend %s", File)
 	}
 	return kept, nil
 }

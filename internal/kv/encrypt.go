@@ -375,16 +375,16 @@ func checkKey(dir string, files vfs.FS) error {
 		case err != nil:
 			continue // who needs it tells
 		case bytes.Equal(head, headerMagic):
-			return fault.Denied.Errorf("the files in %q are encrypted: give the store key they were made with; nothing was changed", dir)
+			return fault.Denied.Errorf("the files in %q are encrypted: give the store key they were made with, by --store-key or --store-key-file; nothing was changed", dir)
 		case encrypting && len(head) > 0 && !zero(head):
 			return nil // the key opens one
 		}
 	}
 	switch {
 	case other > 0:
-		return fault.Denied.Errorf("the store key is not the one that the files in %q are encrypted with; nothing was changed", dir)
+		return fault.Denied.Errorf("the store key is not the one that the files in %q are encrypted with: name that one with --store-key or --store-key-file; nothing was changed", dir)
 	case plain > 0:
-		return fault.Invalid.Errorf("the files in %q are not encrypted, and a store key was given: start without it, "+
+		return fault.Invalid.Errorf("the files in %q are not encrypted, and a store key was given: leave out --store-key and --store-key-file, "+
 			"or save a backup, and restore it with the key into a new directory; nothing was changed", dir)
 	}
 	return nil
