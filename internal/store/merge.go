@@ -195,7 +195,7 @@ func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped
 		return m, nil, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
 	}
 	g := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: skipped, before: map[dag.DocID]crdt.Document{},
-		apart: map[dag.DocID]bool{}}
+		held: map[dag.DocID]*crdt.Folding{}}
 	g.Missing = map[dag.DocID][]dag.CID{}
 	var broken error
 	for len(cs) > 0 && broken == nil && g.toIndex < mergeIndexed {
@@ -234,9 +234,9 @@ type merging struct {
 	before  map[dag.DocID]crdt.Document
 	toIndex int // bytes of those with several entries
 
-	last      dag.DocID          // that a commit was applied to
-	apart     map[dag.DocID]bool // documents whose rows are still to be written
-	unsettled []dag.DocID        // are folded again, once, when all commits are applied
+	last      dag.DocID // of the commit before
+	held      map[dag.DocID]*crdt.Folding
+	unsettled []dag.DocID // are folded again, once, when all commits are applied
 }
 
 func (m *merging) take(c received) error {
@@ -289,10 +289,25 @@ func (m *merging) take(c received) error {
 	return nil
 }
 
+// heldApart is from how many bytes on a merge puts a document together only at its end,
+// though commits of others come between: else many heads would cost as much for each of
+// them. What is smaller costs little to be taken apart again, and much to be held with
+// thousands of others.
+const heldApart = 2 << 10
+
 // folding returns a document to fold commits to.
 func (m *merging) folding(id dag.DocID) (*crdt.Folding, error) {
-	if st := m.tx.staged[id]; st != nil && st.folding != nil {
-		return st.folding, nil
+	if last := m.last; last != id {
+		m.last = id
+		if f := m.held[last]; f != nil && f.Size() < heldApart {
+			if err := m.putRow(last); err != nil {
+				return nil, err
+			}
+			delete(m.held, last)
+		}
+	}
+	if f := m.held[id]; f != nil {
+		return f, nil
 	}
 	d, _, err := m.tx.document(m.coll, id)
 	if err != nil {
@@ -302,32 +317,29 @@ func (m *merging) folding(id dag.DocID) (*crdt.Folding, error) {
 	if err != nil {
 		return nil, fault.Corrupt.Errorf("document %s: %v: run pando fsck --rebuild", id, err)
 	}
+	m.held[id] = f
 	return f, nil
 }
 
-// heldApart is from how many bytes on a merge puts a document together only at its end,
-// though commits of others come between: else many heads would cost as much for each of
-// them. What is smaller costs little to be taken apart again, and much to be held with
-// thousands of others.
-const heldApart = 2 << 10
+// putRow writes the row of a document if commits were folded to it since it was written.
+func (m *merging) putRow(id dag.DocID) error {
+	if st := m.tx.staged[id]; st == nil || st.folding == nil {
+		return nil
+	}
+	return m.tx.putRow(m.coll, id)
+}
 
 // apply applies a commit, and notes that its document is to be settled and indexed.
 func (m *merging) apply(f *crdt.Folding, cm *dag.Commit) error {
 	id, size := cm.Doc, f.Size()
 	var before crdt.Document
-	if !m.apart[id] {
+	if st := m.tx.staged[id]; st == nil || st.folding == nil {
 		before, _ = f.Document() // as it came from the row
 	}
 	if err := m.tx.applyTo(f, m.coll, cm, &pending{origin: m.origin}); err != nil {
 		return err
 	}
 	m.changed(id, before, size, f.Size())
-	last := m.last
-	m.last, m.apart[id] = id, true
-	if st := m.tx.staged[last]; last != id && m.apart[last] && st.folding.Size() < heldApart {
-		delete(m.apart, last)
-		return m.tx.putRow(m.coll, last)
-	}
 	return nil
 }
 
@@ -397,10 +409,9 @@ func (m *merging) settle() error {
 		if err := m.tx.settle(m.coll, id); err != nil {
 			return err
 		}
-		delete(m.apart, id)
 	}
-	for id := range m.apart {
-		if err := m.tx.putRow(m.coll, id); err != nil {
+	for id := range m.held {
+		if err := m.putRow(id); err != nil {
 			return err
 		}
 	}
