@@ -33,6 +33,7 @@ var layers = map[string]int{
 	"internal/gossip": 5,
 	"internal/schema": 5,
 	"internal/veil":   5,
+	"internal/room":   6,
 	"internal/store":  6,
 	"internal/query":  7,
 	"":                8, // package pando: embedders stop here
@@ -56,7 +57,7 @@ var homes = []struct {
 	why    string
 }{
 	{"github.com/cockroachdb/pebble", []string{"internal/kv"}, "the storage engine hides behind kv"},
-	{"github.com/libp2p/", []string{"internal/host", "internal/gossip", "p2p"}, "a database is complete without a network"},
+	{"github.com/libp2p/", []string{"internal/host", "internal/gossip", "internal/room", "p2p"}, "a database is complete without a network"},
 	{"github.com/libp2p/go-libp2p/p2p", []string{"internal/host"}, "what a host is made of is decided in one place"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"internal/host"}, "how peers are found is decided in one place"},
 	{"github.com/libp2p/go-libp2p-pubsub", []string{"internal/gossip"}, "how a message reaches many is decided in one place"},

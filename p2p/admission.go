@@ -29,11 +29,6 @@ const (
 	labelHotKey  = "pando/hotkey/1"  // key that seals what is said there
 	labelTold    = "pando/told/1"    // what stands for a peer that was told: no use of the secret
 	labelListing = "pando/listing/1" // key in the directory of peers
-
-	labelHouse   = "pando/house/1"    // what the names of all lines of a collection share
-	labelRoom    = "pando/room/1"     // the part of a line's name that stands for the room
-	labelRoomKey = "pando/room key/1" // key that seals what is posted in a room
-	labelPost    = "pando/post/1"     // before what the author of a post signs: no use of the secret
 )
 
 // keyring is an immutable snapshot of the secrets: older and newer ones live in

@@ -18,6 +18,7 @@ import (
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/pace"
+	"github.com/pandodb/pando/internal/room"
 )
 
 // announcer tells other peers of commits as they are made, and hears of theirs. It is
@@ -42,13 +43,14 @@ type topic struct {
 }
 
 func (n *Node) startGossip() error {
-	n.announcer = &announcer{n: n, inbox: newInbox(), channels: map[dag.CollectionID]channel{}} // which is told of losses
-	var err error
-	n.gossip, err = gossip.New(n.ctx, gossip.Config{Host: n.host, Ties: ties{n}, Quarantine: quarantine, Logger: n.log})
-	if err == nil {
-		n.announcer.follow()
+	n.gossip = gossip.New(gossip.Config{Ties: ties{n}, Quarantine: quarantine, Logger: n.log})
+	n.announcer = &announcer{n: n, inbox: newInbox(), channels: map[dag.CollectionID]channel{}}
+	n.rooms = room.New(n.ctx, room.Config{Key: n.key, Gossip: n.gossip, Members: ties{n}, Logger: n.log})
+	if err := n.gossip.Start(n.ctx, n.host); err != nil {
+		return err
 	}
-	return err
+	n.announcer.follow()
+	return nil
 }
 
 // join begins to take part in a topic or, quietly, only to be able to speak in it.
@@ -384,7 +386,7 @@ func (v voice) say(batch []announcement) (said []dag.CID, items []byte) {
 func (a *announcer) lost(p peer.ID, topics []string) {
 	posts := 0
 	for _, name := range topics {
-		if a.n.rooms.missed(name) {
+		if a.n.rooms.Lost(name) {
 			posts++
 		}
 	}

@@ -3,7 +3,8 @@
 //
 // It hides the wire protocol, which docs/protocol.md describes. What it builds on is
 // pando.Replica, package host, by which it is reached and reaches others, and package
-// gossip, which tells many at once; a database knows nothing of it, and works without it.
+// gossip, which tells many at once, for it as for package room, where applications talk. A
+// database knows nothing of it, and works without it.
 //
 // Equality never depends on luck. Commits are announced as they are made, which is
 // fast and may lose; roots of collections are compared when peers meet, after
@@ -16,7 +17,7 @@
 // # Where to look
 //
 //	connections     dial, companions, peers, alive, exchange, listing: who is found and kept
-//	                ties: what the host and gossip ask; narrow: what passes a relay with limits
+//	                ties: what the packages below ask; narrow: what passes a relay with limits
 //	who may         admission (secrets), access (connections), quota, score, trustworthy (what lies cost)
 //	                identities (for whom a peer acts), reader (what it may read: every answer goes through it), blind
 //	                limits: every bound there is, with its reason
@@ -25,7 +26,7 @@
 //	live            announce, shards, inbox; watch, watching, hot for who keeps a part; tell for what few may read
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
 //	clients         line: streams of those who use the API and are no peers
-//	applications    topics, rooms, post, presence, carry
+//	applications    topics
 //	the wire        protocols, wire, message, tongue
 //	what is known   status, contacts, backlog, delay, ledger, metrics, trace, doctor; notes is what lasts
 //
@@ -39,7 +40,7 @@
 //	keepEntropyDown    one      picks a peer to compare with, about once a minute
 //	watchSchema        one      notices new collections and changed secrets
 //	announce           one      publishes what was made here; owns readFeed
-//	rooms.tend         one      keeps up presence in topics, carries and leaves them
+//	rooms.Run          one      keeps up presence in topics, carries and leaves them
 //	takeIn             one      merges what was announced; rescue: at most 16 fetches
 //	fetchWants         one      asks for documents known to be incomplete: at most 16 fetches
 //	keepWatches        one      begins and ends watches of parts: watch, up to 2 for each part

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -278,4 +279,13 @@ func TestClientsOfOneKeyAreServedBesideEachOther(t *testing.T) {
 			t.Errorf("the line of a machine that is gone ended after %v, want it asked whether it is there", time.Since(lost))
 		}
 	})
+}
+
+func newKey(t testing.TB, n byte) ident.Key {
+	t.Helper()
+	k, err := ident.GenerateFrom(ident.EdDSA, bytes.NewReader(bytes.Repeat([]byte{n}, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }

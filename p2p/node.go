@@ -21,6 +21,7 @@ import (
 	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/pace"
+	"github.com/pandodb/pando/internal/room"
 )
 
 // DefaultListen is where a node listens that was not told otherwise: nobody but
@@ -132,8 +133,6 @@ type counters struct {
 	InvalidCommits, Breaches, Refused, Overflows, Undelivered, WantOverflows, ExpiredWants,
 	Blamed, Useless, Watched, WatchHeard, Denied, Told, ToldHere, Untold,
 	Throttled, Introduced, Found atomic.Uint64
-
-	TopicSent, TopicHeard, TopicDropped, TopicRefused atomic.Uint64
 }
 
 // Node is a database in the network.
@@ -160,7 +159,7 @@ type Node struct {
 	later      *later
 	gossip     *gossip.Gossip
 	announcer  *announcer
-	rooms      *rooms
+	rooms      *room.Rooms
 	scores     *scores
 	hotTopics  atomic.Int64 // topics of documents
 	coming     *coming      // what was announced, and is being fetched
@@ -225,7 +224,7 @@ func Start(ctx context.Context, db *pando.DB, c Config) (*Node, error) {
 	if n.key = c.Key; n.key.IsZero() {
 		n.key = db.NodeIdentity()
 	}
-	n.rooms, n.awaits = newRooms(n), newAwaits(n)
+	n.awaits = newAwaits(n)
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -344,7 +343,7 @@ func (n *Node) start(named []peer.AddrInfo, c Config) (err error) {
 	n.spawn(n.keepEntropyDown)
 	n.spawn(n.watchSchema)
 	n.spawn(n.announce)
-	n.spawn(n.rooms.tend)
+	n.spawn(n.rooms.Run)
 	n.spawn(n.takeIn)
 	n.spawn(n.fetchWants)
 	n.spawn(n.keepWatches)
@@ -436,7 +435,7 @@ func (n *Node) Info() Info {
 
 // Counters returns what the node did since its start.
 func (n *Node) Counters() Counters {
-	c, h, g := &n.count, n.host.Counters(), n.gossip.Counters()
+	c, h, g, r := &n.count, n.host.Counters(), n.gossip.Counters(), n.rooms.Counters()
 	all := Counters{
 		Received: n.traffic.received.Load(), Sent: n.traffic.sent.Load(), RoundTrips: n.traffic.roundTrips.Load(),
 		GossipReceived: g.Received, GossipSent: g.Sent,
@@ -447,7 +446,7 @@ func (n *Node) Counters() Counters {
 		ExpiredWants: c.ExpiredWants.Load(), Blamed: c.Blamed.Load(), Useless: c.Useless.Load(),
 		Gated: h.Gated, Pruned: h.Pruned, Throttled: c.Throttled.Load(), Oversubscribed: g.Oversubscribed,
 		Relayed: h.Relayed, RelayedBytes: h.RelayedBytes, Punched: h.Punched,
-		TopicSent: c.TopicSent.Load(), TopicHeard: c.TopicHeard.Load(), TopicDropped: c.TopicDropped.Load(), TopicRefused: c.TopicRefused.Load(),
+		TopicSent: r.Sent, TopicHeard: r.Heard, TopicDropped: r.Dropped, TopicRefused: r.Refused,
 		Introduced: c.Introduced.Load(), Found: c.Found.Load(),
 	}
 	all.Denied, all.Told, all.ToldHere, all.Untold = c.Denied.Load(), c.Told.Load(), c.ToldHere.Load(), c.Untold.Load()

@@ -9,6 +9,7 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/host"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // How a node is reached is a matter of its host.
@@ -38,7 +39,8 @@ func (n *Node) Reach() Reach {
 	return r
 }
 
-// ties are what the host and gossip ask of peers, and what gossip tells.
+// ties are what the host, gossip and rooms ask of peers and collections, and what gossip
+// tells.
 type ties struct{ n *Node }
 
 func (t ties) Named(p peer.ID) bool  { return t.n.named(p) }
@@ -61,7 +63,7 @@ func (t ties) Standing(p peer.ID) float64         { return t.n.standing(p) }
 func (t ties) Scored(seen map[peer.ID]float64)    { t.n.scores.inspect(seen) }
 func (t ties) Lost(p peer.ID, topics []string)    { t.n.announcer.lost(p, topics) }
 func (t ties) Grafted(p peer.ID, topic string)    { t.n.announcer.grafted(p, topic) }
-func (t ties) Follows(p peer.ID, topics []string) { t.n.rooms.notice(p, topics) }
+func (t ties) Follows(p peer.ID, topics []string) { t.n.rooms.Follows(p, topics) }
 func (t ties) Moved(p peer.ID, id dag.CollectionID, received, sent int) {
 	tally := t.n.traffic.ledger.of(p, id)
 	if received > 0 {
@@ -71,6 +73,32 @@ func (t ties) Moved(p peer.ID, id dag.CollectionID, received, sent int) {
 		tally.gave(sent)
 	}
 }
+
+func (t ties) Collection(name string) (dag.CollectionID, error) {
+	c, err := t.n.db.Collection(name)
+	if err != nil {
+		return dag.CollectionID{}, err
+	}
+	if _, ok := t.n.admission.secret(c.ID); !ok { // of this second
+		err = t.n.noticeCollections()
+	}
+	return c.ID, err
+}
+
+func (t ties) Names() map[dag.CollectionID]string {
+	names := map[dag.CollectionID]string{}
+	for _, c := range t.n.db.Collections() {
+		names[c.ID] = c.Name
+	}
+	return names
+}
+
+func (t ties) Secrets() (map[dag.CollectionID][]ident.Secret, <-chan struct{}) {
+	ring, changed := t.n.admission.keys()
+	return ring.secrets, changed
+}
+
+func (t ties) Sharing(id dag.CollectionID) []peer.ID { return t.n.sharers(id) }
 
 // listed returns the peers that the operator allowed (true) or denied.
 func (n notes) listed() (map[peer.ID]bool, error) {

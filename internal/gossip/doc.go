@@ -10,12 +10,12 @@
 //
 // # Where to look
 //
-//	gossip   the whole: Config, Ties, New
+//	gossip   the whole: Config, Ties, New, Start
 //	topic    Join, Listen, Publish, Leave; Channel, the seal
 //	mesh     who is a neighbour, and how peers are scored
 //	carried  what the library tells of: bytes, losses, followers
 //	bound    what peers say they follow
 //	limits   every bound there is, with its reason
 //
-// The library has goroutines until the context of New ends. There are no others.
+// The library has goroutines until the context of Start ends. There are no others.
 package gossip

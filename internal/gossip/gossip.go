@@ -19,7 +19,6 @@ import (
 
 // Config is how a node gossips.
 type Config struct {
-	Host host.Host
 	Ties Ties
 	// Quarantine is how long it is held against a peer what it said that is wrong for
 	// everybody.
@@ -50,9 +49,10 @@ type Counters struct {
 
 // Gossip is the part that a node takes in it.
 type Gossip struct {
-	self       peer.ID
 	ties       Ties
 	quarantine time.Duration
+	log        *slog.Logger
+	self       peer.ID
 	library    *pubsub.PubSub
 	bound      *bound
 	names      sync.Map // collections by the names of their topics
@@ -63,19 +63,23 @@ type Gossip struct {
 	joined int
 }
 
-// New takes part in gossip until ctx ends.
-func New(ctx context.Context, c Config) (*Gossip, error) {
-	g := &Gossip{self: c.Host.ID(), ties: c.Ties, quarantine: c.Quarantine, bound: newBound()}
+// New makes what takes part in gossip from Start on.
+func New(c Config) *Gossip {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	score, thresholds := scoreParams(c.Ties, c.Quarantine)
-	var err error
-	g.library, err = pubsub.NewGossipSub(ctx, c.Host,
+	return &Gossip{ties: c.Ties, quarantine: c.Quarantine, log: c.Logger, bound: newBound()}
+}
+
+// Start takes part, as a host, until ctx ends. From here on Ties are asked and told.
+func (g *Gossip) Start(ctx context.Context, h host.Host) (err error) {
+	score, thresholds := scoreParams(g.ties, g.quarantine)
+	g.self = h.ID()
+	g.library, err = pubsub.NewGossipSub(ctx, h,
 		pubsub.WithGossipSubParams(meshParams()),
 		pubsub.WithPeerScore(score, thresholds),
 		pubsub.WithSubscriptionFilter(g.bound),
-		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !c.Ties.Locked(p) }),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !g.ties.Locked(p) }),
 		pubsub.WithPeerScoreInspect(g.scored, scoreEvery),
 		// Both: with StrictNoSign alone the messages still name an author, and
 		// other implementations drop them silently.
@@ -90,12 +94,12 @@ func New(ctx context.Context, c Config) (*Gossip, error) {
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithRawTracer(carried{g}),
-		pubsub.WithLogger(slog.New(asides{c.Logger.Handler()}).With("part", "gossip")),
+		pubsub.WithLogger(slog.New(asides{g.log.Handler()}).With("part", "gossip")),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("start gossip: %w", err)
+		return fmt.Errorf("start gossip: %w", err)
 	}
-	return g, nil
+	return nil
 }
 
 // Followers returns the connected peers that follow a topic, which this node need not

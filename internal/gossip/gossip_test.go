@@ -177,7 +177,8 @@ func among(t *testing.T, n int, fn func(t *testing.T, nodes []*node)) {
 			}
 			t.Cleanup(func() { h.Close() })
 			one := &node{Host: h, banned: map[peer.ID]bool{}, received: map[dag.CollectionID]int{}, sent: map[dag.CollectionID]int{}}
-			if one.Gossip, err = New(ctx, Config{Host: h, Ties: one, Quarantine: time.Minute}); err != nil {
+			one.Gossip = New(Config{Ties: one, Quarantine: time.Minute})
+			if err := one.Start(ctx, h); err != nil {
 				t.Fatal(err)
 			}
 			for _, other := range nodes {

@@ -1,7 +1,6 @@
-package p2p
+package room
 
 import (
-	"crypto/hmac"
 	"strings"
 	"time"
 	"unicode"
@@ -10,7 +9,6 @@ import (
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
-	"github.com/pandodb/pando/internal/gossip"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -23,6 +21,9 @@ const (
 )
 
 const postVersion = 1
+
+// labelPost is before what the author of a post signs.
+const labelPost = "pando/post/1"
 
 // post is what travels in a room: signed by whoever sent it, sealed for those who
 // know the secret of the collection.
@@ -93,8 +94,8 @@ func readPost(b []byte, id dag.CollectionID) (*post, error) {
 	if err := checkRoom(p.room); err != nil {
 		return nil, err
 	}
-	if len(p.body) > MaxTopicMessage {
-		return nil, fault.TooLarge.Errorf("a post of %d bytes, allowed are %d", len(p.body), MaxTopicMessage)
+	if len(p.body) > MaxMessage {
+		return nil, fault.TooLarge.Errorf("a post of %d bytes, allowed are %d", len(p.body), MaxMessage)
 	}
 	if p.kind == postHere {
 		if _, err := readHere(p.body); err != nil {
@@ -115,17 +116,19 @@ func (h here) append() []byte {
 
 func readHere(b []byte) (h here, err error) {
 	r := cbor.NewReader(b)
-	tuple(r, 3)
-	seconds := r.Uint()
+	items, seconds := r.Array(), r.Uint()
 	h.asks, h.state = r.Bool(), r.Bytes()
 	if err := r.Done(); err != nil {
 		return h, err
 	}
+	if items != 3 {
+		return h, fault.Invalid.Errorf("a presence of %d items, want 3", items)
+	}
 	if most := uint64(presenceMost / time.Second); seconds == 0 || seconds > most {
 		return h, fault.Invalid.Errorf("a presence of %d seconds, allowed are 1 to %d", seconds, most)
 	}
-	if len(h.state) > MaxTopicState {
-		return h, fault.TooLarge.Errorf("a state of %d bytes, allowed are %d", len(h.state), MaxTopicState)
+	if len(h.state) > MaxState {
+		return h, fault.TooLarge.Errorf("a state of %d bytes, allowed are %d", len(h.state), MaxState)
 	}
 	h.lasts = time.Duration(seconds) * time.Second
 	return h, nil
@@ -144,72 +147,4 @@ func checkRoom(room string) error {
 		return fault.Invalid.Errorf("the name of a room %q: want text without control characters", room)
 	}
 	return nil
-}
-
-// line is a topic of gossip that carries one room, under one secret of its
-// collection. Its name is as blind as those of collections; but whoever knows the
-// secret sees of which collection it is, and can read and pass on what is in it
-// without knowing the name of the room before.
-type line struct {
-	gossip.Channel
-	tag   roomTag
-	topic *gossip.Topic
-
-	// The rest is guarded by rooms.mu.
-	room  *room     // nil until something was heard in a line that is only carried
-	until time.Time // when it is not carried any longer unless something is heard; zero: it is here for its room
-}
-
-// roomTag is the name of a room as others see it.
-type roomTag [15]byte
-
-// linePrefix begins the names of all lines: of 15 bytes each, in base32, follow
-// the name of the collection and that of the room.
-const linePrefix = "/pando/room/1/"
-
-const linePart = 24 // characters of 15 bytes in base32
-
-func tagOf(s ident.Secret, id dag.CollectionID, room string) (t roomTag) {
-	copy(t[:], s.Derive(labelRoom, id[:], []byte(room)))
-	return t
-}
-
-// house is the part of a line's name that all rooms of a collection share.
-func house(s ident.Secret, id dag.CollectionID) string {
-	return ticketText.EncodeToString(s.Derive(labelHouse, id[:])[:15])
-}
-
-func lineName(c claim, tag roomTag) string {
-	return linePrefix + house(c.secret, c.id) + "/" + ticketText.EncodeToString(tag[:])
-}
-
-// splitLine takes the name of a line apart.
-func splitLine(name string) (house string, tag roomTag, ok bool) {
-	rest, ok := strings.CutPrefix(name, linePrefix)
-	if !ok || len(rest) != 2*linePart+1 || rest[linePart] != '/' {
-		return "", tag, false
-	}
-	raw, err := ticketText.DecodeString(rest[linePart+1:])
-	if err != nil || len(raw) != len(tag) {
-		return "", tag, false
-	}
-	return rest[:linePart], roomTag(raw), true
-}
-
-func newLine(c claim, tag roomTag) *line {
-	return &line{Channel: gossip.Channel{Name: lineName(c, tag), Collection: c.id, Secret: c.secret,
-		Key: c.secret.Derive(labelRoomKey, c.id[:], tag[:])}, tag: tag}
-}
-
-// read reads what was said in a line. Every error but errOtherVersion means that its
-// author does not keep the protocol.
-func (c *line) read(said []byte) (*post, error) {
-	p, err := readPost(said, c.Collection)
-	if err != nil {
-		return nil, err
-	}
-	if tag := tagOf(c.Secret, c.Collection, p.room); !hmac.Equal(tag[:], c.tag[:]) {
-		return nil, fault.Invalid.Errorf("a post of room %q in the line of another", p.room)
-	}
-	return p, nil
 }

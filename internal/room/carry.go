@@ -1,11 +1,13 @@
-package p2p
+package room
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/dag"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // Gossip passes on only what a node takes part in itself: two members of a room that
@@ -17,7 +19,7 @@ import (
 // A room is carried as long as somebody in it is heard: two who carried it only for
 // each other would never end.
 
-// carrier is what is known of lines that others are in. Only tend uses it.
+// carrier is what is known of lines that others are in. Only Run uses it.
 type carrier struct {
 	houses     map[string]claim // by the part of a line's name that stands for the collection
 	candidates map[string]*candidate
@@ -40,9 +42,8 @@ type sighting struct {
 	name string
 }
 
-// notice takes note of the lines among the topics that a peer says it follows. It must
-// not block: gossip waits for it.
-func (rs *rooms) notice(p peer.ID, topics []string) {
+// Follows takes note of the lines among the topics that a peer says it follows.
+func (rs *Rooms) Follows(p peer.ID, topics []string) {
 	for _, name := range topics {
 		if len(name) != len(linePrefix)+2*linePart+1 {
 			continue
@@ -56,10 +57,14 @@ func (rs *rooms) notice(p peer.ID, topics []string) {
 	}
 }
 
+func newCarrier() carrier {
+	return carrier{candidates: map[string]*candidate{}, houses: map[string]claim{}, perPeer: map[peer.ID]int{}}
+}
+
 // learn takes the secrets that collections have now.
-func (c *carrier) learn(ring *keyring) {
+func (c *carrier) learn(secrets map[dag.CollectionID][]ident.Secret) {
 	clear(c.houses)
-	for id, all := range ring.secrets {
+	for id, all := range secrets {
 		for _, s := range all {
 			c.houses[house(s, id)] = claim{id, s}
 		}
@@ -70,7 +75,7 @@ func (c *carrier) learn(ring *keyring) {
 }
 
 // carry decides which lines to carry, and which no longer.
-func (rs *rooms) carry(now time.Time) {
+func (rs *Rooms) carry(now time.Time) {
 	rs.noticing.Lock()
 	noticed := rs.noticed
 	rs.noticed = nil
@@ -105,7 +110,7 @@ func (rs *rooms) carry(now time.Time) {
 
 // consider looks at a line that others are in, and says when to do so again. It
 // reports false if nobody is any more.
-func (rs *rooms) consider(name string, one *candidate, now time.Time) bool {
+func (rs *Rooms) consider(name string, one *candidate, now time.Time) bool {
 	rs.mu.Lock()
 	c := rs.lines[name]
 	carried := c != nil && !c.until.IsZero()
@@ -114,7 +119,7 @@ func (rs *rooms) consider(name string, one *candidate, now time.Time) bool {
 		one.at = c.until
 	}
 	rs.mu.Unlock()
-	in := rs.n.gossip.Followers(name)
+	in := rs.gossip.Followers(name)
 	switch {
 	case joined: // by a user of this node
 		one.at, one.tries = now.Add(linger), 0
@@ -145,7 +150,7 @@ func (rs *rooms) consider(name string, one *candidate, now time.Time) bool {
 	}
 	if !rs.between(cl.id, in) || !rs.begin(cl, one.tag, now) {
 		// Who is in it may have yet to prove that it may be.
-		one.at = now.Add(min(retryFirst/4<<min(one.tries, 16), carryAgain))
+		one.at = now.Add(min(carryFirst<<min(one.tries, 16), carryAgain))
 		one.tries++
 		return true
 	}
@@ -155,19 +160,18 @@ func (rs *rooms) consider(name string, one *candidate, now time.Time) bool {
 
 // between reports whether this node may be the only way between some peers that are
 // in a room of a collection, and others.
-func (rs *rooms) between(id dag.CollectionID, in []peer.ID) bool {
-	members := 0
+func (rs *Rooms) between(id dag.CollectionID, in []peer.ID) bool {
+	all, members := rs.members.Sharing(id), 0
 	for _, p := range in {
-		if _, ok := rs.n.admission.member(p, id); ok {
+		if slices.Contains(all, p) {
 			members++
 		}
 	}
-	all := rs.n.admission.countMembers(id)
-	return members > 0 && all > 1 && (members > 1 || all <= smallNetwork)
+	return members > 0 && len(all) > 1 && (members > 1 || len(all) <= smallNetwork)
 }
 
 // begin carries a line.
-func (rs *rooms) begin(cl claim, tag roomTag, now time.Time) bool {
+func (rs *Rooms) begin(cl claim, tag roomTag, now time.Time) bool {
 	rs.mu.Lock()
 	carried := 0
 	for _, c := range rs.lines {
@@ -189,23 +193,11 @@ func (rs *rooms) begin(cl claim, tag roomTag, now time.Time) bool {
 	}
 	c, err := rs.join(cl, tag, true)
 	if err != nil {
-		rs.n.log.Debug("a topic cannot be carried", "error", err)
+		rs.log.Debug("a topic cannot be carried", "error", err)
 		return false
 	}
 	rs.mu.Lock()
 	c.until = now.Add(carryFor)
 	rs.mu.Unlock()
 	return true
-}
-
-// countMembers returns how many connected peers proved to share a collection.
-func (a *admission) countMembers(id dag.CollectionID) (n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, shows := range a.members {
-		if _, ok := shows[id]; ok {
-			n++
-		}
-	}
-	return n
 }

@@ -1,4 +1,4 @@
-package p2p
+package room
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ type presence struct {
 const earlyBeats = 4
 
 // takePresence takes in that a member is here, goes, or asks. mu is held.
-func (rs *rooms) takePresence(c *line, p *post, s *author, now time.Time) {
+func (rs *Rooms) takePresence(c *line, p *post, s *author, now time.Time) {
 	r := c.room
 	switch p.kind {
 	case postHere:
@@ -46,7 +46,7 @@ func (rs *rooms) takePresence(c *line, p *post, s *author, now time.Time) {
 		if rs.states += len(h.state) - len(s.state); rs.states > maxStates {
 			rs.states -= len(h.state)
 			h.state = nil
-			rs.n.count.TopicDropped.Add(1)
+			rs.count.dropped.Add(1)
 		}
 		s.state = bytes.Clone(h.state) // not the whole message
 		if changed {
@@ -61,7 +61,7 @@ func (rs *rooms) takePresence(c *line, p *post, s *author, now time.Time) {
 }
 
 // absent notes that a member is not here any more. mu is held.
-func (rs *rooms) absent(r *room, key ident.PublicKey) {
+func (rs *Rooms) absent(r *room, key ident.PublicKey) {
 	s := r.authors[key]
 	if s == nil || s.until.IsZero() {
 		return
@@ -73,7 +73,7 @@ func (rs *rooms) absent(r *room, key ident.PublicKey) {
 
 // answer makes this node say soon that it is here; in a large room not at the same
 // moment as all others. mu is held.
-func (rs *rooms) answer(r *room, now time.Time) {
+func (rs *Rooms) answer(r *room, now time.Time) {
 	if !r.presence.on {
 		return
 	}
@@ -83,7 +83,7 @@ func (rs *rooms) answer(r *room, now time.Time) {
 
 // sayBy makes this node say by then that it is here, but not too often: many who are
 // asked all the time make 50 answers a second together. mu is held.
-func (rs *rooms) sayBy(r *room, at time.Time) {
+func (rs *Rooms) sayBy(r *room, at time.Time) {
 	gap := max(presenceGap, time.Duration(len(r.authors))*presenceShare/5)
 	if soonest := r.presence.last.Add(gap); at.Before(soonest) {
 		at = soonest
@@ -96,7 +96,7 @@ func (rs *rooms) sayBy(r *room, at time.Time) {
 
 // expire notes who was not heard for too long, and returns when to look again. mu is
 // held.
-func (rs *rooms) expire(r *room, now time.Time) (next time.Time) {
+func (rs *Rooms) expire(r *room, now time.Time) (next time.Time) {
 	for key, s := range r.authors {
 		if !s.until.IsZero() && !now.Before(s.until) {
 			rs.absent(r, key)
@@ -126,7 +126,7 @@ func (r *room) present() (n int) {
 }
 
 // beat says that this node is here, and returns when to do so again.
-func (rs *rooms) beat(ctx context.Context, r *room) time.Time {
+func (rs *Rooms) beat(ctx context.Context, r *room) time.Time {
 	now := time.Now()
 	rs.mu.Lock()
 	if !r.presence.on {
@@ -146,7 +146,7 @@ func (rs *rooms) beat(ctx context.Context, r *room) time.Time {
 	due := r.presence.due
 	rs.mu.Unlock()
 	if _, _, err := rs.send(ctx, r, postHere, h.append()); err != nil && ctx.Err() == nil {
-		rs.n.log.Debug("presence cannot be told", "error", err)
+		rs.log.Debug("presence cannot be told", "error", err)
 	}
 	return due
 }
@@ -159,11 +159,11 @@ type Member struct {
 	State []byte    // what it shows of itself
 }
 
-// members returns who is here, by DID. mu is held.
-func (rs *rooms) members(r *room) []Member {
+// who returns who is here, by DID. mu is held.
+func (rs *Rooms) who(r *room) []Member {
 	all := []Member{}
 	if r.presence.on {
-		all = append(all, Member{DID: rs.n.key.DID(), Self: true, Since: time.UnixMilli(int64(r.run)), State: r.presence.state})
+		all = append(all, Member{DID: rs.key.DID(), Self: true, Since: time.UnixMilli(int64(r.run)), State: r.presence.state})
 	}
 	for key, s := range r.authors {
 		if !s.until.IsZero() {
@@ -184,32 +184,32 @@ func (rs *rooms) members(r *room) []Member {
 
 // Present returns who is in a topic, by DID. A node that does not listen to it asks,
 // without being seen there, and waits for answers for a moment.
-func (n *Node) Present(ctx context.Context, topic string) ([]Member, error) {
-	id, err := n.rooms.parse(topic)
+func (rs *Rooms) Present(ctx context.Context, topic string) ([]Member, error) {
+	id, err := rs.parse(topic)
 	if err != nil {
 		return nil, err
 	}
-	r, err := n.rooms.enter(id, true)
+	r, err := rs.enter(id, true)
 	if err != nil {
 		return nil, err
 	}
-	defer n.rooms.leave(r)
-	n.rooms.mu.Lock()
+	defer rs.leave(r)
+	rs.mu.Lock()
 	settled := r.presence.on && time.Since(time.UnixMilli(int64(r.run))) > whoWait
-	n.rooms.mu.Unlock()
+	rs.mu.Unlock()
 	if !settled {
-		if err := n.rooms.ask(ctx, r); err != nil {
+		if err := rs.ask(ctx, r); err != nil {
 			return nil, err
 		}
 	}
-	n.rooms.mu.Lock()
-	defer n.rooms.mu.Unlock()
-	return n.rooms.members(r), nil
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.who(r), nil
 }
 
 // ask asks who is here and waits for answers: twice, because who carries the room
 // may only have begun to.
-func (rs *rooms) ask(ctx context.Context, r *room) error {
+func (rs *Rooms) ask(ctx context.Context, r *room) error {
 	for range 2 {
 		if _, _, err := rs.send(ctx, r, postWho, nil); err != nil {
 			return err

@@ -1,0 +1,5 @@
+//go:build race
+
+package room
+
+func init() { raceDetector = true }
