@@ -50,9 +50,6 @@ func (s State) permits(r *Rules, c *Commit, m Members) (bool, error) {
 	if owner := s.Owner(); owner != "" && c.Author == owner {
 		return true, nil
 	}
-	if c.Need.owned() {
-		return false, nil
-	}
 	var failed error
 	var known []ID
 	who := Actor{Keys: []ident.PublicKey{c.Author}, Groups: func(group ID, relation string) bool {

@@ -61,14 +61,8 @@ func (s Subject) kind() byte {
 func (s Subject) check() error {
 	switch s.kind() {
 	case kindEveryone:
-		if s.Key != "" || s.Relation != "" {
-			return fault.Invalid.Errorf("subject is everyone and somebody else too: name one")
-		}
 		return nil
 	case kindGroup:
-		if s.Key != "" {
-			return fault.Invalid.Errorf("subject is a group and a key too: name one")
-		}
 		return checkName("relation of a group", s.Relation)
 	}
 	return s.Key.Check()
@@ -76,9 +70,6 @@ func (s Subject) check() error {
 
 // groupPrefix stands before the hash in the binary form of a docID.
 const groupPrefix = "\x01\x55\x12\x20"
-
-// groupText is the length of a docID in text: a multibase letter and 5 bits a character.
-const groupText = 1 + ((len(groupPrefix)+32)*8+4)/5
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
@@ -101,7 +92,7 @@ func ParseSubject(text string) (Subject, error) {
 	if group, relation, ok := strings.Cut(text, "#"); ok && !strings.HasPrefix(text, "did:") {
 		var s Subject
 		raw, err := base32Lower.DecodeString(strings.TrimPrefix(group, "b"))
-		if err == nil && len(group) == groupText && len(raw) == len(groupPrefix)+32 {
+		if err == nil && len(raw) == len(groupPrefix)+32 {
 			s = Subject{Group: ID(raw[len(groupPrefix):]), Relation: relation}
 		}
 		if s.check() != nil || s.String() != text {

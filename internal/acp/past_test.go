@@ -1,6 +1,7 @@
 package acp_test
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"testing"
@@ -110,6 +111,15 @@ func TestNothingStandsOnWhatIsNotHere(t *testing.T) {
 		"review again": func() error { _, err := review.Again(c, func(acp.ID) bool { return false }); return err },
 		"review admit": func() error { return review.Admit(c) },
 		"review past":  func() error { _, err := review.Past(lost); return err },
+		"a history":    func() error { return acp.NewHistory(l.r, person("ann")).Add(c, id("lost")) },
+		"a history in disorder": func() error {
+			h := acp.NewHistory(l.r, person("ann"))
+			return cmp.Or(h.Add(acp.Commit{ID: acp.ID{2}, Height: 2}), h.Add(acp.Commit{ID: acp.ID{3}, Height: 1}))
+		},
+		"a history in disorder at a height": func() error {
+			h := acp.NewHistory(l.r, person("ann"))
+			return cmp.Or(h.Add(acp.Commit{ID: acp.ID{2}, Height: 1}), h.Add(acp.Commit{ID: acp.ID{1}, Height: 1}))
+		},
 		"review joins": func() error { _, err := review.Join(lost, l.before); return err },
 		"a lower place": func() error { // an event of the height of what it stands on
 			low := c
