@@ -107,7 +107,7 @@ type ownHost struct {
 	addrs []ma.Multiaddr
 	open  bool // it listens beyond this machine
 
-	started bool
+	started     bool
 	puncher     *holepunch.Service // nil if it does not
 	endPunching func() error
 }
