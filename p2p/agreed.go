@@ -202,15 +202,45 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 		}
 		for _, d := range there {
 			s.parts(p, d)
-			if left, err := s.n.lacking(s.ctx, d.Heads); err != nil {
+			if _, err := s.had(p, d); err != nil {
 				return err
-			} else if len(left) == 0 && len(d.Heads) > 0 {
-				sum := sumOf(d.Doc, d.Heads)
-				s.n.agreements.note(sharing{s.peer, p.id}, d.Doc, func(a *agreement) { a.had = sum })
 			}
 		}
 	}
 	return nil
+}
+
+// had reports whether all that the peer has of a document is here, and remembers it.
+func (s *session) had(p pair, d docHeads) (bool, error) {
+	left, err := s.n.lacking(s.ctx, d.Heads)
+	if err != nil || len(left) > 0 || len(d.Heads) == 0 {
+		return false, err
+	}
+	sum := sumOf(d.Doc, d.Heads)
+	s.n.agreements.note(sharing{s.peer, p.id}, d.Doc, func(a *agreement) { a.had = sum })
+	return true, nil
+}
+
+// news returns how many of the documents that the peer shows, and is not shown here, have
+// something that is not here: what was changed since the peer lost sight of it has not.
+func (s *session) news(p pair, shown [][]byte) (n int, err error) {
+	shown = slices.Clone(shown)
+	slices.SortFunc(shown, bytes.Compare)
+	n = len(shown)
+	for part := range slices.Chunk(shown, maxItems) {
+		there, err := s.headsOf(p, part)
+		if err != nil {
+			return n, err
+		}
+		for _, d := range there {
+			if had, err := s.had(p, d); err != nil {
+				return n, err
+			} else if had {
+				n--
+			}
+		}
+	}
+	return max(0, n), nil
 }
 
 // parts tells the peer of a document that it shows, and may read no more.

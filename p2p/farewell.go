@@ -53,3 +53,22 @@ func (n *Node) farewell(ctx context.Context, p peer.ID, id dag.CollectionID, doc
 		n.queue(p, news{collection: id, commit: c, parting: true})
 	}
 }
+
+// outOfSight compares soon with the members that may read a document, if its rights changed
+// and this node may not read it, any more or ever: none of them shows it here, so that they
+// have what is here of it is known only when it was given.
+func (n *Node) outOfSight(ctx context.Context, id dag.CollectionID, doc dag.DocID) {
+	peers, as := n.sharers(id), []pando.Reader{n.ownReader()}
+	for _, p := range peers {
+		as = append(as, n.readerOf(p))
+	}
+	may, err := n.replica.MayRead(ctx, id, doc, as...)
+	if err != nil || may[0] {
+		return
+	}
+	for i, p := range peers {
+		if may[i+1] {
+			n.compareSoon(p)
+		}
+	}
+}

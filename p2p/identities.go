@@ -173,6 +173,19 @@ func (i *identities) keys(p peer.ID, now time.Time) []ident.PublicKey {
 	return keys
 }
 
+// ownKeys returns all identities of this node.
+func (i *identities) ownKeys(now time.Time) []ident.PublicKey {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	keys := []ident.PublicKey{i.self}
+	for _, b := range i.own.Certificates {
+		if c, err := ident.OpenCertificate(b); err == nil && c.Valid(i.self, now) == nil {
+			keys = append(keys, c.Owner)
+		}
+	}
+	return keys
+}
+
 // forget drops what a peer that left has shown.
 func (i *identities) forget(p peer.ID) {
 	i.mu.Lock()

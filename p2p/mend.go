@@ -65,11 +65,20 @@ func (s *session) mend(p pair) error {
 		}
 	}
 	if push {
-		return s.push(p, p.mine.Seq, func(out *sender) error {
-			return out.sendLog(s.ctx, p.theirs.Cursor, p.mine.Seq)
-		})
+		return s.pushLog(p)
 	}
 	return nil
+}
+
+// pushLog pushes what is in this node's feed since the peer was there last.
+func (s *session) pushLog(p pair) error {
+	answer, err := s.deliver(p, p.mine.Seq, func(out *sender) error {
+		return out.sendLog(s.ctx, p.theirs.Cursor, p.mine.Seq)
+	})
+	if err == nil && !s.n.protected(p.id) { // there it may lack what came before it could read a document
+		s.refused(p, answer)
+	}
+	return err
 }
 
 // yields lets everything else go first, unless somebody waits, until the function
@@ -156,8 +165,25 @@ func (s *session) receive(p pair, each func(*blocks, pando.Merged) error) (intak
 // push sends commits and waits until they are merged there. Then the peer holds
 // all of this node's feed up to mark; 0 says nothing.
 func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
+	answer, err := s.deliver(p, mark, fill)
+	if err == nil {
+		s.refused(p, answer)
+	}
+	return err
+}
+
+// refused notes that the peer could do nothing with what was pushed, if so.
+func (s *session) refused(p pair, answer *ack) {
+	if answer.Missing > 0 && answer.Applied == 0 {
+		s.n.later.refused(sharing{s.peer, p.id})
+		s.early[p.id] = true
+	}
+}
+
+// deliver sends commits and waits for the answer.
+func (s *session) deliver(p pair, mark uint64, fill func(*sender) error) (*ack, error) {
 	if err := s.w.send(&push{p.index}); err != nil {
-		return err
+		return nil, err
 	}
 	out := s.n.reader(s.peer, p.id).sender(s.ctx, s.w)
 	err := fill(out)
@@ -168,28 +194,24 @@ func (s *session) push(p pair, mark uint64, fill func(*sender) error) error {
 		// The peer may have said why it does not read on.
 		s.w.patient = courtesyDelay
 		if _, why := s.w.receive(); fault.Of(why) != nil && why != io.EOF {
-			return s.notTaken(p, why)
+			return nil, s.notTaken(p, why)
 		}
-		return err
+		return nil, err
 	}
 	s.w.patient = ackTimeout
 	defer func() { s.w.patient = frameTimeout }()
 	answer, err := expect[*ack](s.w)
 	s.report.Sent += int(out.commits)
 	if err != nil {
-		return s.notTaken(p, err)
+		return nil, s.notTaken(p, err)
 	}
 	s.able(p.id)
 	s.report.Taken += int(min(answer.Applied, out.commits))
-	if answer.Missing > 0 && answer.Applied == 0 {
-		s.n.later.refused(sharing{s.peer, p.id})
-		s.early[p.id] = true
-	}
 	s.report.Collections[p.id].Complete = answer.Missing == 0
 	if answer.Missing == 0 && mark > 0 {
 		s.report.Collections[p.id].Acked = true
 	}
-	return nil
+	return answer, nil
 }
 
 // maxShared is how often a session asks others for what differs before it asks its

@@ -43,6 +43,13 @@ func (n *Node) readerOf(p peer.ID) pando.Reader {
 	return r
 }
 
+// ownReader returns all that this node itself may read as.
+func (n *Node) ownReader() pando.Reader {
+	r := pando.ReaderOf(n.identities.ownKeys(n.replica.Now())...)
+	r.Blind = n.identities.own.Blind
+	return r
+}
+
 // protected reports whether not everybody may read all of a collection.
 func (n *Node) protected(id dag.CollectionID) bool { return n.replica.Protected(id) }
 

@@ -369,6 +369,7 @@ func TestWhoKeepsAPartIsToldThatHisRightIsGone(t *testing.T) {
 						err := bob.sees(doc)
 						return errors.Is(err, pando.ErrNotFound), fmt.Sprint("bob reads: ", err)
 					})
+					alikeByStatus(t, "taken back", ps...)
 					atRest(t, ps...)
 				})
 			})

@@ -383,8 +383,7 @@ func (s *session) countPart(p pair) error {
 		}
 		found = w.found
 	}
-	v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted // what is loose may be there
-	return nil
+	return s.counted(p, found) // what is loose may be there
 }
 
 // queryLookups is what it costs to find the documents of a part, in lookups: it may be a

@@ -570,10 +570,26 @@ func (s *session) countDifferences() error {
 		if err != nil {
 			return err
 		}
-		v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted
-		if s.n.protected(p.id) && v.Differ == 0 {
-			v.Equal, v.Apart = true, true
+		if err := s.counted(p, found); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// counted notes how many documents differ. What only one of the two may read does not.
+func (s *session) counted(p pair, found difference) error {
+	v := s.report.Collections[p.id]
+	v.Differ, v.AtLeast = found.size(), found.size() >= maxCounted
+	if !s.n.protected(p.id) {
+		return nil
+	}
+	fresh, err := s.news(p, found.Theirs)
+	if err != nil {
+		return err
+	}
+	if v.Differ -= len(found.Theirs) - fresh; v.Differ == 0 && v.Loose == 0 && !v.AtLeast {
+		v.Equal, v.Apart = true, true
 	}
 	return nil
 }

@@ -265,6 +265,10 @@ func (n *Node) fillIn(s *Status) {
 	}
 }
 
+// lookAgain is how long after a session a status that finds a difference lets the peer be
+// compared with: one that is asked for all the time is not to cost a session each time.
+const lookAgain = 10 * time.Second
+
 // maxProbes is how many peers are asked at once.
 const maxProbes = 16
 
@@ -284,6 +288,7 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 	}
 	clashing := n.clashes(s.ID)
 	var absent, clash []string
+	differs := false
 	for _, sum := range sums {
 		c := PeerCollection{ID: sum.Collection.String(), Name: sum.Name}
 		v := got.Collections[sum.Collection]
@@ -308,8 +313,13 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 		default:
 			c.State, c.Documents, c.Part = Differs, v.Theirs, v.Part
 			c.Differ, c.AtLeast = uint64(v.Differ), v.AtLeast || err != nil
+			differs = true
 		}
 		s.Collections = append(s.Collections, c)
+	}
+	if differs && time.Since(s.Session.At) > lookAgain {
+		p, _ := peer.Decode(s.ID)
+		n.compareSoon(p) // so that who asks once more is told what came of it
 	}
 	var hints []string
 	if narrow(s.Connections) {

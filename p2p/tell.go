@@ -135,8 +135,9 @@ func (n *Node) tellOf(ctx context.Context, c pando.Change, envelope []byte) (don
 	if err != nil {
 		return true
 	}
-	if ops, err := acp.Ops(cm.Deltas); err == nil {
+	if ops, err := acp.Ops(cm.Deltas); err == nil && len(ops) > 0 {
 		n.spreadRights(ops)
+		n.outOfSight(ctx, c.Collection, c.Doc)
 	}
 	if c.Origin != "" {
 		return true // who told it was told on at once
@@ -200,6 +201,7 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Com
 		switch {
 		case !may[i] && partedFrom(cm, as[i]):
 			n.farewell(ctx, p, id, cm.Doc, as[i], nil)
+			n.compareSoon(p) // it may lack what is below
 		case may[i] && n.keepsPart(p, id):
 			may[i] = false
 		case may[i]:
