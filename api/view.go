@@ -85,7 +85,7 @@ func (s *Server) refreshViews(ctx context.Context, in refreshViews) ([]pando.Ref
 		}
 	}
 	if len(names) == 0 {
-		return nil, fault.NotFound.Errorf("there is no view like that: GET %s/view lists them", Base)
+		return nil, fault.NotFound.Errorf("there is no such view: pando view list, or GET %s/view, lists them", Base)
 	}
 	return s.db.RefreshView(ctx, names...)
 }

@@ -63,7 +63,7 @@ name. A policy that says the same has the same ID on every node.`,
 		}),
 	}
 	show := &cobra.Command{
-		Use: "show ID", Short: "Print a policy, as a file that can be added elsewhere", Args: exactly("ID"),
+		Use: "show ID", Example: "  pando acl policy show bafkrei… > notes.json", Short: "Print a policy, as a file that can be added elsewhere", Args: exactly("ID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
 			raw, err := node.Policy(ctx, args[0])
 			if err != nil {
@@ -87,7 +87,8 @@ func (c *command) shareDocumentCommand() *cobra.Command {
 another document, which is a group then, or * for everyone. The owner may, and who has a
 relation that manages the one that is given.`,
 		Example: `  pando acl grant bafkrei… reader did:key:z6Mk…
-  pando acl grant bafkrei… reader 'bafkrei…#member'`,
+  pando acl grant bafkrei… reader 'bafkrei…#member'
+  pando acl grant bafkrei… reader '*'`,
 		Args: exactly("DOC", "RELATION", "DID"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
 			was, err := node.GrantDocument(ctx, args[0], args[1], args[2])
@@ -116,7 +117,7 @@ count, unless the owner accepts it. What somebody has read he keeps.`,
 
 func (c *command) aclShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "show DOC", Short: "Print who may do what with a document", Args: exactly("DOC"),
+		Use: "show DOC", Example: "  pando acl show bafkrei…", Short: "Print who may do what with a document", Args: exactly("DOC"),
 		RunE: c.withNode(func(ctx context.Context, node *api.Client, args []string) error {
 			a, err := node.DocumentAccess(ctx, args[0])
 			if err != nil {
@@ -191,7 +192,7 @@ read, update or delete, as far as the node knows now.`,
 
 func (c *command) transferCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "transfer DOC DID", Short: "Make somebody else the owner of a document",
+		Use: "transfer DOC DID", Example: "  pando acl transfer bafkrei… did:key:z6Mk…", Short: "Make somebody else the owner of a document",
 		Long: `Make somebody else the owner of a document. Only the owner can, and only once: a document that
 was given to two people, on machines that had not heard of each other, has no owner any
 more, for ever.`,
@@ -208,7 +209,7 @@ more, for ever.`,
 
 func (c *command) acceptCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "accept DOC [COMMIT…]", Short: "Let changes count that were made while a right was taken away",
+		Use: "accept DOC [COMMIT…]", Example: "  pando acl accept bafkrei…", Short: "Let changes count that were made while a right was taken away",
 		Long: `Let changes of a document count that do not, because they were written beside a revocation: those
 that are named, or all that 'acl show' lists as pending. Only the owner can. At a peer address,
 where you sign by yourself, they have to be named.`,

@@ -30,8 +30,9 @@ them anew on a node that has their schema. DefraDB writes and reads such files t
 func (c *command) backupSaveCommand() *cobra.Command {
 	var overwrite bool
 	cmd := &cobra.Command{
-		Use:   "save FILE|-",
-		Short: "Save the whole database of the node, while it runs, in an archive",
+		Use:     "save FILE|-",
+		Example: "  pando backup save notes.archive",
+		Short:   "Save the whole database of the node, while it runs, in an archive",
 		Long: `Save the whole database of the node in an archive: every version of its schema, indexes
 and views, and every commit. The archive is of one moment; the node goes on meanwhile.
 Not in it are the node's key, its peers, and the tickets it gave.`,
@@ -55,12 +56,13 @@ func overwriteFlag(cmd *cobra.Command, overwrite *bool) {
 func (c *command) backupRestoreCommand() *cobra.Command {
 	var store storeFlags
 	cmd := &cobra.Command{
-		Use:   "restore FILE|- DIR",
-		Short: "Make the directory of a node from an archive",
+		Use:     "restore FILE|- DIR",
+		Example: "  pando backup restore notes.archive copy\n  pando start --rootdir copy",
+		Short:   "Make the directory of a node from an archive",
 		Long: `Make the directory of a node from an archive. Every commit, with its signature, and every
 document is verified on the way. An archive that is damaged or cut off is refused, and
-nothing is left behind; so is a directory that has a database. With --store-key-file what is
-written is encrypted, whether the node that saved it was or not. Start the node with
+nothing is left behind; so is a directory that has a database. With --store-key or
+--store-key-file what is written is encrypted, whether the node that saved it was or not. Start the node with
 --rootdir DIR then: it gets a key of its own.`,
 		Args: exactly("FILE", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -111,8 +113,9 @@ func (c *command) backupExportCommand() *cobra.Command {
 	var o api.BackupOptions
 	var overwrite bool
 	cmd := &cobra.Command{
-		Use:   "export FILE|-",
-		Short: "Write the documents of today to a JSON file",
+		Use:     "export FILE|-",
+		Example: "  pando backup export notes.json --collections Note",
+		Short:   "Write the documents of today to a JSON file",
 		Long: `Write the documents of today to a JSON file, without their history, deleted documents
 and schema. Beside the docID of each stands the one that it will have when it is created
 from what it holds today; relations name that one.`,
@@ -136,8 +139,9 @@ from what it holds today; relations name that one.`,
 func (c *command) backupImportCommand() *cobra.Command {
 	var skip bool
 	cmd := &cobra.Command{
-		Use:   "import FILE|-",
-		Short: "Create the documents of a JSON file that backup export wrote",
+		Use:     "import FILE|-",
+		Example: "  pando backup import notes.json",
+		Short:   "Create the documents of a JSON file that backup export wrote",
 		Long: `Create the documents of a JSON file that backup export wrote, or DefraDB. The collections
 must exist. Documents get new docIDs where their contents say so, and relations between
 them follow. Up to 10,000 documents are created all or none; more go in steps of so many,

@@ -40,7 +40,7 @@ PEER is a peer id, an address that ends with one, or a did:key.`,
 		}),
 	}
 	remove := &cobra.Command{
-		Use: "remove PEER …", Short: "Give them nothing more that they may not read",
+		Use: "remove PEER …", Example: "  pando hub remove 12D3KooW…", Short: "Give them nothing more that they may not read",
 		Long: "Give them nothing more that they may not read. What they were given they keep.",
 		Args: atLeast("PEER"),
 		RunE: change("removed", func(node *api.Client, cmd *cobra.Command, args []string) error {
@@ -57,6 +57,9 @@ PEER is a peer id, an address that ends with one, or a did:key.`,
 			all, err := node.Hubs(cmd.Context())
 			for _, p := range all {
 				fmt.Fprintln(c.out, p)
+			}
+			if err == nil && len(all) == 0 {
+				fmt.Fprintln(c.err, "note: the node has no hubs")
 			}
 			return err
 		},

@@ -55,7 +55,7 @@ func algorithmName(alg ident.Algorithm) string {
 func (c *command) identityNewCommand() *cobra.Command {
 	var algorithm string
 	cmd := &cobra.Command{
-		Use: "new NAME", Short: "Make a new identity", Args: exactly("NAME"),
+		Use: "new NAME", Example: "  pando identity new ada", Short: "Make a new identity", Args: exactly("NAME"),
 		Long: `Make a new identity, and keep its key in your keyring under a name of your choice. The name
 is for you alone. A key cannot be made again: keep a copy, see pando identity export --help.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -123,7 +123,7 @@ func didAlgorithm(d ident.DID) string {
 func (c *command) identityShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "show NAME|FILE", Short: "Show the DID and the public key of an identity", Args: exactly("NAME"),
+		Use: "show NAME|FILE", Example: "  pando identity show ada", Short: "Show the DID and the public key of an identity", Args: exactly("NAME"),
 		Long: `Show the DID and the public key of an identity of your keyring, or of a file with a key, such
 as ~/.pando/node.key. Both are for others to know.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -153,6 +153,7 @@ func (c *command) showIdentity(key ident.PublicKey, asJSON bool) error {
 func (c *command) exportSecretCommand(kind keyring.Kind) *cobra.Command {
 	return &cobra.Command{
 		Use: "export NAME FILE|-", Short: "Copy " + secretNoun(kind) + " to a file", Args: exactly("NAME", "FILE"),
+		Example: secretExample(kind, "export %s %s.key"),
 		Long: `Copy ` + secretNoun(kind) + ` to a new file that you alone can read, or to standard output if - is
 written for it. It is not encrypted: whoever has the copy has the secret.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -203,6 +204,7 @@ func (c *command) importSecretCommand(kind keyring.Kind) *cobra.Command {
 	var algorithm string
 	cmd := &cobra.Command{
 		Use: "import NAME FILE|-", Short: "Put " + secretNoun(kind) + " of a file into your keyring", Args: exactly("NAME", "FILE"),
+		Example: secretExample(kind, "import %s %s.key"),
 		Long: `Put ` + secretNoun(kind) + ` of a file, or of standard input, into your keyring under a new name. An
 identity is what export wrote, a node.key, what DefraDB's identity new printed, or with
 --algorithm the secret key alone in hexadecimal.`,
@@ -268,6 +270,7 @@ func (c *command) removeSecretCommand(kind keyring.Kind) *cobra.Command {
 	var sure bool
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Forget " + secretNoun(kind), Args: exactly("NAME"),
+		Example: secretExample(kind, "remove %s"),
 		Long: `Forget ` + secretNoun(kind) + `. Without a copy it is lost for ever, and with it what only its owner may do
 or read.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -328,4 +331,13 @@ func secretNoun(kind keyring.Kind) string {
 		return "the secret key of an identity"
 	}
 	return "a secret"
+}
+
+// secretExample shows how a command about a kind of secret is used, with a name for each %s.
+func secretExample(kind keyring.Kind, use string) string {
+	group, name := "keyring", "laptop"
+	if kind == keyring.Identity {
+		group, name = "identity", "ada"
+	}
+	return "  pando " + group + " " + strings.ReplaceAll(use, "%s", name)
 }

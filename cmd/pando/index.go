@@ -32,8 +32,8 @@ func (c *command) indexCommand() *cobra.Command {
 	create.Flags().StringVar(&name, "name", "", "name of the index; without it, it gets one")
 	create.Flags().BoolVar(&unique, "unique", false, "refuse writes on this node that repeat the values")
 	create.Flags().BoolVar(&wait, "wait", false, "return when queries use it")
-	list := &cobra.Command{Use: "list [COLLECTION…]", Short: "List the indexes of collections, or of all", RunE: c.indexList}
-	drop := &cobra.Command{Use: "drop COLLECTION INDEX", Short: "Remove an index", Args: exactly("COLLECTION", "INDEX"), RunE: c.indexDrop}
+	list := &cobra.Command{Use: "list [COLLECTION…]", Example: "  pando index list User", Short: "List the indexes of collections, or of all", RunE: c.indexList}
+	drop := &cobra.Command{Use: "drop COLLECTION INDEX", Example: "  pando index drop User User_age_ASC", Short: "Remove an index", Args: exactly("COLLECTION", "INDEX"), RunE: c.indexDrop}
 	return group("index", "Create, list and drop indexes", create, list, drop)
 }
 

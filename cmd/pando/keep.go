@@ -27,7 +27,7 @@ are about what is kept, and say so (extensions.coverage).
 Without a collection: list what is kept of each, and when the node was last known to have all
 of that.`,
 		Example: `  pando keep Note --filter '{room: {_eq: "kitchen"}}'
-  pando keep Note --doc bae-…
+  pando keep Note --doc bafkrei…
   pando keep Note --all
   pando keep`,
 		Args: func(cmd *cobra.Command, args []string) error {

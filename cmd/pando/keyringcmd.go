@@ -129,7 +129,7 @@ old one.`,
 
 func (c *command) keyringMoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "move system|file|plain", Short: "Change what protects the keyring", Args: exactly("system, file or plain"),
+		Use: "move system|file|plain", Short: "Change what protects the keyring", Args: exactly("system, file or plain"), Example: "  pando keyring move file",
 		Long: `Change what protects the keyring: system is a key in the keyring of the operating system, file
 is a passphrase, plain is nothing, for development. Secrets and names stay as they are.`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -16,8 +16,9 @@ import (
 func (c *command) importCommand() *cobra.Command {
 	var skip bool
 	cmd := &cobra.Command{
-		Use:   "import COLLECTION FILE|-",
-		Short: "Create documents from a file of JSON objects",
+		Use:     "import COLLECTION FILE|-",
+		Example: "  pando import User users.ndjson",
+		Short:   "Create documents from a file of JSON objects",
 		Long: `Create documents from a file of JSON objects: one per line, or one array of them.
 
 Documents are created in batches; each batch is created whole or not at all, and is
@@ -63,9 +64,10 @@ func (c *command) imported(documents, skipped int, d time.Duration) {
 
 func (c *command) exportCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "export COLLECTION",
-		Short: "Print the documents of a collection, one JSON object per line",
-		Args:  exactly("COLLECTION"),
+		Use:     "export COLLECTION",
+		Example: "  pando export User > users.ndjson",
+		Short:   "Print the documents of a collection, one JSON object per line",
+		Args:    exactly("COLLECTION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, err := c.client()
 			if err != nil {

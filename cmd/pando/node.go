@@ -39,6 +39,9 @@ func (c *command) nodeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(all) == 0 {
+				fmt.Fprintln(c.err, "note: nobody owns this node: see pando node claim")
+			}
 			w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 			for _, g := range all {
 				fmt.Fprintf(w, "%s\t%s\n", g.Relation, g.TargetActor)

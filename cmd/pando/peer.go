@@ -123,7 +123,7 @@ collection keeps that part of it then, and no more: see pando keep.`,
 	partFlags(add.Flags(), &part)
 	list := &cobra.Command{Use: "list", Short: "List the replicators, and how far each has come", Args: noArgs, RunE: c.replicatorList}
 	remove := &cobra.Command{
-		Use: "remove PEER [COLLECTION …]", Short: "Stop to push to a peer, and to trust it with what was pushed",
+		Use: "remove PEER [COLLECTION …]", Example: "  pando replicator remove 12D3KooW… Note", Short: "Stop to push to a peer, and to trust it with what was pushed",
 		Long: `Stop to push the named collections, or all of them, to a peer, and to trust it with them.
 What it was given, documents and join secrets, it keeps.`,
 		Args: atLeast("PEER"), RunE: c.replicatorRemove,

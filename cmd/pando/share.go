@@ -15,8 +15,9 @@ import (
 
 func (c *command) shareCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "share [COLLECTION …]",
-		Short: "Print a ticket with which another node joins",
+		Use:     "share [COLLECTION …]",
+		Example: "  pando share Note > ticket",
+		Short:   "Print a ticket with which another node joins",
 		Long: `Print a ticket with which another node joins: whoever holds it gets the named
 collections, or all of them, and may write to them. Give it only to those you trust.
 
@@ -83,8 +84,9 @@ func ticketCode(ticket string, width, height int) string {
 func (c *command) joinCommand() *cobra.Command {
 	var part api.Part
 	cmd := &cobra.Command{
-		Use:   "join TICKET|-",
-		Short: "Get the collections of another node, and stay in sync with it",
+		Use:     "join TICKET|-",
+		Example: "  pando join pando…\n  pando join - < ticket",
+		Short:   "Get the collections of another node, and stay in sync with it",
 		Long: `Get the collections that a ticket shares, with their schema and all documents, and stay
 in sync with the node that made it. With - the ticket is read from standard input, where
 other users of this machine cannot see it.

@@ -55,6 +55,9 @@ prints one line on standard output, and logs to standard error:
   ready http=http://127.0.0.1:9181 p2p=/ip4/127.0.0.1/tcp/9171/p2p/12D3KooW…[,…]
 
 Port 0 takes a free port. An interrupt or SIGTERM ends the node cleanly.`,
+		Example: `  pando start
+  pando start --rootdir notes --p2paddr /ip4/0.0.0.0/tcp/9171,/ip4/0.0.0.0/udp/9171/quic-v1
+  pando start --rootdir second --url 127.0.0.1:9182 --p2paddr /ip4/127.0.0.1/tcp/9172`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), s) },
 	}

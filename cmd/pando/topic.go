@@ -47,7 +47,7 @@ at this moment. Nobody keeps it. Whoever may sync the collection may listen.`,
 	f.StringVar(&state, "state", "", "what others see of this node in the topic, such as a name")
 	f.BoolVar(&raw, "json", false, "print messages as JSON")
 	who := &cobra.Command{
-		Use: "who COLLECTION/ROOM", Short: "List who listens to a topic", Args: exactly("COLLECTION/ROOM"), RunE: c.topicWho,
+		Use: "who COLLECTION/ROOM", Example: "  pando topic who Note/lobby", Short: "List who listens to a topic", Args: exactly("COLLECTION/ROOM"), RunE: c.topicWho,
 	}
 	list := &cobra.Command{Use: "list", Short: "List the topics that the node takes part in", Args: noArgs, RunE: c.topicList}
 	return group("topic", "Talk to others who sync a collection, without storing anything", pub, sub, who, list)
@@ -61,7 +61,7 @@ func (c *command) topicPub(cmd *cobra.Command, args []string) error {
 	if len(args) == 2 && args[1] != "-" {
 		peers, err := node.Publish(cmd.Context(), args[0], []byte(args[1]))
 		if err == nil && peers == 0 {
-			fmt.Fprintln(c.err, "pando: no connected peer takes part in this topic")
+			fmt.Fprintln(c.err, "note: no connected peer takes part in this topic: nobody else has heard it")
 		}
 		return err
 	}
@@ -101,7 +101,7 @@ func (c *command) topicSub(cmd *cobra.Command, topic string, o api.TopicOptions,
 	if err != nil {
 		return err
 	}
-	ready := func() { fmt.Fprintf(c.err, "pando: listening to %s\n", topic) }
+	ready := func() { fmt.Fprintf(c.err, "note: listening to %s\n", topic) }
 	err = node.Listen(cmd.Context(), topic, o, ready, func(m api.TopicMessage) error {
 		if raw {
 			return json.NewEncoder(c.out).Encode(m)

@@ -102,9 +102,10 @@ func (c *command) readMigration(file string) (*api.SchemaMigration, error) {
 
 func (c *command) schemaVersionsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "versions [COLLECTION]",
-		Short: "List the versions of collections, the oldest first",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "versions [COLLECTION]",
+		Example: "  pando schema versions User",
+		Short:   "List the versions of collections, the oldest first",
+		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := ""
 			if len(args) == 1 {
@@ -142,8 +143,9 @@ func (c *command) schemaVersions(cmd *cobra.Command, name string) error {
 func (c *command) schemaLensCommand() *cobra.Command {
 	var lenses *[]string
 	cmd := &cobra.Command{
-		Use:   "lens SOURCE DESTINATION --lens FILE",
-		Short: "Bring the WASM modules that lead from a version to the next, and let them run here",
+		Use:     "lens SOURCE DESTINATION --lens FILE",
+		Example: "  pando schema lens bafkrei… bafkrei… --lens fullname.wasm",
+		Short:   "Bring the WASM modules that lead from a version to the next, and let them run here",
 		Long: `Bring the WASM modules that lead from a version to the next, and let them run here.
 Versions travel between nodes, modules do not: until somebody brings them, what they
 would make shows as null. They are those that the version names, by their hashes.`,
@@ -169,10 +171,11 @@ would make shows as null. They are those that the version names, by their hashes
 
 func (c *command) schemaActivateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "activate VERSION",
-		Short: "Make a version the one that this node uses",
-		Long:  "Make a version the one that this node uses. Fields that it lacks are hidden, not lost.",
-		Args:  exactly("VERSION"),
+		Use:     "activate VERSION",
+		Example: "  pando schema activate bafkrei…",
+		Short:   "Make a version the one that this node uses",
+		Long:    "Make a version the one that this node uses. Fields that it lacks are hidden, not lost.",
+		Args:    exactly("VERSION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, err := c.client()
 			if err != nil {

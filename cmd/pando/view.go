@@ -23,11 +23,12 @@ func (c *command) viewCommand() *cobra.Command {
 	lenses := lensFlags(add)
 	add.RunE = func(cmd *cobra.Command, args []string) error { return c.viewAdd(cmd, args, lenses) }
 	list := &cobra.Command{Use: "list", Short: "List the views of the node", Args: noArgs, RunE: c.viewList}
-	drop := &cobra.Command{Use: "drop NAME", Short: "Remove a view", Args: exactly("NAME"), RunE: c.viewDrop}
+	drop := &cobra.Command{Use: "drop NAME", Example: "  pando view drop Shelf", Short: "Remove a view", Args: exactly("NAME"), RunE: c.viewDrop}
 	refresh := &cobra.Command{
-		Use:   "refresh [NAME…]",
-		Short: "Bring materialized views up to date, all if none is named",
-		RunE:  c.viewRefresh,
+		Use:     "refresh [NAME…]",
+		Example: "  pando view refresh Shelf",
+		Short:   "Bring materialized views up to date, all if none is named",
+		RunE:    c.viewRefresh,
 	}
 	return group("view", "Add, list, refresh and remove views", add, list, refresh, drop)
 }
