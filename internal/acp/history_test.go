@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -282,7 +283,7 @@ func (r *replica) differs() error {
 }
 
 // allows says where the state allows another thing than who owns the document, and what is held,
-// say. The last of the people is in the team, and the second shows two keys.
+// say: the owner may everything, and has no relation that nobody gave him. The last of the people is in the team, and the second shows two keys.
 func (r *replica) allows(held map[tuple]bool) (err error) {
 	owner := r.ownerOf(r.have)
 	for i := range people {
@@ -293,8 +294,11 @@ func (r *replica) allows(held map[tuple]bool) (err error) {
 		if i == len(people)-1 {
 			who.Groups = func(group acp.ID, relation string) bool { return group == team && relation == "writer" }
 		}
-		for name, relations := range map[string][]string{"read": {"reader", "writer", "admin"}, "update": {"writer"}, "delete": {"deleter"}} {
-			want := slices.Contains(who.Keys, owner)
+		for name, relations := range map[string][]string{
+			"read": {"reader", "writer", "admin"}, "update": {"writer"}, "delete": {"deleter"}, "as writer": {"writer"}, "as admin": {"admin"},
+		} {
+			as, relation := strings.CutPrefix(name, "as ")
+			want := !relation && slices.Contains(who.Keys, owner)
 			for _, relation := range relations {
 				want = want || held[tuple{relation, acp.Everyone}] || who.Groups != nil && held[tuple{relation, acp.OfGroup(team, "writer")}]
 				for _, k := range who.Keys {
@@ -302,6 +306,9 @@ func (r *replica) allows(held map[tuple]bool) (err error) {
 				}
 			}
 			p, _ := sharedRules.Permission(name)
+			if relation {
+				p, _ = sharedRules.Holding(as)
+			}
 			if got := r.state.Allows(sharedRules, who, p); got != want {
 				err = errors.Join(err, fmt.Errorf("%d may %s: %v, want %v", i, name, got, want))
 			}

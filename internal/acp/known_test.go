@@ -105,6 +105,10 @@ func TestManyRelationsOfGroups(t *testing.T) {
 			}
 		}
 		c := acp.Commit{ID: id(fmt.Sprint("on top ", top)), Height: uint64(3 + top), Author: people[ann], Before: s.Frontier(), Need: does(revoke("reader", acp.OfKey(person("bob"))))}
+		// They are more than anybody may make of one: what they are, can be taken back.
+		if v, err := s.Judge(sharedRules, c, nil); err != nil || v != acp.Counts {
+			t.Fatalf("a revocation: %v, %v", v, err)
+		}
 		if s, err = s.Add(sharedRules, c, acp.Counts, nil); err != nil {
 			t.Fatal(err)
 		}

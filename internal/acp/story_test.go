@@ -351,6 +351,37 @@ func TestContestedTransfer(t *testing.T) {
 	for _, who := range []int{ann, bo, cy, dan} {
 		p.refuses("dan cy", who, writes)
 	}
+	nobody := acp.Commit{ID: id("nobody"), Height: 9, Before: p.state.Frontier(), Need: writes}
+	if _, err := p.state.Judge(sharedRules, nobody, p); !errors.Is(err, fault.Invalid) {
+		t.Errorf("nobody owns it, and may write it: %v", err)
+	}
+	review, err := p.state.Review(sharedRules, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := review.Judge(nobody); !errors.Is(err, fault.Invalid) {
+		t.Errorf("nobody owns it, and may write it beside others: %v", err)
+	}
+	if p.state.Allows(sharedRules, acp.Actor{Keys: []ident.PublicKey{""}}, sharedRules.Read) {
+		t.Error("nobody owns it, and may read it")
+	}
+}
+
+// What an acceptance lets count it lets count for those who stand on it.
+func TestAnAcceptanceLetsNothingInBesideIt(t *testing.T) {
+	t.Parallel()
+	p := tell(t)
+	p.on("root", "grant", ann, does(grant("admin", key(bo))))
+	p.on("grant", "revoke", ann, does(revoke("admin", key(bo))))
+	p.on("grant", "cy-in", bo, does(grant("writer", key(cy))))
+	p.on("cy-in", "cy", cy, writes)
+	p.count("root grant revoke")
+	p.refuses("revoke cy-in", cy, writes)
+	p.on("revoke cy", "accept", ann, accept("cy-in"))
+	p.count("root grant revoke cy-in cy accept")
+	p.refuses("revoke cy-in", cy, writes)
+	p.on("accept", "back", cy, writes)
+	p.count("root grant revoke cy-in cy accept back")
 }
 
 // A former owner's work beside the transfer is void until the new owner accepts it.
