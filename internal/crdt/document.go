@@ -119,6 +119,16 @@ func (d Document) Heads() []Head {
 	return heads
 }
 
+// HeadCount returns how many heads there are.
+func (d Document) HeadCount() int {
+	n := 0
+	for b := d.heads(); len(b) > 0; n++ {
+		_, b = uvarint(b)
+		_, b = uvarint(b)
+	}
+	return n
+}
+
 // Newest returns the HLC of the newest commit, 0 if there are none: it is a head.
 func (d Document) Newest() uint64 {
 	var newest uint64

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pandodb/pando/internal/crdt"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/value"
 )
@@ -82,8 +83,30 @@ func (c *Collection) Update(current crdt.Document, in []Input) ([]crdt.Delta, er
 			ds = append(ds, d)
 		}
 	}
+	boundOver(ds)
 	sortDeltas(ds)
 	return ds, nil
+}
+
+// maxOver is how many values of multi-value registers one change overwrites at most, and
+// tagSize what each takes of its commit: half of what that may have. Those that are left
+// stand beside the new value, and the next change overwrites them.
+const (
+	maxOver = 4096
+	tagSize = 40
+)
+
+// boundOver leaves out values to be overwritten that the commit has no room for.
+func boundOver(ds []crdt.Delta) {
+	room := dag.MaxEnvelope - 16<<10
+	for _, d := range ds {
+		room -= len(d.Val.AppendBinary(nil))
+	}
+	left := min(max(room/tagSize, 0), maxOver)
+	for i := range ds {
+		ds[i].Over = ds[i].Over[:min(len(ds[i].Over), left)]
+		left -= len(ds[i].Over)
+	}
 }
 
 func (c *Collection) change(current crdt.Document, f *Field, v value.Value) (d crdt.Delta, changed bool, err error) {

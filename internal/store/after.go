@@ -71,11 +71,30 @@ func (tx *Tx) anyAfterSeq(ctx context.Context, c *schema.Collection, id dag.DocI
 	if err != nil {
 		return Doc{}, err
 	}
-	last, err := tx.lastSeq(c, d)
-	if err != nil || last <= seq {
+	changed, err := tx.changedAfter(c, d, seq)
+	if err != nil || !changed {
 		return d, err
 	}
 	return tx.foldAnyOf(ctx, c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
+}
+
+// changedAfter reports whether a document changed after a number of the feed: the heads
+// tell, or what came since if that is less.
+func (tx *Tx) changedAfter(c *schema.Collection, d Doc, seq uint64) (bool, error) {
+	if tx.readOnly && tx.seq-min(seq, tx.seq) < uint64(d.State.HeadCount()) {
+		for e, err := range tx.kv.Scan(feedKey(seq+1), feedKey(tx.seq+1)) {
+			if err != nil {
+				return false, err
+			}
+			at, _, err := parseFeedValue(tx.seq, e.Value)
+			if err != nil || at.doc == d.ID {
+				return err == nil, err
+			}
+		}
+		return false, nil
+	}
+	last, err := tx.lastSeq(c, d)
+	return last > seq, err
 }
 
 // lastSeq returns the number of the newest change of a document. It is that of a

@@ -102,10 +102,14 @@ func (tx *Tx) submit(c Draft, concurrent bool) (known bool, err error) {
 			return false, err
 		}
 	}
+	onAll, err := tx.standsOn(cm, n, d)
+	if err != nil {
+		return false, err
+	}
 	switch {
 	case cm.Root != nil && exists && !concurrent:
 		return false, fault.Exists.Errorf("a document with the given ID already exists. DocID: %s", cm.Doc)
-	case !concurrent && !standsOn(cm, d.Heads()):
+	case !concurrent && !onAll:
 		return false, fault.Conflict.Errorf("document %s has changed since commit %s was prepared: prepare it again", cm.Doc, cm.CID)
 	}
 	for _, link := range slices.Concat(cm.Parents, cm.Auth) {
@@ -151,8 +155,8 @@ func (tx *Tx) timely(cm *dag.Commit) error {
 }
 
 // standsOn reports whether the parents of a commit are those that one would get that is
-// made on these heads.
-func standsOn(cm *dag.Commit, heads []crdt.Head) bool {
-	heads = parents(heads)
-	return len(heads) == len(cm.Parents) && !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) })
+// made on the heads of the document.
+func (tx *Tx) standsOn(cm *dag.Commit, n short, d crdt.Document) (bool, error) {
+	heads, err := tx.parents(n, cm.Doc, d)
+	return err == nil && len(heads) == len(cm.Parents) && !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }), err
 }

@@ -94,3 +94,76 @@ func benchmarkHeads(b *testing.B, c headsCase, heads, size int) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(heads), "µs/commit")
 }
+
+// What is done with a document of so many heads.
+func BenchmarkWithHeads(b *testing.B) {
+	for _, c := range headsCases[1:] {
+		for _, heads := range []int{1000, 4000, 16000} {
+			n := newNode(b, "ann").policed()
+			coll := n.coll(c.coll)
+			write := c.write(b, n)
+			root, cs := beside(b, coll, heads+1000, write)
+			n.mergeParts(c.coll, slices.Concat([]*dag.Commit{root}, cs[:heads]), heads+1)
+			own := cs[heads:]
+			ctx := context.Background()
+			for _, op := range []struct {
+				name string
+				do   func(tx *Tx) error
+			}{
+				{"read", func(tx *Tx) error { _, err := tx.Get(coll, root.Doc); return err }},
+				{"verify", func(tx *Tx) error { _, err := tx.Verify(ctx, coll, root.Doc, nil); return err }},
+				{"blame", func(tx *Tx) error { _, err := tx.Blame(ctx, coll, root.Doc, nil); return err }},
+				{"as of", func(tx *Tx) error { _, err := tx.AsOf(ctx, coll, root.Doc, root.HLC+1); return err }},
+				{"last changes", func(tx *Tx) error {
+					_, err := tx.AfterSeq(ctx, coll, root.Doc, tx.Seq())
+					return err
+				}},
+				{"lacking one", func(tx *Tx) error {
+					have, err := tx.Heads(coll.ID, root.Doc)
+					if err != nil {
+						return err
+					}
+					w := Want{Doc: root.Doc, Have: have[1:]}
+					blocks := 0
+					for _, err := range tx.Pack(coll.ID, w) {
+						if blocks++; err != nil {
+							return err
+						}
+					}
+					if blocks != 1 {
+						return fmt.Errorf("%d commits, want 1", blocks)
+					}
+					return nil
+				}},
+			} {
+				b.Run(fmt.Sprintf("%s/%s.%s/heads=%d", op.name, c.coll, c.name, heads), func(b *testing.B) {
+					for b.Loop() {
+						n.view(op.do)
+					}
+				})
+			}
+			b.Run(fmt.Sprintf("merge one/%s.%s/heads=%d", c.coll, c.name, heads), func(b *testing.B) {
+				for b.Loop() {
+					n.mergeParts(c.coll, own[:1], 1)
+					own = own[1:]
+				}
+			})
+			b.Run(fmt.Sprintf("summary after one/%s.%s/heads=%d", c.coll, c.name, heads), func(b *testing.B) {
+				for b.Loop() {
+					n.mergeParts(c.coll, own[:1], 1)
+					own = own[1:]
+					if _, err := n.Summary(coll.ID); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run(fmt.Sprintf("write/%s.%s/heads=%d", c.coll, c.name, heads), func(b *testing.B) {
+				i := 0
+				for b.Loop() {
+					i++
+					n.update(func(tx *Tx) error { _, err := tx.Write(coll, root.Doc, write(100_000+i)); return err })
+				}
+			})
+		}
+	}
+}

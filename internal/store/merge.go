@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -505,18 +504,4 @@ func (tx *Tx) clock(at place) (uint64, error) {
 		return 0, err
 	}
 	return cm.HLC, nil
-}
-
-// highest returns the n highest heads, in the order of their commits.
-func highest(heads []crdt.Head, n int) []crdt.Head {
-	hs := slices.Clone(heads)
-	slices.SortFunc(hs, func(a, b crdt.Head) int {
-		if a.Height != b.Height {
-			return cmp.Compare(b.Height, a.Height)
-		}
-		return slices.Compare(a.Commit[:], b.Commit[:])
-	})
-	hs = hs[:n]
-	slices.SortFunc(hs, func(a, b crdt.Head) int { return slices.Compare(a.Commit[:], b.Commit[:]) })
-	return hs
 }

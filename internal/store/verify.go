@@ -238,7 +238,7 @@ type blaming struct {
 
 // tally is what one author added to counters.
 type tally struct {
-	sums   crdt.Document
+	sums   *crdt.Folding
 	newest map[schema.Cell]Applied
 }
 
@@ -259,16 +259,18 @@ func (b *blaming) add(v *Verified) error {
 	}
 	t := b.authors[v.Author.Key]
 	if t == nil {
-		t = &tally{newest: map[schema.Cell]Applied{}}
+		sums, err := crdt.Document{}.Folding()
+		if err != nil {
+			return err
+		}
+		t = &tally{sums: sums, newest: map[schema.Cell]Applied{}}
 		b.authors[v.Author.Key] = t
 		b.order = append(b.order, v.Author.Key)
 	}
 	for _, d := range ch.Deltas {
 		t.newest[schema.Cell{ID: d.Field, Kind: d.Kind}] = v.Applied
 	}
-	var err error
-	t.sums, err = t.sums.Fold(ch, nil)
-	return err
+	return t.sums.Fold(ch, nil)
 }
 
 // shares returns what gave a cell its value.
@@ -286,7 +288,11 @@ func (b *blaming) shares(f crdt.FieldID, k crdt.Kind) (all []Share) {
 	case crdt.PCounter, crdt.PNCounter:
 		for _, who := range b.order {
 			t := b.authors[who]
-			if sum, ok := t.sums.Value(f, k); ok {
+			sums, err := t.sums.Document()
+			if err != nil {
+				continue // it was made here, and is not damaged
+			}
+			if sum, ok := sums.Value(f, k); ok {
 				all = append(all, Share{t.newest[schema.Cell{ID: f, Kind: k}], sum})
 			}
 		}

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
@@ -147,17 +150,16 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 
 // writeVeiled is write of a commit that may begin an encrypted document.
 func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) (Doc, error) {
-	var newest uint64
 	cm.Height = 1
-	heads := d.Heads()
-	for _, h := range parents(heads) {
+	parents, err := tx.parents(n, cm.Doc, d)
+	if err != nil {
+		return Doc{}, err
+	}
+	for _, h := range parents {
 		cm.Parents = append(cm.Parents, h.Commit)
 		cm.Height = max(cm.Height, h.Height+1)
 	}
-	for _, h := range heads {
-		newest = max(newest, h.HLC) // also of those it does not name: its author saw their values
-	}
-	cm.HLC = dag.HLC(tx.s.now(), newest)
+	cm.HLC = dag.HLC(tx.s.now(), d.Newest()) // also of heads it does not name: its author saw their values
 	if err := tx.authorise(c, n, d, cm); err != nil {
 		return Doc{}, err
 	}
@@ -208,13 +210,65 @@ func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.
 	return err
 }
 
-// parents chooses what a new commit names: all heads, or the highest ones if
-// there are more than a commit may name. The rest stay heads for the next.
-func parents(heads []crdt.Head) []crdt.Head {
+// parents chooses what a new commit names: all heads, or if there are more than a commit
+// may name, the highest ones, and under a policy before these such as stand on all events:
+// or heads that others make would keep the author from standing on what lets him write.
+// The rest stay heads for the next.
+func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document) ([]crdt.Head, error) {
+	heads := d.Heads()
 	if len(heads) <= dag.MaxParents {
-		return heads
+		return heads, nil
 	}
-	return highest(heads, dag.MaxParents)
+	slices.SortFunc(heads, func(a, b crdt.Head) int {
+		return cmp.Or(cmp.Compare(b.Height, a.Height), bytes.Compare(a.Commit[:], b.Commit[:]))
+	})
+	var chosen []crdt.Head
+	if tx.set.rules[n] != nil {
+		var err error
+		if chosen, err = tx.onEvents(id, d, heads); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range heads {
+		if len(chosen) == dag.MaxParents {
+			break
+		}
+		if !slices.Contains(chosen, h) {
+			chosen = append(chosen, h)
+		}
+	}
+	slices.SortFunc(chosen, func(a, b crdt.Head) int { return bytes.Compare(a.Commit[:], b.Commit[:]) })
+	return chosen, nil
+}
+
+// onEvents returns the first of some heads that together stand on all events, as many as
+// a commit may name.
+func (tx *Tx) onEvents(id dag.DocID, d crdt.Document, heads []crdt.Head) (chosen []crdt.Head, err error) {
+	state, err := accessState(id, d)
+	if err != nil {
+		return nil, err
+	}
+	left := map[acp.ID]bool{}
+	for _, e := range state.Frontier() {
+		left[e] = true
+	}
+	for _, h := range heads {
+		if len(left) == 0 || len(chosen) == dag.MaxParents {
+			break
+		}
+		above, err := tx.aboveOf(h.Commit)
+		if err != nil {
+			return nil, err
+		}
+		before := len(left)
+		for _, e := range above {
+			delete(left, e)
+		}
+		if len(left) < before {
+			chosen = append(chosen, h)
+		}
+	}
+	return chosen, nil
 }
 
 // apply applies a commit that is made here, and returns the document with it. The commit
