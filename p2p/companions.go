@@ -14,6 +14,7 @@ import (
 
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/pace"
 )
 
@@ -132,7 +133,7 @@ func (n *Node) unintroduced(p peer.ID) {
 		useless := n.companions[p] == nil && (dialed || n.replicators[p] != nil || n.ownsHost)
 		n.mu.Unlock()
 		// A client of the API may have gone before it said what it speaks, beside another one.
-		if useless && !slices.ContainsFunc(n.host.Network().ConnsToPeer(p), hasLine) {
+		if useless && !slices.ContainsFunc(n.host.Network().ConnsToPeer(p), host.HasLine) {
 			n.log.Debug("peer did not introduce itself", "peer", p)
 			n.host.Network().ClosePeer(p)
 		}

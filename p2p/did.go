@@ -1,11 +1,11 @@
 package p2p
 
 import (
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -16,27 +16,11 @@ func DIDOf(name string) (pando.DID, error) {
 	if err != nil {
 		return "", err
 	}
-	key := publicKeyOf(id)
+	key := host.KeyOf(id)
 	if key == "" {
 		return "", fault.Invalid.Errorf("peer %q: it is not known by an Ed25519 key, as nodes are: want a peer id, such as 12D3KooW…", name)
 	}
 	return key.DID(), nil
-}
-
-// ed25519Code is the multicodec of Ed25519 public keys.
-const ed25519Code = "\xed\x01"
-
-// publicKeyOf returns the key that a peer ID is made of, "" if that is not one of Pando's.
-func publicKeyOf(p peer.ID) ident.PublicKey {
-	public, err := p.ExtractPublicKey()
-	if err != nil || public.Type() != crypto.Ed25519 {
-		return ""
-	}
-	raw, err := public.Raw()
-	if err != nil {
-		return ""
-	}
-	return ident.PublicKey(ed25519Code + string(raw))
 }
 
 // parseIDs reads names of peers: peer ids, addresses that end with one, or the DIDs
@@ -82,12 +66,5 @@ func peerOfDID(s string) (peer.ID, error) {
 	if err != nil {
 		return "", err
 	}
-	if k.Algorithm() != ident.EdDSA {
-		return "", fault.Invalid.Errorf("%s is of an %s key, which no peer has: name its peer id", s, k.Algorithm())
-	}
-	public, err := crypto.UnmarshalEd25519PublicKey([]byte(k[len(ed25519Code):]))
-	if err != nil {
-		return "", fault.Invalid.Errorf("%s: %w", s, err)
-	}
-	return peer.IDFromPublicKey(public)
+	return host.PeerOf(k)
 }

@@ -25,7 +25,7 @@
 //	from several    fetch, parts, parallel, pieces, copying; wants; lanes says who goes first
 //	live            announce, shards, inbox; watch, watching, hot for who keeps a part; tell for what few may read
 //	parts           scope, scoped, parttrees, keep; replicator; join and ticket
-//	clients         line: streams of those who use the API and are no peers
+//	clients         line: those who use the API and are no peers
 //	applications    topics
 //	the wire        protocols, wire, message, tongue
 //	what is known   status, contacts, backlog, delay, ledger, metrics, trace, doctor; notes is what lasts
@@ -53,7 +53,6 @@
 //	keepAlive          per session and fetch of this node, which wait for it
 //	exchangePeers      one      asks members for others, if it is on
 //	keepListed         one      lists this node in the directory, and looks there, if it is on
-//	lines.handle       per stream of a client, until it is accepted
 //	fetchGroups        at most 16, for groups that commits name
 //	unintroduced       per peer that could not say what it speaks, for a moment
 //	handleSync, handleFetch, handleWatch, handleTell, handlePeers     per stream, made by the host, bounded by admission

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/host"
 	"github.com/pandodb/pando/internal/ident"
 )
 
@@ -65,7 +66,7 @@ type acting struct {
 }
 
 func newIdentities(self peer.ID) (*identities, error) {
-	k := publicKeyOf(self)
+	k := host.KeyOf(self)
 	if k == "" {
 		return nil, fault.Invalid.Errorf("peer %s: its key is none of Ed25519", self)
 	}
@@ -123,7 +124,7 @@ func (i *identities) mine() *show {
 // take keeps what a peer showed, and reports whether that is news. What is no
 // certificate of this peer is a breach. One that does not hold now may do so later.
 func (i *identities) take(p peer.ID, m *show) (bool, error) {
-	key := publicKeyOf(p)
+	key := host.KeyOf(p)
 	all := acting{blind: m.Blind}
 	for _, b := range m.Certificates {
 		c, err := ident.OpenCertificate(b)
@@ -167,7 +168,7 @@ func (i *identities) blind(p peer.ID) bool {
 // keys returns all identities of a peer.
 func (i *identities) keys(p peer.ID, now time.Time) []ident.PublicKey {
 	keys := slices.Collect(maps.Keys(i.acting(p, now)))
-	if own := publicKeyOf(p); own != "" {
+	if own := host.KeyOf(p); own != "" {
 		keys = append(keys, own)
 	}
 	return keys

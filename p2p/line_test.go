@@ -160,37 +160,6 @@ func TestAClientHasSoManyLines(t *testing.T) {
 	}
 }
 
-// However many strangers hold lines, those whom the node knows get theirs.
-func TestStrangersLeaveLinesForKnownClients(t *testing.T) {
-	t.Parallel()
-	friend := newKey(t, 1)
-	l := &lines{known: func(k ident.PublicKey) bool { return k == friend.Public() }, open: map[peer.ID]int{}}
-	enters := func(k ident.Key) bool {
-		p, err := peerOfDID(string(k.DID()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l.enter(p)
-	}
-	strange := 0
-	for i := range maxLines / LinesPerClient {
-		stranger := newKey(t, byte(2+i))
-		for range LinesPerClient {
-			if enters(stranger) {
-				strange++
-			}
-		}
-	}
-	if strange != maxStrangeLines {
-		t.Errorf("strangers hold %d lines, want %d", strange, maxStrangeLines)
-	}
-	for i := range LinesPerClient {
-		if !enters(friend) {
-			t.Fatalf("a known client has %d lines", i)
-		}
-	}
-}
-
 // desk is a client of a node in a world, on a machine of its own.
 func desk(t *testing.T, at, to *member, key ident.Key) (d *Dialer, leave func()) {
 	t.Helper()

@@ -179,7 +179,6 @@ type Node struct {
 	listings *listings // nil: this node takes no part in the directory
 	quotas   *quotas
 	hold     hold
-	lines    atomic.Pointer[lines] // nil: no clients are accepted
 
 	ctx   context.Context // ends when the node closes
 	stop  context.CancelCauseFunc
@@ -378,7 +377,7 @@ func (n *Node) Close() error {
 		n.tasks.Wait()
 		return nil
 	}
-	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, tellProtocols, []protocol.ID{protocolPeers, protocolAPI}) {
+	for _, id := range slices.Concat(syncProtocols, fetchProtocols, watchProtocols, tellProtocols, []protocol.ID{protocolPeers}) {
 		n.host.RemoveStreamHandler(id)
 	}
 	n.stop(fault.Closed.Errorf("the node is closed"))

@@ -36,7 +36,6 @@ func versionOf(id protocol.ID) uint64 {
 func streamLimits() map[protocol.ID][2]int {
 	all := map[protocol.ID][2]int{
 		protocolPeers: {2 * exchangesPerPeer, 2 * maxExchanges},
-		protocolAPI:   {2 * LinesPerClient, 2 * maxLines},
 	}
 	for _, id := range syncProtocols {
 		all[id] = [2]int{2 * sessionsPerPeer, 2 * maxSessions}

@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/pandodb/pando/internal/cbor"
@@ -45,10 +44,7 @@ type ties struct{ n *Node }
 
 func (t ties) Named(p peer.ID) bool  { return t.n.named(p) }
 func (t ties) Member(p peer.ID) bool { return t.n.admission.knows(p) }
-func (t ties) Client(p peer.ID) bool { return t.n.lines.Load().knows(p) }
 func (t ties) Banned(p peer.ID) bool { return t.n.isBanned(p) }
-
-func (t ties) Serves(c network.Conn) bool { return hasLine(c) }
 
 func (t ties) Peers() []peer.ID {
 	var all []peer.ID

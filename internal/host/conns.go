@@ -115,7 +115,7 @@ func (h *Host) supersede(all network.Network, fresh network.Conn) {
 	for _, old := range all.ConnsToPeer(fresh.RemotePeer()) {
 		if old != fresh && !relayed(old) && fresh.Stat().Opened.Sub(old.Stat().Opened) > crossing {
 			h.spawn(func(ctx context.Context) {
-				if !h.ties.Serves(old) || !Answers(ctx, old) {
+				if !HasLine(old) || !Answers(ctx, old) {
 					old.Close() // it leads nowhere
 				}
 			})

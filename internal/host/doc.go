@@ -17,6 +17,7 @@
 //	reach     whether others reach this host, and the relays that let them in
 //	relay     this host as a relay
 //	punch     direct connections in place of relayed ones
+//	line      streams of clients of the API, who are no peers
 //	mdns, dht finding others nearby, and in a directory that all keep together
 //	plain     errors of the library, in words of whoever runs the node
 //	limits    every bound there is, with its reason
@@ -34,6 +35,7 @@
 //	StartDirectory one, if it is on: ends the directory
 //	closing       per connection that is refused, or whose stranger is sent away
 //	supersede     per older connection of a peer that came again: asks whether it is alive
+//	lines.handle  per stream of a client, made by the library, until it is accepted
 //	hub.handle    per stream of a relay, made by the library; two more for what it carries
 //
 // The library has its own until the host is closed.

@@ -30,7 +30,7 @@ func newDoor() *door { return &door{alarm: pace.NewAlarm(), since: map[peer.ID]t
 // familiar reports whether a peer is more than a stranger: one that the operator
 // named or allowed, that proved a secret since it is connected, or a known client of the API.
 func (h *Host) familiar(p peer.ID) bool {
-	return h.known(p) || h.gate.allows(p) || h.ties.Client(p)
+	return h.known(p) || h.gate.allows(p) || h.lines.Load().knows(p)
 }
 
 // known reports whether a peer was named by the operator, or proved to be a member.

@@ -54,11 +54,8 @@ type Config struct {
 type Ties interface {
 	Named(peer.ID) bool  // by the operator
 	Member(peer.ID) bool // it proved a secret since it is connected
-	Client(peer.ID) bool // a known one, of the API
 	Banned(peer.ID) bool // for a while
 	Peers() []peer.ID    // that are connected and speak the protocol of the node
-
-	Serves(network.Conn) bool // a client of the API, of which several may have one key
 }
 
 // nobody are the ties of a host that is no node.
@@ -66,11 +63,8 @@ type nobody struct{}
 
 func (nobody) Named(peer.ID) bool  { return false }
 func (nobody) Member(peer.ID) bool { return false }
-func (nobody) Client(peer.ID) bool { return false }
 func (nobody) Banned(peer.ID) bool { return false }
 func (nobody) Peers() []peer.ID    { return nil }
-
-func (nobody) Serves(network.Conn) bool { return false }
 
 // Counters say what a host did since its start.
 type Counters struct {
@@ -92,8 +86,9 @@ type Host struct {
 	gate      *gate
 	door      *door
 	reach     *reach
-	hub       *hub       // nil: it is no relay
-	directory *directory // nil: it takes no part in it
+	hub       *hub                  // nil: it is no relay
+	directory *directory            // nil: it takes no part in it
+	lines     atomic.Pointer[lines] // nil: no clients are accepted
 	newcomers network.Notifiee
 	count     counters
 
@@ -172,6 +167,7 @@ func (h *Host) Close() error {
 	if h.hub != nil {
 		h.hub.stop()
 	}
+	h.RemoveStreamHandler(protocolAPI)
 	h.stop(fault.Closed.Errorf("the host is closed"))
 	h.tasks.Wait()
 	if h.own != nil {

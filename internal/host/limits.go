@@ -118,6 +118,21 @@ func connsOf(hub bool) (low, high int) {
 	return connsLow, connsHigh
 }
 
+// What clients of the API may hold.
+const (
+	// LinesPerClient is how many lines a client may have open: it opens one for each request
+	// that runs at the same time, unless it speaks HTTP/2.
+	LinesPerClient = 32
+	// maxLines is how many there are of all clients together, of which each takes some
+	// ten kilobytes while it is idle.
+	maxLines = 512
+	// maxStrangeLines is how many of them there may be when one more of a stranger comes:
+	// strangers leave room for those whom the node knows.
+	maxStrangeLines = maxLines - 4*LinesPerClient
+	// dialLine is how long a client tries to reach a node.
+	dialLine = 20 * time.Second
+)
+
 // resources bounds what peers may hold open. The limits of the protocols are the
 // same as those that their handlers enforce with an answer; these are the last
 // line, for peers that do not read answers.
@@ -153,6 +168,7 @@ func resources(hub bool, streams map[protocol.ID][2]int) (network.ResourceManage
 	for id, most := range streams {
 		bound(id, most)
 	}
+	bound(protocolAPI, [2]int{2 * LinesPerClient, 2 * maxLines}) // so that who is refused hears of it
 	bound(protocolDHT, [2]int{directoryPerPeer, maxDirectory})
 	bound(circuits.ProtoIDv2Hop, [2]int{maxAsking, 2 * (maxCarried + maxLimited)})
 	bound(circuits.ProtoIDv2Stop, [2]int{2 * maxCarriedOf, 2 * maxCarried})
