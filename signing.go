@@ -2,6 +2,7 @@ package pando
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pandodb/pando/internal/acp"
@@ -186,6 +187,14 @@ func (d Draft) open() (Proposal, error) {
 		p.Operations = append(p.Operations, Operation{uint64(x.Field), x.Kind.String(), toGo(x.Val)})
 	}
 	return p, nil
+}
+
+// AddsUp reports whether the same, signed twice, would count twice: it begins a document, or
+// adds to a counter.
+func (p Proposal) AddsUp() bool {
+	return p.Begins || slices.ContainsFunc(p.deltas, func(d crdt.Delta) bool {
+		return d.Kind.Rule() == crdt.PCounter || d.Kind.Rule() == crdt.PNCounter
+	})
 }
 
 // Sign signs what Open has shown.

@@ -154,56 +154,73 @@ func (a *Author) write(ctx context.Context, name, verb, args string, fields any,
 
 // Query runs any GraphQL request. What a mutation writes is signed when look, which may be nil, agrees
 // with it; in any case only what fits the text: documents of collections that it
-// names, begun, changed or deleted only as it says. It is prepared anew when others were quicker.
+// names, begun, changed or deleted only as it says. When others were quicker it is prepared anew; but
+// what begins a document or adds to a counter is signed once, and counts beside what they wrote.
 func (a *Author) Query(ctx context.Context, in Request, look func([]pando.Proposal) error) (*Response, error) {
 	for n := 1; ; n++ {
-		resp, err := a.try(ctx, in, look)
-		if !errors.Is(err, fault.Conflict) || n == overtaken {
+		resp, once, err := a.try(ctx, in, look)
+		if !errors.Is(err, fault.Conflict) || n == overtaken || once {
 			return resp, err
 		}
 	}
 }
 
-func (a *Author) try(ctx context.Context, in Request, look func([]pando.Proposal) error) (*Response, error) {
+// try runs a request once. once is set if something was signed that is not to be signed again.
+func (a *Author) try(ctx context.Context, in Request, look func([]pando.Proposal) error) (answer *Response, once bool, err error) {
 	prepared, err := opPrepare.call(ctx, a.c, prepareRequest{in})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var resp Response
 	if err := json.Unmarshal(prepared.Answer, &resp); err != nil {
-		return nil, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", a.c.base, err)
+		return nil, false, fault.Unavailable.Errorf("answer of %s: %w: is it a pando node of this version?", a.c.base, err)
 	}
 	var all []pando.Proposal
 	for _, d := range prepared.Commits {
 		p, err := a.open(ctx, in.Query, d)
 		if err != nil {
-			return nil, notSigned(err)
+			return nil, false, notSigned(err)
 		}
 		all = append(all, p)
 	}
 	switch {
 	case len(resp.Errors) > 0 && len(all) > 0: // nobody has looked at these
-		return nil, notSigned(fault.Denied.Errorf("it says that the request failed, and wants commits signed none the less"))
+		return nil, false, notSigned(fault.Denied.Errorf("it says that the request failed, and wants commits signed none the less"))
 	case len(resp.Errors) == 0 && look != nil:
 		if err := look(all); err != nil {
-			return nil, notSigned(err)
+			return nil, false, notSigned(err)
 		}
 	}
 	if len(all) == 0 {
-		return &resp, nil
+		return &resp, false, nil
 	}
+	if once, err = a.submit(ctx, all); err != nil {
+		return nil, once, err
+	}
+	return &resp, once, nil
+}
+
+// submit signs and submits what its author has looked at. Whatever adds up is signed once:
+// a node that says that others were quicker, and submits all that was signed, would have it
+// count as often. It is submitted again as it is, to count beside what they wrote.
+func (a *Author) submit(ctx context.Context, all []pando.Proposal) (once bool, err error) {
 	var out submitRequest
 	for _, p := range all {
 		signed, err := p.Sign(a.key)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
+		once = once || p.AddsUp()
 		out.Body.Commits = append(out.Body.Commits, SignedCommit{signed.Collection.String(), signed.Envelope})
 	}
-	if _, err := opSubmit.call(ctx, a.c, out); err != nil {
-		return nil, err
+	_, err = opSubmit.call(ctx, a.c, out)
+	if once && errors.Is(err, fault.Conflict) {
+		out.Body.Concurrent = true
+		if _, err = opSubmit.call(ctx, a.c, out); err != nil {
+			err = fmt.Errorf("%w (it is signed, and may come to count later)", err)
+		}
 	}
-	return &resp, nil
+	return once, err
 }
 
 func notSigned(err error) error {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type liar struct {
 	url    string
 	change func(path string, body []byte) []byte // nil: it is honest
 	asked  func(path string)                     // before it answers; may be nil
+	refuse func(path string, body []byte) error  // instead of answering; may be nil
 }
 
 func lying(t *testing.T) *liar {
@@ -42,7 +44,7 @@ func lying(t *testing.T) *liar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.AddSchema(t.Context(), `type Note { text: String  stars: Int @crdt(type: pncounter)  tags: String @crdt(type: mvregister) } type Page { text: String }`); err != nil {
+	if _, err := db.AddSchema(t.Context(), `type Note { text: String  stars: Int @crdt(type: pncounter)  tags: String @crdt(type: mvregister) } type Page { text: String } type Memo @docID(mode: UNIQUE) { text: String }`); err != nil {
 		t.Fatal(err)
 	}
 	server := api.NewServer(api.Config{DB: db})
@@ -51,6 +53,15 @@ func lying(t *testing.T) *liar {
 	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.asked != nil {
 			l.asked(r.URL.Path)
+		}
+		if l.refuse != nil {
+			body, _ := io.ReadAll(r.Body)
+			if err := l.refuse(r.URL.Path, body); err != nil {
+				w.WriteHeader(http.StatusConflict)
+				json.NewEncoder(w).Encode(map[string]string{"error": err.Error(), "code": "CONFLICT"})
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		rec := httptest.NewRecorder()
 		inner.ServeHTTP(rec, r)
@@ -159,6 +170,103 @@ func TestAnAuthorWhoIsOvertakenTriesAgain(t *testing.T) {
 	}
 	if got := l.query(t, `{ Note { stars } }`); got != `{"Note":[{"stars":26}]}` || times != 2 {
 		t.Errorf("got %s after being overtaken %d times, want 26 after 2", got, times)
+	}
+}
+
+// A node that says again and again that others were quicker collects no second signature of
+// what would count twice: it is submitted once more as it is.
+func TestWhatAddsUpIsSignedOnce(t *testing.T) {
+	t.Parallel()
+	for name, write := range map[string]func(*api.Author, pando.DocID) error{
+		"a counter": func(a *api.Author, doc pando.DocID) error {
+			return a.Update(t.Context(), "Note", doc, map[string]any{"stars": 1})
+		},
+		"a counter beside a text": func(a *api.Author, doc pando.DocID) error {
+			return a.Update(t.Context(), "Note", doc, map[string]any{"text": "more", "stars": 1})
+		},
+		"a document": func(a *api.Author, _ pando.DocID) error {
+			_, err := a.Create(t.Context(), "Memo", map[string]any{"text": "new"})
+			return err
+		},
+		"a request": func(a *api.Author, doc pando.DocID) error {
+			_, err := a.Query(t.Context(), api.Request{Query: `mutation { update_Note(docID: "` + doc.String() + `", input: {stars: 1}) { _docID } create_Memo(input: [{text: "b"}]) { text } }`}, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := lying(t)
+			a := l.author(t, identity(t))
+			doc, err := a.Create(t.Context(), "Note", map[string]any{"text": "first", "stars": 0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed := map[string]api.SignedCommit{}
+			l.refuse = func(path string, body []byte) error {
+				if !strings.HasSuffix(path, "/commits/submit") {
+					return nil
+				}
+				var in struct{ Commits []api.SignedCommit }
+				if err := json.Unmarshal(body, &in); err != nil {
+					t.Error(err)
+				}
+				for _, c := range in.Commits {
+					signed[string(c.Envelope)] = c
+				}
+				return fault.Conflict.Errorf("others were quicker")
+			}
+			if err := write(a, doc); !errors.Is(err, fault.Conflict) {
+				t.Errorf("got %v, want Conflict", err)
+			}
+			for _, c := range signed {
+				id, err := dag.ParseCollectionID(c.Collection)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.db.Replica().Merge(t.Context(), id, [][]byte{c.Envelope}, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got struct {
+				Note []struct{ Stars int }
+				Memo []struct{ Text string }
+			}
+			if err := json.Unmarshal([]byte(l.query(t, `{ Note { stars } Memo { text } }`)), &got); err != nil {
+				t.Fatal(err)
+			}
+			if len(signed) == 0 || len(got.Memo) > 1 || len(got.Note) != 1 || got.Note[0].Stars > 1 {
+				t.Errorf("of %d signed commits of one write the node made %+v", len(signed), got)
+			}
+		})
+	}
+}
+
+// What says the same however often it is written is prepared anew: it stands on what its
+// author has seen.
+func TestWhatDoesNotAddUpIsPreparedAnew(t *testing.T) {
+	t.Parallel()
+	l := lying(t)
+	a := l.author(t, identity(t))
+	doc, err := a.Create(t.Context(), "Note", map[string]any{"text": "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := 0
+	l.asked = func(path string) {
+		if times == 0 && strings.HasSuffix(path, "/commits/submit") {
+			times++
+			l.query(t, `mutation { update_Note(docID: "`+doc.String()+`", input: {text: "between"}) { _docID } }`)
+		}
+	}
+	if err := a.Update(t.Context(), "Note", doc, map[string]any{"text": "last"}); err != nil {
+		t.Fatal(err)
+	}
+	note, err := l.db.Collection("Note")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads, err := l.db.Replica().Heads(t.Context(), note.ID, doc)
+	if got := l.query(t, `{ Note { text } }`); err != nil || len(heads) != 1 || !strings.Contains(got, `"last"`) {
+		t.Errorf("got %s with %d heads, %v; want the last write, on top of the one between", got, len(heads), err)
 	}
 }
 
