@@ -310,6 +310,33 @@ func TestAGroupIsADocument(t *testing.T) {
 	wantKind(t, bob.tries("Paper", id, "title", "again"), fault.NotFound, "a write by who left")
 }
 
+// Groups within each other, on the way round, have the members of all and nobody else, and asking
+// for them ends: for who is in one and for who is in none.
+func TestWhoWritesByWayOfGroupsInACircle(t *testing.T) {
+	t.Parallel()
+	ann, bob := newNode(t, "ann").policed(), newNode(t, "bob").policed()
+	one, other := ann.create("Team", "name", "one"), ann.create("Team", "name", "other")
+	ann.mustDo("Team", one, grantTo("member", memberOf(other)))
+	ann.mustDo("Team", other, grantTo("member", memberOf(one)), grantTo("member", person("bob")))
+	id := ann.create("Paper", "title", "draft")
+	ann.mustDo("Paper", id, grantTo("writer", memberOf(one)), grantTo("reader", person("bob")))
+	bob.learns(ann)
+	bob.set("Paper", id, "title", "by way of the other")
+	meet(ann, bob)
+	wantAgreement(t, ann, bob)
+	if got := ann.field("Paper", id, "title"); got != `"by way of the other"` {
+		t.Errorf("the title is %s", got)
+	}
+	ann.mustDo("Team", other, revokeFrom("member", person("bob")))
+	bob.set("Paper", id, "title", "who left") // he does not know yet
+	meet(ann, bob)
+	wantAgreement(t, ann, bob)
+	if got := bob.field("Paper", id, "title"); got != `"by way of the other"` {
+		t.Errorf("the title is %s", got)
+	}
+	wantKind(t, bob.tries("Paper", id, "title", "again"), fault.Denied, "a write by who left")
+}
+
 // A commit by a member waits until the commits of the group are here that make him one.
 func TestACommitWaitsForTheGroupThatItNames(t *testing.T) {
 	t.Parallel()
@@ -613,7 +640,7 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 	if got := partings("bob"); len(got) > 0 {
 		t.Errorf("bob may read, and parts with %v", got)
 	}
-	ann.mustDo("Paper", id, revokeFrom("reader", person("eve"))) // who never could
+	ann.mustDo("Paper", id, revokeFrom("reader", person("eve")), grantTo("admin", person("bob"))) // who never could; and may not read as that
 	ann.mustDo("Paper", id, revokeFrom("reader", person("bob")))
 	took := ann.heads("Paper", id)
 	ann.set("Paper", id, "title", "not for bob")
@@ -632,8 +659,42 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 			t.Errorf("%s parts with %v", who, got)
 		}
 	}
+	ann.mustDo("Paper", id, grantTo("reader", person("bob")))
+	if got := partings("bob"); len(got) > 0 {
+		t.Errorf("bob may read again, and parts with %v", got)
+	}
+	for i := range maxParting {
+		ann.set("Paper", id, "title", fmt.Sprint("version ", i))
+	}
+	ann.mustDo("Paper", id, revokeFrom("reader", person("bob")))
+	if got := partings("bob", took...); len(got) > 0 {
+		t.Errorf("bob, who was away for long, parts with %d commits", len(got))
+	}
 	ann.mustDo("Paper", id, acp.Op{Kind: acp.Transfer, Subject: person("dan")})
 	if got := partings("ann"); !slices.Equal(got, ann.heads("Paper", id)) {
 		t.Errorf("ann gave it away and parts with %v", got)
+	}
+	id = ann.create("Paper", "title", "for all")
+	ann.mustDo("Paper", id, grantTo("reader", acp.Everyone))
+	ann.mustDo("Paper", id, revokeFrom("reader", acp.Everyone))
+	if got := partings("eve"); !slices.Equal(got, ann.heads("Paper", id)) {
+		t.Errorf("eve, who could read as everybody could, parts with %v", got)
+	}
+	id = ann.create("Paper", "title", "for cy")
+	ann.mustDo("Paper", id, grantTo("reader", person("cy")))
+	ann.update(func(tx *Tx) error { // cy is sent away, and what he may not read is written, in one
+		d, err := tx.Get(ann.coll("Paper"), id)
+		if err != nil {
+			return err
+		}
+		deltas, err := ann.coll("Paper").Update(d.State, fields("title", "not for cy"))
+		if err != nil {
+			return err
+		}
+		_, err = tx.writeOn(d, append([]crdt.Delta{revokeFrom("reader", person("cy")).Delta()}, deltas...))
+		return err
+	})
+	if got := partings("cy"); len(got) > 0 {
+		t.Errorf("cy parts with %v, which says more than that", got)
 	}
 }
