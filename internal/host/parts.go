@@ -136,7 +136,7 @@ var anyCircuit = ma.StringCast("/p2p-circuit")
 func (h *ownHost) listen() error {
 	for _, a := range h.addrs {
 		if err := h.parts.swarm.Listen(a); err != nil {
-			return fault.Unavailable.Errorf("listen on %s: %w: choose an address of this machine that nothing else uses, with --p2paddr", a, err)
+			return fault.Unavailable.Errorf("listen on %s: %w: choose another address with --p2paddr, one of this machine that nothing else uses", a, err)
 		}
 	}
 	if h.parts.observed != nil {
