@@ -59,9 +59,10 @@ type Want struct {
 	Since      time.Time `json:"since"`
 	Stuck      bool      `json:"stuck,omitempty"` // for more than a day
 	Tries      int       `json:"tries"`
-	Told       string    `json:"told,omitempty"`  // the peer that told of it
-	Asked      string    `json:"asked,omitempty"` // the peer that was asked last
-	Next       time.Time `json:"next,omitzero"`   // when it is asked for again
+	Told       string    `json:"told,omitempty"`   // the peer that told of it
+	Asked      string    `json:"asked,omitempty"`  // the peer that was asked last
+	Next       time.Time `json:"next,omitzero"`    // when it is asked for again
+	Groups     []string  `json:"groups,omitempty"` // that write it, of which one has to be here first
 }
 
 // Trace is what a node remembers of the way of a change.
@@ -239,7 +240,7 @@ func (s *Server) wants(_ context.Context, in limitRequest) ([]Want, error) {
 func wantsOf(all []p2p.WantStatus) []Want {
 	out := []Want{}
 	for _, w := range all {
-		out = append(out, Want{w.Collection, w.Doc, w.Commits, w.Since, w.Stuck, w.Tries, w.Told, w.Asked, w.Next})
+		out = append(out, Want{w.Collection, w.Doc, w.Commits, w.Since, w.Stuck, w.Tries, w.Told, w.Asked, w.Next, w.Groups})
 	}
 	return out
 }

@@ -2,6 +2,9 @@ package p2p
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -63,6 +66,33 @@ func (a *awaits) changed(doc dag.DocID) (keys []wantKey) {
 	a.number -= len(keys)
 	delete(a.groups, doc)
 	return keys
+}
+
+// byDocument returns which groups each document waits for, sorted.
+func (a *awaits) byDocument() map[wantKey][]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[wantKey][]string{}
+	for g, keys := range a.groups {
+		for k := range keys {
+			all[k] = append(all[k], g.String())
+		}
+	}
+	for _, groups := range all {
+		slices.Sort(groups)
+	}
+	return all
+}
+
+// groupWanted says which document of a collection waits for which groups, and what to do; ""
+// if none is known to.
+func (n *Node) groupWanted(collection string) string {
+	for _, w := range n.Wants(MaxWants) {
+		if w.CollectionID == collection && len(w.Groups) > 0 {
+			return fmt.Sprintf("document %s waits for group %s, which cannot be read here, or not yet: whoever owns the group can let you read it, by pando acl grant", w.Doc, strings.Join(w.Groups, " or "))
+		}
+	}
+	return ""
 }
 
 // begin reports whether nobody gets groups for a copy yet; end is for who began.

@@ -69,6 +69,9 @@ type WantStatus struct {
 	Told         string    // the peer that told of it last; "" if that was before a restart
 	Asked        string    // the peer that was asked last
 	Next         time.Time // when it is asked for again; zero: now
+	// Groups, by their docIDs, may write the document, and one of them has to be here, or newer
+	// here, before what is missing can be judged. Empty: it waits for something else.
+	Groups []string
 }
 
 // MaxWants bounds the documents that Wants lists.
@@ -81,14 +84,14 @@ func (n *Node) Wants(most int) []WantStatus {
 	for _, c := range n.db.Collections() {
 		names[c.ID.String()] = c.Name
 	}
-	all := n.wants.list(max(0, min(most, MaxWants)))
+	all := n.wants.list(max(0, min(most, MaxWants)), n.awaits.byDocument())
 	for i := range all {
 		all[i].Collection = names[all[i].CollectionID]
 	}
 	return all
 }
 
-func (w *wants) list(most int) []WantStatus {
+func (w *wants) list(most int, groups map[wantKey][]string) []WantStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	type entry struct {
@@ -105,7 +108,7 @@ func (w *wants) list(most int) []WantStatus {
 	var all []WantStatus
 	for _, e := range entries[:min(len(entries), most)] {
 		s := WantStatus{CollectionID: e.collection.String(), Doc: e.doc.String(), Commits: len(e.commits),
-			Since: e.first, Stuck: time.Since(e.first) > stuckAfter, Tries: e.tries, Next: e.next}
+			Since: e.first, Stuck: time.Since(e.first) > stuckAfter, Tries: e.tries, Next: e.next, Groups: groups[e.wantKey]}
 		if e.told != "" {
 			s.Told = e.told.String()
 		}

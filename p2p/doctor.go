@@ -230,7 +230,12 @@ func (x *examination) peerStatus(p PeerStatus, unreachable string) {
 	case hint == "" && untold:
 		hint = "one side cannot tell the part from the rest: use the same version of the collection on both (pando schema activate), or keep another part (pando keep)"
 	case hint == "":
-		hint = "differences are being mended: look again in a minute. Documents that stay incomplete in 'pando status' wait for the right to read a group that writes them"
+		hint = "differences are being mended: look again in a minute"
+		for _, c := range p.Collections {
+			if wanted := x.n.groupWanted(c.ID); wanted != "" && c.State == Differs {
+				hint = wanted
+			}
+		}
 	}
 	x.find(about, grade, hint, "connected, %d of %d collections identical; %s", same, len(p.Collections), strings.Join(others, ", "))
 }

@@ -174,7 +174,7 @@ func (n *Node) joinSessions(ctx context.Context, t Ticket, e errand, res *JoinRe
 }
 
 // errBehind says that copies differ still; trying again may help.
-var errBehind = fault.Unavailable.Errorf("the other node goes on writing faster than it is read, or a group writes there that may not be read here; pando status tells which documents are incomplete")
+var errBehind = fault.Unavailable.Errorf("not all is here yet")
 
 // joined reports what became of each collection of a ticket.
 func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult) error {
@@ -203,7 +203,8 @@ func (n *Node) joined(ctx context.Context, t Ticket, got report, res *JoinResult
 			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errNarrow)
 		}
 		if !v.Equal {
-			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w", c.Name, v.Mine, v.Theirs, errBehind)
+			return fault.Unavailable.Errorf("join: collection %s: %d documents here, %d there: %w: %s", c.Name, v.Mine, v.Theirs, errBehind,
+				cmp.Or(n.groupWanted(c.ID.String()), "the other node goes on writing faster than it is read; the rest follows"))
 		}
 		if s := n.scopeOf(c.ID); !s.Whole { // the other side has the same of it
 			if _, part, err := n.parts.of(ctx, c.ID, s); err == nil {

@@ -634,6 +634,12 @@ func TestAMemberOfAGroupWrites(t *testing.T) {
 		if slices.Equal(eve.holds("Note")[doc], ada.holds("Note")[doc]) {
 			t.Error("eve took what she cannot judge")
 		}
+		wants := eve.node.Wants(MaxWants)
+		if len(wants) != 1 || wants[0].Doc != doc.String() || !slices.Equal(wants[0].Groups, []string{team.String()}) {
+			t.Errorf("eve's status: %+v, want that %s waits for the team %s", wants, doc, team)
+		} else if said := eve.node.groupWanted(wants[0].CollectionID); !strings.Contains(said, team.String()) {
+			t.Errorf("eve is told %q, want the team", said)
+		}
 		before := eve.node.Counters()
 		time.Sleep(10 * time.Minute)
 		if now := eve.node.Counters(); now.Fetches-before.Fetches > 60 || now.Blamed+now.Breaches+now.Mismatches > 0 {
@@ -641,6 +647,9 @@ func TestAMemberOfAGroupWrites(t *testing.T) {
 		}
 		ada.takesIn(team, eve)
 		alike(t, 10*time.Minute, doc, ps...)
+		if said := eve.node.groupWanted(wants[0].CollectionID); said != "" {
+			t.Errorf("eve has all, and is told %q", said)
+		}
 	})
 }
 
