@@ -117,3 +117,17 @@ func TestNothingWaitsForTheOwnerOfAContestedDocument(t *testing.T) {
 		}
 	}
 }
+
+// A document that waits for a group says for which one, and what to do about it.
+func TestStatusNamesTheGroupThatIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	err := showStatus(&out, api.Status{Wanted: api.Wanted{Documents: 2, Oldest: []api.Want{
+		{Collection: "Note", DocID: "bafkreinote", Commits: 1, Groups: []string{"bafkreiteam"}}, {Collection: "Note", DocID: "bafkreiother", Commits: 1}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "\nbafkreinote waits for group bafkreiteam, which cannot be read here"; !strings.Contains(got, want) || strings.Contains(got, "bafkreiother waits") {
+		t.Errorf("got\n%s\nwant %q", got, want)
+	}
+}

@@ -63,21 +63,7 @@ func showStatus(out io.Writer, status api.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if len(status.Peers) == 0 {
-		return nil
-	}
-	fmt.Fprintln(out)
-	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PEER\tCOLLECTION\tSTATE")
-	for _, p := range status.Peers {
-		if len(p.Collections) == 0 {
-			fmt.Fprintf(w, "%s\t-\t%s\n", p.ID, connection(p))
-		}
-		for _, one := range p.Collections {
-			fmt.Fprintf(w, "%s\t%s\t%s%s\n", p.ID, one.Name, stateText(one), lagText(one, status.At))
-		}
-	}
-	if err := w.Flush(); err != nil {
+	if err := showCopies(out, status); err != nil {
 		return err
 	}
 	for _, p := range status.Peers {
@@ -96,6 +82,25 @@ func showStatus(out io.Writer, status api.Status) error {
 		}
 	}
 	return showTrouble(out, status)
+}
+
+// showCopies writes how the copies of peers compare, if there are peers.
+func showCopies(out io.Writer, status api.Status) error {
+	if len(status.Peers) == 0 {
+		return nil
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PEER\tCOLLECTION\tSTATE")
+	for _, p := range status.Peers {
+		if len(p.Collections) == 0 {
+			fmt.Fprintf(w, "%s\t-\t%s\n", p.ID, connection(p))
+		}
+		for _, one := range p.Collections {
+			fmt.Fprintf(w, "%s\t%s\t%s%s\n", p.ID, one.Name, stateText(one), lagText(one, status.At))
+		}
+	}
+	return w.Flush()
 }
 
 // lockedText says how many documents are locked, which are not counted to the end.
@@ -155,7 +160,16 @@ func showTrouble(out io.Writer, status api.Status) error {
 	if more := status.Wanted.Documents - len(status.Wanted.Oldest); more > 0 {
 		fmt.Fprintf(w, "and %s more\n", grouped(more))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, one := range status.Wanted.Oldest {
+		if len(one.Groups) > 0 {
+			fmt.Fprintf(out, "\n%s waits for group %s, which cannot be read here, or not yet: whoever owns the group can let you read it, by pando acl grant\n",
+				one.DocID, strings.Join(one.Groups, " or "))
+		}
+	}
+	return nil
 }
 
 // deniedText says what was denied how often, the most first.
