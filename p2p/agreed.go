@@ -193,8 +193,7 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 				return err
 			}
 			if len(left) > 0 {
-				have := slices.DeleteFunc(slices.Clone(d.Heads), func(c dag.CID) bool { return slices.Contains(left, c) })
-				items = append(items, item{Doc: bytesOf(d.Doc), Want: left, Have: have})
+				items = append(items, lackingOf(d, left))
 			}
 		}
 		if err := s.fetchItems(p, items); err != nil {
@@ -252,6 +251,20 @@ func (s *session) parts(p pair, d docHeads) {
 	}
 	s.parted++
 	s.n.farewell(s.ctx, s.peer, p.id, d.Doc, to.by, d.Heads)
+}
+
+// lackingOf asks for heads of a document that a peer shows, less what is here of them.
+func lackingOf(d docHeads, left []dag.CID) item {
+	lacks := make(map[dag.CID]bool, len(left))
+	for _, c := range left {
+		lacks[c] = true
+	}
+	it := item{Doc: bytesOf(d.Doc), Want: left}
+	it.holds(slices.DeleteFunc(slices.Clone(d.Heads), func(c dag.CID) bool { return lacks[c] }), nil)
+	if len(left) > maxHeads {
+		it.Want = nil // all
+	}
+	return it
 }
 
 // headsOf learns what the peer has of documents whose IDs begin with some bytes, sorted.

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -117,6 +118,12 @@ func promised(items []item) bool {
 
 // items asks for commits of documents. Of some, which More names, there may be more.
 func (f *fetching) items(ctx context.Context, items []item, headed func(*heads)) (total intake, err error) {
+	if f.w.version < versionOfManyHeads {
+		items = slices.Clone(items)
+		for i := range items {
+			items[i].Locator = readable(f.w, items[i].Locator)
+		}
+	}
 	for len(items) > 0 {
 		if err := f.w.send(&fetch{f.proof, headed != nil, items}); err != nil {
 			return total, err
@@ -140,6 +147,14 @@ func (f *fetching) items(ctx context.Context, items []item, headed func(*heads))
 		items = items[got.Mark:]
 	}
 	return total, nil
+}
+
+// readable is as much of a locator as the peer reads.
+func readable(w *wire, locator []uint64) []uint64 {
+	if w.version < versionOfManyHeads {
+		return locator[:min(len(locator), maxOldLocator)]
+	}
+	return locator
 }
 
 // partOf asks for the rest of a document that was cut.
@@ -167,7 +182,7 @@ func (f *fetching) rest(ctx context.Context, ask *getPart) (total intake, err er
 
 // part asks for a part of a document once. If there is more, More says where.
 func (f *fetching) part(ctx context.Context, ask *getPart, turn func() error) (intake, error) {
-	ask.Proof = f.proof
+	ask.Proof, ask.Locator = f.proof, readable(f.w, ask.Locator)
 	if err := f.w.send(ask); err != nil {
 		return intake{}, err
 	}
@@ -241,9 +256,20 @@ func (n *Node) itemsFor(ctx context.Context, p peer.ID, id dag.CollectionID, doc
 		if err != nil {
 			return nil, err
 		}
-		items[i] = item{Doc: bytesOf(doc), Have: have[:min(len(have), maxHeads)], Locator: locator[:min(len(locator), maxLocator)]}
+		items[i] = item{Doc: bytesOf(doc)}
+		items[i].holds(have, locator)
 	}
 	return items, nil
+}
+
+// holds tells the peer what is here: some heads, the others and ancestors by their first
+// bytes.
+func (it *item) holds(heads []dag.CID, ancestors []uint64) {
+	it.Have = heads[:min(len(heads), maxHeads)]
+	it.Locator = ancestors[:min(len(ancestors), maxOldLocator/2)]
+	for _, c := range heads[len(it.Have):min(len(heads), len(it.Have)+maxLocator-len(it.Locator))] {
+		it.Locator = append(it.Locator, binary.BigEndian.Uint64(c[:]))
+	}
 }
 
 func bytesOf(doc dag.DocID) []byte { return doc[:] }
@@ -254,7 +280,7 @@ func split(items []item) [][]item {
 	size, start := 0, 0
 	for i, it := range items {
 		s := 64 + 32*(len(it.Want)+len(it.Have)) + 8*len(it.Locator)
-		if size += s; size > maxFrame/2 {
+		if size += s; size > maxFrame/2 && i > start {
 			parts = append(parts, items[start:i])
 			start, size = i, s
 		}
@@ -400,7 +426,11 @@ func (r *reader) sendHeads(ctx context.Context, w *wire, items []item) error {
 			if err != nil {
 				return err
 			}
-			cids = cids[:min(len(cids), maxHeads)]
+			most := maxShownHeads
+			if w.version < versionOfManyHeads {
+				most = maxOldHeads
+			}
+			cids = cids[:min(len(cids), most)]
 			// Heads that do not fit are left out: then more is pushed than needed.
 			if size += 64 + 32*len(cids); size < maxFrame {
 				m.Documents = append(m.Documents, docHeads{doc, cids})

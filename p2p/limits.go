@@ -40,11 +40,19 @@ const (
 	maxVersions = 1024
 	// maxItems bounds the documents of one FETCH: with their heads they stay under half a frame.
 	maxItems = 1024
-	// maxHeads bounds the heads named for one document, both ways. A document has few;
-	// of more than that the rest is found by asking again.
+	// maxHeads bounds the commits that are asked for or announced of one document, and the
+	// heads named with a request. A document has few; of more than that the rest is found by
+	// asking again.
 	maxHeads = 256
-	// maxLocator bounds the ancestors named for one document: 64 doublings from 32 heads.
-	maxLocator = 2048
+	// maxShownHeads bounds the heads that a peer shows of one document when it is asked:
+	// half a frame. maxOldHeads is the same for peers that know no more.
+	maxShownHeads = 1 << 14
+	maxOldHeads   = 256
+	// maxLocator bounds the commits named by 8 bytes for one document, ancestors and the heads
+	// beyond maxHeads: half a frame. Of a document with more heads some are sent again that are
+	// here. maxOldLocator is the same for peers that know no more.
+	maxLocator    = 1 << 16
+	maxOldLocator = 2048
 	// maxPrefixes bounds the tree nodes asked for in one message, nodesPerFrame those in one answer.
 	maxPrefixes   = 1 << 16
 	nodesPerFrame = 256

@@ -520,7 +520,7 @@ func readFetch(r *cbor.Reader) message {
 	}
 	for ; n > 0 && r.Err() == nil; n-- {
 		tuple(r, 4)
-		it := item{Doc: r.Bytes(), Want: readCIDs(r), Have: readCIDs(r)}
+		it := item{Doc: r.Bytes(), Want: readCIDs(r, maxHeads), Have: readCIDs(r, maxHeads)}
 		if r.Err() == nil && (len(it.Doc) == 0 || len(it.Doc) > 32) {
 			r.Fail(fault.Invalid.Errorf("a docID of %d bytes, want 32 or the first of them", len(it.Doc)))
 		}
@@ -539,10 +539,10 @@ func appendCIDs(b []byte, cs []dag.CID) []byte {
 	return cbor.AppendBytes(b, packed)
 }
 
-func readCIDs(r *cbor.Reader) []dag.CID {
+func readCIDs(r *cbor.Reader, most int) []dag.CID {
 	packed := r.Bytes()
-	if len(packed)%32 != 0 || len(packed) > 32*maxHeads {
-		r.Fail(fault.Invalid.Errorf("hashes of %d bytes in all, want at most %d of 32", len(packed), maxHeads))
+	if len(packed)%32 != 0 || len(packed) > 32*most {
+		r.Fail(fault.Invalid.Errorf("hashes of %d bytes in all, want at most %d of 32", len(packed), most))
 		return nil
 	}
 	var cs []dag.CID
@@ -562,7 +562,9 @@ type docHeads struct {
 
 func (m *heads) append(b []byte) []byte { return appendDocHeads(begin(b, msgHeads), m.Documents) }
 
-func readHeads(r *cbor.Reader) message { return &heads{readDocHeads(r, maxItems*leafDocuments)} }
+func readHeads(r *cbor.Reader) message {
+	return &heads{readDocHeads(r, maxItems*leafDocuments, maxShownHeads)}
+}
 
 func appendDocHeads(b []byte, all []docHeads) []byte {
 	b = cbor.AppendArray(b, len(all))
@@ -573,12 +575,12 @@ func appendDocHeads(b []byte, all []docHeads) []byte {
 	return b
 }
 
-func readDocHeads(r *cbor.Reader, most int) (all []docHeads) {
+func readDocHeads(r *cbor.Reader, most, heads int) (all []docHeads) {
 	for n := list(r, "documents", most); n > 0 && r.Err() == nil; n-- {
 		var d docHeads
 		tuple(r, 2)
 		exactly(r, "a docID", d.Doc[:])
-		d.Heads = readCIDs(r)
+		d.Heads = readCIDs(r, heads)
 		all = append(all, d)
 	}
 	return all

@@ -54,7 +54,7 @@ func readPart(r *cbor.Reader) message {
 	m := new(getPart)
 	exactly(r, "a proof", m.Proof[:])
 	exactly(r, "a docID", m.Doc[:])
-	m.Have, m.Locator = readCIDs(r), readLocator(r)
+	m.Have, m.Locator = readCIDs(r, maxHeads), readLocator(r)
 	m.After = readPoint(r)
 	m.Below = r.Uint()
 	return m

@@ -12,15 +12,19 @@ import (
 // types of messages; what one has means the same in all later ones.
 const (
 	protocolSync  protocol.ID = "/pando/sync/3"
-	protocolFetch protocol.ID = "/pando/fetch/2"
+	protocolFetch protocol.ID = "/pando/fetch/3"
 )
 
 var (
 	syncProtocols  = []protocol.ID{protocolSync, "/pando/sync/2", "/pando/sync/1"}
-	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/1"}
+	fetchProtocols = []protocol.ID{protocolFetch, "/pando/fetch/2", "/pando/fetch/1"}
 	watchProtocols = []protocol.ID{"/pando/watch/1"}
 	tellProtocols  = []protocol.ID{protocolTell}
 )
+
+// versionOfManyHeads is from which version of fetching on a document may have thousands of
+// heads: of an older peer it names so many as that reads.
+const versionOfManyHeads = 3
 
 // versionOf is the number that a protocol ends with, the newest if it has none.
 func versionOf(id protocol.ID) uint64 {

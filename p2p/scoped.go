@@ -302,8 +302,15 @@ func (s *session) mendPart(p pair) error {
 func (s *session) holdTheSame(id dag.CollectionID, docs []dag.DocID, there map[dag.DocID][]dag.CID) (bool, error) {
 	for _, doc := range docs {
 		own, err := s.n.replica.Heads(s.ctx, id, doc)
-		if err != nil || len(own) != len(there[doc]) || slices.ContainsFunc(own, func(c dag.CID) bool { return !slices.Contains(there[doc], c) }) {
+		if err != nil || len(own) != len(there[doc]) {
 			return false, err
+		}
+		shown := make(map[dag.CID]bool, len(own))
+		for _, c := range there[doc] {
+			shown[c] = true
+		}
+		if slices.ContainsFunc(own, func(c dag.CID) bool { return !shown[c] }) {
+			return false, nil
 		}
 	}
 	return true, nil

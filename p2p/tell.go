@@ -398,17 +398,23 @@ func (n *Node) concerning(ctx context.Context, id dag.CollectionID, envelopes []
 	if !n.partial(id) {
 		return envelopes, nil
 	}
+	here := map[dag.DocID]bool{}
 	for _, e := range envelopes {
 		c, err := dag.Open(e)
 		if err != nil {
 			some = append(some, e) // the merge says what is wrong with it
 			continue
 		}
-		heads, err := n.replica.Heads(ctx, id, c.Doc)
-		if err != nil {
-			return nil, err
+		is, known := here[c.Doc]
+		if !known {
+			heads, err := n.replica.Heads(ctx, id, c.Doc)
+			if err != nil {
+				return nil, err
+			}
+			is = len(heads) > 0
+			here[c.Doc] = is
 		}
-		if len(heads) > 0 {
+		if is {
 			some = append(some, e)
 		}
 	}

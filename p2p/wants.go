@@ -69,7 +69,7 @@ func newWants(n notes) (*wants, error) {
 		}
 		tuple(r, 3)
 		k := wantKey{dag.CollectionID([]byte(key[:32])), dag.DocID([]byte(key[32:]))}
-		v := &want{tries: int(r.Uint()), first: time.UnixMilli(int64(r.Uint())), commits: readCIDs(r)}
+		v := &want{tries: int(r.Uint()), first: time.UnixMilli(int64(r.Uint())), commits: readCIDs(r, maxHeads)}
 		w.open[k] = v
 		return nil
 	})

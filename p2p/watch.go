@@ -40,7 +40,7 @@ func readWatch(r *cbor.Reader) message {
 	m := new(watch)
 	exactly(r, "a proof", m.Proof[:])
 	m.Scope = readScope(r)
-	m.Have = readDocHeads(r, maxItems)
+	m.Have = readDocHeads(r, maxItems, maxHeads)
 	return m
 }
 

@@ -241,7 +241,9 @@ func (n *Node) askToWatch(ctx context.Context, at sharing, scope Scope) (*watch,
 		if err != nil {
 			return nil, err
 		}
-		heads = heads[:min(len(heads), maxHeads)]
+		if len(heads) > maxHeads { // or all others would come again
+			continue
+		}
 		if size += 64 + 32*len(heads); size < maxFrame/2 { // of the others comparing tells
 			ask.Have = append(ask.Have, docHeads{doc, heads})
 		}

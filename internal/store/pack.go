@@ -97,8 +97,9 @@ func (tx *Tx) blocks(lo, hi []byte, yield func(Block, error) bool) {
 	}
 }
 
-// located finds the commit of a document whose CID starts with those 8 bytes.
-func (tx *Tx) located(n short, doc dag.DocID, id uint64) (dag.CID, bool, error) {
+// located finds the commit of a document whose CID starts with those 8 bytes. Where there
+// are two, made to look alike, nobody knows which is meant: it is none.
+func (tx *Tx) located(n short, doc dag.DocID, id uint64) (found dag.CID, ok bool, err error) {
 	lo := binary.BigEndian.AppendUint64([]byte{tableIndex}, id)
 	for e, err := range tx.kv.Scan(lo, after(lo)) {
 		if err != nil {
@@ -113,10 +114,13 @@ func (tx *Tx) located(n short, doc dag.DocID, id uint64) (dag.CID, bool, error) 
 			return dag.CID{}, false, err
 		}
 		if at.doc == doc && at.coll == n {
-			return cid, true, nil
+			if ok {
+				return dag.CID{}, false, nil
+			}
+			found, ok = cid, true
 		}
 	}
-	return dag.CID{}, false, nil
+	return found, ok, nil
 }
 
 // Locator returns the first 8 bytes of commits at distance 1, 2, 4, 8 … below the

@@ -1,0 +1,67 @@
+package p2p
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pandodb/pando"
+	"github.com/pandodb/pando/internal/dag"
+)
+
+// beside makes so many commits beside each other, on the first commit of a database.
+func beside(t *testing.T, db *pando.DB, id pando.CollectionID, n int) (out [][]byte) {
+	t.Helper()
+	for b, err := range db.Replica().Full(t.Context(), id, pando.DocID{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := dag.Open(bytes.Clone(b.Envelope))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			c := &dag.Commit{Doc: first.Doc, Author: first.Author, Schema: first.Schema, Deltas: slices.Clone(first.Deltas),
+				Parents: []dag.CID{first.CID}, Height: 2, HLC: first.HLC + 1 + uint64(i)}
+			if _, err := dag.Seal(c, db.Identity()); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, bytes.Clone(c.Envelope()))
+		}
+		break
+	}
+	return out
+}
+
+// Two copies of a document that thousands wrote on while apart differ by a few commits.
+// When they are compared, these cross the line, and some bytes for each head: not all
+// commits. With PANDO_LONG=1 there are 16,000.
+func TestManyHeadsAreNotSentAgain(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		heads := 3000
+		if os.Getenv("PANDO_LONG") != "" {
+			heads = 16_000
+		}
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		addSchema(t, b.db, schemaText)
+		createUsers(t, a.db, "x", 1)
+		id := a.db.Collections()[0].ID
+		all := append(commitsOf(t, a, id), beside(t, a.db, id, heads+20)...)
+		for i, m := range []*member{a, b} {
+			some := slices.Concat(all[:heads+1], all[heads+1+10*i:][:10])
+			if got, err := m.db.Replica().Merge(t.Context(), id, some, ""); err != nil || got.Applied+got.Known != len(some) {
+				t.Fatalf("%d applied, %v", got.Applied, err)
+			}
+		}
+		startAll([]*member{a, b})
+		took := converge(t, 30*time.Second, a, b)
+		c := a.node.Counters()
+		if sum := c.Received + c.Sent; sum > 64*uint64(heads) {
+			t.Errorf("%d bytes crossed the line, want at most 64 for each of %d heads", sum, heads)
+		}
+		t.Logf("20 of %d heads: %v, %d bytes in, %d out, of %d bytes each", heads, took, c.Received, c.Sent, len(all[0]))
+	})
+}
