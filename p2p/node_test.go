@@ -125,7 +125,7 @@ func TestTransportsShareAPort(t *testing.T) {
 func TestAPortInUseIsAnError(t *testing.T) {
 	a := startNode(t, openDB(t, ""), Config{})
 	_, err := Start(t.Context(), openDB(t, ""), Config{Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", a.Info().Addrs[1]}})
-	if !errors.Is(err, pando.ErrUnavailable) || !strings.Contains(err.Error(), "choose an address of this machine") {
+	if !errors.Is(err, pando.ErrUnavailable) || !strings.Contains(err.Error(), "choose another address") {
 		t.Errorf("got %v, want Unavailable and what to do", err)
 	}
 }
