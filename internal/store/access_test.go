@@ -698,3 +698,33 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 		t.Errorf("cy parts with %v, which says more than that", got)
 	}
 }
+
+// Whatever is in a commit besides operations on rights is writing: also what nobody here can
+// read, and kinds of commits that nothing is known of.
+func TestWhatACommitAsksOfItsAuthor(t *testing.T) {
+	t.Parallel()
+	grants := []crdt.Delta{grantTo("reader", person("bob")).Delta()}
+	clear, sealed := dag.Segment{}, dag.Segment{Group: 1, Epoch: 1}
+	for what, c := range map[string]struct {
+		commit  dag.Commit
+		updates bool
+	}{
+		"a grant":                       {dag.Commit{Deltas: grants, Segs: []dag.Segment{clear}}, false},
+		"a grant with something sealed": {dag.Commit{Deltas: grants, Segs: []dag.Segment{clear, sealed}}, true},
+		"something sealed":              {dag.Commit{Segs: []dag.Segment{sealed}}, true},
+		"a grant of another kind":       {dag.Commit{Kind: dag.Checkpoint, Deltas: grants, Segs: []dag.Segment{clear}}, true},
+		"nothing":                       {dag.Commit{}, true},
+	} {
+		if got, err := judgeable(&c.commit); err != nil || got.Need.Update != c.updates {
+			t.Errorf("%s needs %+v, %v; want it to update: %v", what, got.Need, err, c.updates)
+		}
+	}
+	for what, cm := range map[string]dag.Commit{
+		"keys that are none":    {Deltas: []crdt.Delta{{Field: crdt.FieldKeys, Kind: crdt.KindKeys, Void: true, Raw: []byte{0xf6}}}},
+		"a document of anybody": {Root: &dag.RootSeed{Mode: dag.ModeContent}},
+	} {
+		if got, err := judgeable(&cm); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %+v, %v; want invalid", what, got.Need, err)
+		}
+	}
+}

@@ -202,12 +202,21 @@ func TestEverybodySeesWhatBreaksTheRules(t *testing.T) {
 		{"link from epoch", ops(veil.Op{Kind: veil.Begin, Epoch: other}, veil.Op{Kind: veil.Link, Epoch: old, Older: other, Sealed: link})},
 		{"link of epoch", ops(veil.Op{Kind: veil.Link, Epoch: other, Older: old, Sealed: link})},
 		{"begin another", func(c *dag.Commit) { c.Deltas = []crdt.Delta{revoke("reader", bo).Delta()}; text(c) }},
+		{"begin another", func(c *dag.Commit) { // the new epoch is there, and not used
+			ops(veil.Op{Kind: veil.Begin, Epoch: other})(c)
+			c.Deltas = append(c.Deltas, revoke("reader", bo).Delta())
+			text(c)
+		}},
+		{"did not begin below", func(c *dag.Commit) { ops(veil.Op{Kind: veil.Begin, Epoch: other})(c); text(c); c.Segs[0].Epoch++ }},
+		{"give of epoch", ops(veil.Op{Kind: veil.Begin, Epoch: other}, veil.Op{Kind: veil.Give, Epoch: veil.EpochID{2}, Wraps: wraps})},
+		{"2 operations say", ops(veil.Op{Kind: veil.Hide, Cover: veil.Cover{All: true}}, veil.Op{Kind: veil.Hide, Cover: veil.Cover{All: true}})},
 		{"2 epochs begin", ops(veil.Op{Kind: veil.Begin, Epoch: other}, veil.Op{Kind: veil.Begin, Epoch: veil.EpochID{2}})},
 	} {
 		if err := ann.attempt(t, c.make); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.what) {
 			t.Errorf("%v: want it invalid, because %q", err, c.what)
 		}
 	}
+	early := slices.Clone(ann.heads)
 	later, err := ann.write("", revoke("reader", bo))
 	must(t, later, err)
 	began, err := veil.Ops(later.Deltas)
@@ -217,6 +226,22 @@ func TestEverybodySeesWhatBreaksTheRules(t *testing.T) {
 	down := veil.Op{Kind: veil.Link, Epoch: old, Older: began[0].Epoch, Sealed: link}
 	if err := ann.attempt(t, ops(down)); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "did not begin below it") {
 		t.Errorf("a later secret under an earlier one: %v", err)
+	}
+	up := veil.Op{Kind: veil.Link, Epoch: began[0].Epoch, Older: old, Sealed: link}
+	if err := ann.attempt(t, ops(up)); err != nil {
+		t.Errorf("an earlier secret under a later one: %v", err)
+	}
+	beside := func(make func(c *dag.Commit)) func(*dag.Commit) {
+		return func(c *dag.Commit) { c.Parents = early; make(c) }
+	}
+	if err := ann.attempt(t, beside(text)); err != nil {
+		t.Errorf("beside the revocation, under the keys of then: %v", err)
+	}
+	if err := ann.attempt(t, beside(ops(veil.Op{Kind: veil.Give, Epoch: began[0].Epoch, Wraps: wraps}))); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "give of epoch") {
+		t.Errorf("keys of an epoch that began beside the commit: %v", err)
+	}
+	if err := ann.attempt(t, beside(func(c *dag.Commit) { text(c); c.Segs[0].Epoch = began[0].Epoch.Number() })); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "did not begin below") {
+		t.Errorf("under an epoch that began beside the commit: %v", err)
 	}
 	// By hand, as a program would that does not know what a revocation means.
 	_, err = ann.write("", revoke("reader", bo))
@@ -231,7 +256,7 @@ func TestEverybodySeesWhatBreaksTheRules(t *testing.T) {
 		c.Doc = c.Root.DocID()
 		ops(veil.Op{Kind: veil.Begin, Epoch: other})(c)
 		c.AddSegment(1, other.Number(), []byte("sealed"))
-	}); !errors.Is(err, fault.Invalid) {
+	}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "keys for a document") {
 		t.Errorf("keys of a document of which nothing is encrypted: %v", err)
 	}
 }
