@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -101,7 +102,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 		DHT:      !s.noDHT && !onlyHere(s.p2paddr),
 	}
 	// First, so that neither a mistake nor a busy port makes a directory.
-	if err := s.check(); err != nil {
+	if err := s.check(log); err != nil {
 		return err
 	}
 	key, err := s.crypt.key(ctx, c)
@@ -185,7 +186,7 @@ func (c *command) start(ctx context.Context, s startFlags) (err error) {
 }
 
 // check finds what is wrong with settings before anything is begun, and names the flag.
-func (s *startFlags) check() error {
+func (s *startFlags) check(log *slog.Logger) error {
 	if len(s.p2paddr) == 0 && !s.noP2P {
 		return fault.Invalid.Errorf("--p2paddr names no address: give one, or start with --no-p2p")
 	}
@@ -206,8 +207,10 @@ func (s *startFlags) check() error {
 			return fault.Invalid.Errorf("--allowed-hosts %q: want the name of a host, such as node.example.org", host)
 		}
 	}
-	if info, err := os.Stat(s.backups); s.backups != "" && (err != nil || !info.IsDir()) {
-		return fault.Invalid.Errorf("--backup-dir %s: there is no such directory: make it, or name another", s.backups)
+	if info, err := os.Stat(s.backups); s.backups != "" && err == nil && !info.IsDir() {
+		return fault.Invalid.Errorf("--backup-dir %s is a file: name a directory", s.backups)
+	} else if s.backups != "" && err != nil {
+		log.Warn("the directory of --backup-dir is not there yet: make it", "directory", s.backups)
 	}
 	return nil
 }
