@@ -62,12 +62,16 @@ type tokens struct {
 
 	mu   sync.Mutex // guards what follows
 	text string
+	made time.Time
 	ends time.Time
 }
 
 // renew is how long before its end a token is not used any more: longer than a request
 // may be on its way.
 const renew = 2 * time.Minute
+
+// leastUse is how long a token has to have held before another takes its place in a stream.
+const leastUse = time.Minute
 
 // get returns a token that holds.
 func (t *tokens) get(now time.Time) (string, error) {
@@ -78,7 +82,7 @@ func (t *tokens) get(now time.Time) (string, error) {
 	}
 	text, ends, err := t.make(now, TokenOptions{})
 	if err == nil {
-		t.text, t.ends = text, ends
+		t.text, t.made, t.ends = text, now, ends
 	}
 	return text, err
 }
@@ -109,13 +113,17 @@ func (t *tokens) make(now time.Time, o TokenOptions) (text string, ends time.Tim
 }
 
 // renews reports whether a stream that ended with err goes on with a new token, which the next
-// request makes: the node's clock may be ahead of the one here.
+// request makes: the node's clock may be ahead of the one here. Who says of a new token that it
+// has expired would say so of the next.
 func (c *Client) renews(err error) bool {
 	if c.tokens == nil || Reason(err) != string(token.Expired) {
 		return false
 	}
 	c.tokens.mu.Lock()
 	defer c.tokens.mu.Unlock()
+	if time.Since(c.tokens.made) < leastUse {
+		return false
+	}
 	c.tokens.text = ""
 	return true
 }

@@ -297,6 +297,31 @@ func TestAClientWhoseTokensDoNotHoldGivesUp(t *testing.T) {
 	}
 }
 
+// A node that begins a stream and ends it by the word that the token has expired does not keep
+// its client making others for ever.
+func TestAClientIsNotKeptRenewing(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	asked := 0
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked > 3 {
+			cancel()
+		}
+		w.Header().Set("Content-Type", typeEventStream)
+		w.Write(appendEvent(nil, pando.Event{Cursor: "here"}, denied("token-expired", "the token expired")))
+	}))
+	defer node.Close()
+	c, err := NewClient(node.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Authenticate(someone(t), someone(t).DID())
+	_, err = c.Follow(ctx, Request{Query: "subscription { User { name } }"}, "", io.Discard, func(Event) error { return nil })
+	if Reason(err) != "token-expired" || asked != 1 {
+		t.Errorf("asked %d times, and then %v", asked, err)
+	}
+}
+
 func TestASocketSaysWhoItIsLater(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *Server, w *wires) {
 		ada, eve := someone(t), someone(t)
