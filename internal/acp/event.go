@@ -118,8 +118,15 @@ func sortedIDs(ids []ID) []ID {
 
 // decode returns the events.
 func (s State) decode() ([]event, error) {
+	log, err := s.eventBytes()
+	if err != nil {
+		return nil, err
+	}
+	b := scanner{b: log}
+	if b.bounded(s.events, minEvent); b.bad {
+		return nil, damaged("events")
+	}
 	events := make([]event, 0, s.events)
-	b := scanner{b: s.raw, at: s.at}
 	for i := range int(s.events) {
 		e := b.event(i)
 		if b.bad || i > 0 && events[i-1].compare(&e) >= 0 {

@@ -85,19 +85,24 @@ func FuzzDecodePolicy(f *testing.F) {
 
 // Damaged states never panic, whoever reads them.
 func FuzzOpen(f *testing.F) {
-	raw := sharedWith(f, 3).Bytes()
-	f.Add(raw)
+	shared := sharedWith(f, 3)
+	raw := shared.Bytes()
+	log, _ := shared.Log()
+	f.Add(raw, log)
 	for i := range raw {
-		damaged := bytes.Clone(raw)
-		damaged[i] ^= 0x81
-		f.Add(damaged)
-		f.Add(raw[:i])
+		f.Add(damaged(raw, i), log)
+		f.Add(raw[:i], log)
 	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	for i := range log {
+		f.Add(raw, damaged(log, i))
+		f.Add(raw, log[:i])
+	}
+	f.Fuzz(func(t *testing.T, raw, log []byte) {
 		s, err := acp.Open(raw)
 		if err != nil {
 			return
 		}
+		s = s.WithLog(func() ([]byte, error) { return log, nil })
 		nobody := func(acp.ID, string) bool { return false }
 		s.Allows(sharedRules, acp.Actor{Keys: people, Groups: nobody}, sharedRules.Read)
 		s.Tuples(sharedRules)
@@ -111,6 +116,12 @@ func FuzzOpen(f *testing.F) {
 		s.Join(s.Frontier(), nil)
 		s.WithVoided(7)
 	})
+}
+
+func damaged(raw []byte, i int) []byte {
+	raw = bytes.Clone(raw)
+	raw[i] ^= 0x81
+	return raw
 }
 
 type noGroups struct{}

@@ -185,6 +185,7 @@ func (d *drawn) Member(known []acp.ID, group acp.ID, relation string, key ident.
 type replica struct {
 	*drawn
 	state  acp.State
+	log    []byte // of its events
 	have   commits
 	before map[int]acp.Frontier
 	counts map[int]acp.Verdict
@@ -219,7 +220,11 @@ func (r *replica) take(i int) error {
 	}
 	onHeads := r.have&^r.commits[i].anc == 0
 	unsettles := r.state.Unsettles(c, onHeads)
-	if r.state, err = r.state.Add(sharedRules, c, v, r); err != nil {
+	next, err := r.state.Add(sharedRules, c, v, r)
+	if err == nil {
+		err = r.keep(next)
+	}
+	if err != nil {
 		return err
 	}
 	r.before[i], r.counts[i] = c.Before, v
@@ -245,8 +250,27 @@ func (r *replica) again() error {
 			voided++
 		}
 	})
-	r.state = r.state.WithVoided(voided)
+	return errors.Join(err, r.keep(r.state.WithVoided(voided)))
+}
+
+// keep keeps a state and its events apart from each other.
+func (r *replica) keep(s acp.State) (err error) {
+	if log, made := s.Log(); made {
+		r.log = log
+	}
+	log := r.log
+	r.state, err = acp.Open(s.Bytes())
+	r.state = r.state.WithLog(func() ([]byte, error) { return log, nil })
 	return err
+}
+
+// bytes returns what the replica keeps.
+func (r *replica) bytes() []byte { return slices.Concat(r.state.Bytes(), r.log) }
+
+// whole returns the bytes of a state that was made, and of its events.
+func whole(s acp.State) []byte {
+	log, _ := s.Log()
+	return slices.Concat(s.Bytes(), log)
 }
 
 // differs says where the replica and the oracle do not agree.
@@ -334,8 +358,8 @@ func (r *replica) together() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(j.State.Bytes(), r.state.Bytes()) {
-		err = fmt.Errorf("one by one they make %x, together %x", r.state.Bytes(), j.State.Bytes())
+	if !bytes.Equal(whole(j.State), r.bytes()) {
+		err = fmt.Errorf("one by one they make %x, together %x", r.bytes(), whole(j.State))
 	}
 	for k, i := range order {
 		if j.Verdicts[k] != r.counts[i] || !slices.Equal(j.Before(k), r.before[i]) {
@@ -376,10 +400,10 @@ func TestEveryReplicaComesToTheVerdictsOfTheRules(t *testing.T) {
 				if err := errors.Join(r.take(i), r.differs()); err != nil {
 					t.Fatalf("after commit %d: %v\n%s", i, err, d)
 				}
-				if old, ok := bySet[r.have]; ok && !bytes.Equal(old, r.state.Bytes()) {
-					t.Fatalf("the same commits make %x and %x\n%s", old, r.state.Bytes(), d)
+				if old, ok := bySet[r.have]; ok && !bytes.Equal(old, r.bytes()) {
+					t.Fatalf("the same commits make %x and %x\n%s", old, r.bytes(), d)
 				}
-				bySet[r.have] = r.state.Bytes()
+				bySet[r.have] = r.bytes()
 			}
 			if err := r.together(); err != nil {
 				t.Fatalf("%v\n%s", err, d)

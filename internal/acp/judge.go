@@ -170,12 +170,16 @@ func (s State) Add(r *Rules, c Commit, verdict Verdict, m Members) (State, error
 		before = append(before, f.i)
 	}
 	slices.Sort(before)
+	log, err := s.eventBytes()
+	if err != nil {
+		return State{}, err
+	}
 	e := eventOf(r, &c, before)
 	sum.apply(&e)
 	sum.frontier = []place{{c.ID, sum.events}}
 	sum.events++
-	raw := sum.append(nil, len(s.raw)+512, s.eventBytes())
-	return opened(e.append(raw)), nil
+	log = e.append(append(make([]byte, 0, len(log)+256), log...)) // another may stand on s, too
+	return opened(sum.append(make([]byte, 0, len(s.raw)+128)), log), nil
 }
 
 // apply changes owner and tuples by an event that stands on all others.

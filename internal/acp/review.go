@@ -505,5 +505,5 @@ func (v *Review) state(voided int) State {
 		}
 	}
 	slices.SortFunc(sum.frontier, func(a, b place) int { return a.id.Compare(b.id) })
-	return opened(sum.append(nil, len(raw), raw))
+	return opened(sum.append(nil), raw)
 }

@@ -13,9 +13,11 @@ import (
 	"github.com/pandodb/pando/internal/ident"
 )
 
-// The bytes of a state, with uvarint as in package crdt:
+// The bytes of a state, with uvarint as in package crdt. They say who may do what. The
+// events lie apart: only who judges by them needs them, and whoever reads passes over
+// each document.
 //
-//	state    = version: 1 byte, 0x01
+//	state    = version: 1 byte, 0x02
 //	           first owner: uvarint length, bytes
 //	           owner: 1 byte: 0 the first, 1 nobody, 2 another: uvarint length, bytes
 //	           uvarint number of commits that are void
@@ -28,7 +30,8 @@ import (
 //	             place of the relation in the resource's, sorted: 1 byte
 //	           uvarint number of events that no event stands on, then each, sorted:
 //	             commit: 32 bytes, uvarint place among the events
-//	           uvarint number of events, then each, sorted by height and commit
+//	           uvarint number of events
+//	events   = each event, sorted by height and commit
 //	event    = commit: 32 bytes, uvarint height
 //	           1 byte: 1 void + 2 needs update + 4 needs delete + 8 needs keys
 //	           author: uvarint length, bytes
@@ -42,7 +45,7 @@ import (
 //	           3 transfer: uvarint length, key
 //	           4 accept: uvarint number, then each, sorted: 32 bytes
 const (
-	stateVersion = 1
+	stateVersion = 2
 
 	ownerFirst  = 0
 	ownerNobody = 1
@@ -57,8 +60,11 @@ const (
 type State struct {
 	raw                                          []byte
 	first, owner                                 span
-	namesAt, tuplesAt, frontierAt, at            uint32 // at: of the events
+	namesAt, tuplesAt, frontierAt                uint32
 	names, tuples, frontier, events, voidedSoFar uint32
+
+	log  []byte                 // the bytes of the events, if the state was made of them
+	load func() ([]byte, error) // finds them otherwise; nil: nobody needs them
 }
 
 // span is a part of the bytes.
@@ -73,15 +79,15 @@ func (s State) text(p span) string {
 
 // Begin returns the state of a document without commits, which that key may begin.
 func Begin(owner ident.PublicKey) State {
-	s, err := Open((&summary{first: owner, owner: owner}).append(nil, 0, nil))
+	s, err := Open((&summary{first: owner, owner: owner}).append(nil))
 	if err != nil {
 		return State{}
 	}
 	return s
 }
 
-// Open returns the state whose bytes are raw, which must not change afterwards. It
-// looks at the summary only: damage of the events is found by who needs them.
+// Open returns the state whose bytes are raw, which must not change afterwards. It is
+// without its events: WithLog says where they are.
 func Open(raw []byte) (State, error) {
 	var s State
 	err := s.Reopen(raw)
@@ -119,9 +125,8 @@ func (s *State) Reopen(raw []byte) error {
 		b.skip(32)
 		b.number()
 	}
-	s.events, s.at = b.number(), b.at
-	b.bounded(s.events, minEvent)
-	if b.bad {
+	s.events = b.number()
+	if b.bad || b.left() > 0 || s.events == math.MaxUint32 { // one more can come
 		*s = State{}
 		return damaged("summary")
 	}
@@ -133,8 +138,30 @@ func damaged(what string) error {
 	return fault.Corrupt.Errorf("access state is damaged: %s: rebuild it from its commits", what)
 }
 
-// Bytes returns the canonical bytes.
+// Bytes returns the canonical bytes, without the events.
 func (s State) Bytes() []byte { return s.raw }
+
+// WithLog returns the state with its events, whose bytes load returns when they are
+// needed. They must be those of this state, and not change afterwards.
+func (s State) WithLog(load func() ([]byte, error)) State {
+	s.load = load
+	return s
+}
+
+// Log returns the bytes of the events, if the state was made of them. Of one that was
+// opened they are as they were.
+func (s State) Log() (log []byte, made bool) { return s.log, len(s.log) > 0 }
+
+// eventBytes returns the bytes of the events, wherever they are.
+func (s State) eventBytes() ([]byte, error) {
+	switch {
+	case s.events == 0 || len(s.log) > 0:
+		return s.log, nil
+	case s.load == nil:
+		return nil, damaged("its events are not at hand")
+	}
+	return s.load()
+}
 
 // Owner returns who owns the document, "" if nobody does: two transfers contradict
 // each other.
@@ -154,15 +181,18 @@ func (s State) WithVoided(n int) State {
 	}
 	sum := s.summary()
 	sum.voided = uint32(n)
-	return opened(sum.append(nil, len(s.raw), s.eventBytes()))
+	next := opened(sum.append(make([]byte, 0, len(s.raw)+1)), s.log)
+	next.load = s.load
+	return next
 }
 
-// opened is Open of bytes that were just made.
-func opened(raw []byte) State {
+// opened is Open of bytes that were just made, with those of its events.
+func opened(raw, log []byte) State {
 	s, err := Open(raw)
 	if err != nil {
 		panic("acp: " + err.Error())
 	}
+	s.log = log
 	return s
 }
 
@@ -172,8 +202,6 @@ func (s State) Held() []byte { return s.raw[:min(int(s.frontierAt), len(s.raw))]
 
 // Events returns how many commits have access operations, keys or auth links.
 func (s State) Events() int { return int(s.events) }
-
-func (s State) eventBytes() []byte { return s.raw[min(int(s.at), len(s.raw)):] }
 
 // Tuple is a relation that somebody has.
 type Tuple struct {
@@ -470,11 +498,8 @@ func keyOf(b []byte) ident.PublicKey {
 	return ident.PublicKey(b)
 }
 
-// append puts the summary and the events together.
-func (s *summary) append(b []byte, room int, events []byte) []byte {
-	if b == nil {
-		b = make([]byte, 0, room+256)
-	}
+// append appends the bytes of the state.
+func (s *summary) append(b []byte) []byte {
 	b = append(b, stateVersion)
 	b = appendString(b, string(s.first))
 	switch s.owner {
@@ -492,8 +517,7 @@ func (s *summary) append(b []byte, room int, events []byte) []byte {
 		b = append(b, f.id[:]...)
 		b = binary.AppendUvarint(b, uint64(f.i))
 	}
-	b = binary.AppendUvarint(b, uint64(s.events))
-	return append(b, events...)
+	return binary.AppendUvarint(b, uint64(s.events))
 }
 
 func (s *summary) appendTuples(b []byte) []byte {

@@ -14,8 +14,8 @@ import (
 )
 
 // A document of a collection with a policy carries its access state, which package
-// acp makes of its commits: who owns it, who has which relation, and what these
-// follow from. The index of commits says of each what those stand on that stand on
+// acp makes of its commits: who owns it, and who has which relation. What these follow
+// from, its events, is beside it: rows are what whoever reads passes over. The index of commits says of each what those stand on that stand on
 // it. Each commit is judged by both before it is applied. One that arrives late can
 // change what earlier ones count for: then the document is folded again.
 
@@ -49,7 +49,8 @@ func errNoPolicy(c *schema.Collection) error {
 	return fault.Invalid.Errorf("collection %s has no policy: everybody who has it may read and write its documents; a policy is chosen when a collection is made, by @policy", c.Name)
 }
 
-// accessState returns the access state that a document carries.
+// accessState returns the access state that a document carries, without its events: as
+// who reads needs it.
 func accessState[D carrier](id dag.DocID, d D) (acp.State, error) {
 	return openAccess(id, d.Attached(crdt.FieldAccess, crdt.KindAccess))
 }
@@ -60,6 +61,25 @@ func openAccess(id dag.DocID, raw []byte) (acp.State, error) {
 		return s, fault.Corrupt.Errorf("document %s: %w: run pando fsck --rebuild", id, err)
 	}
 	return s, nil
+}
+
+// rights is accessState with the events, which are read when they are needed: for who
+// judges commits of the document as the transaction has it.
+func rights[D carrier](tx *Tx, n short, id dag.DocID, d D) (acp.State, error) {
+	s, err := accessState(id, d)
+	return s.WithLog(func() ([]byte, error) { return tx.eventsOf(n, id) }), err
+}
+
+// eventsOf returns the events of a document that has some.
+func (tx *Tx) eventsOf(n short, id dag.DocID) ([]byte, error) {
+	if st := tx.staged[id]; st != nil && st.log != nil {
+		return st.log, nil
+	}
+	log, ok, err := tx.kv.Get(eventsKey(n, id))
+	if err == nil && !ok {
+		err = fault.Corrupt.Errorf("the events of document %s are missing: run pando fsck --rebuild", id)
+	}
+	return log, err
 }
 
 // carry gives a document the state of access and of keys.
@@ -126,10 +146,14 @@ func (tx *Tx) settle(n short, id dag.DocID) error {
 	if err != nil {
 		return err
 	}
-	next, _, err := tx.refold(context.Background(), n, id, all)
+	next, j, err := tx.refold(context.Background(), n, id, all)
 	if err != nil {
 		return err
 	}
+	if j != nil {
+		st.made(j.State)
+	}
+	tx.putEvents(n, id)
 	st.doc, st.folding, st.unsettled, st.review = next, nil, false, nil
 	tx.kv.Set(documentKey(n, id), next.Bytes())
 	return tx.note(n, id, carriedBy(old), carriedBy(next))

@@ -62,18 +62,28 @@ func (tx *Tx) entry(key, v []byte, ids map[short]dag.CollectionID, f *follower) 
 // number, or NotFound. One that has not changed since costs a Get and a look at its
 // heads, another one a pass over its history.
 func (tx *Tx) AfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
-	return tx.opened(tx.anyAfterSeq(ctx, c, id, seq))
+	d, _, err := tx.anyAfterSeq(ctx, c, id, seq)
+	return tx.opened(d, err)
 }
 
-// anyAfterSeq is AfterSeq, whether the keys of that time are here or not.
-func (tx *Tx) anyAfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, error) {
+// anyAfterSeq is AfterSeq, whether the keys of that time are here or not, with who could
+// do what then.
+func (tx *Tx) anyAfterSeq(ctx context.Context, c *schema.Collection, id dag.DocID, seq uint64) (Doc, acp.State, error) {
 	d, err := tx.Get(c, id)
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, acp.State{}, err
 	}
 	changed, err := tx.changedAfter(c, d, seq)
+	if err == nil && !changed && c.Access() != nil {
+		n, err := tx.short(c)
+		if err != nil {
+			return Doc{}, acp.State{}, err
+		}
+		state, err := rights(tx, n, id, d.State)
+		return d, state, err
+	}
 	if err != nil || !changed {
-		return d, err
+		return d, acp.State{}, err
 	}
 	return tx.foldAnyOf(ctx, c, id, func(a *Applied) bool { return a.Seq > 0 && a.Seq <= seq })
 }
@@ -132,17 +142,22 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 		for _, ch := range changes {
 			left[ch.Doc]++
 		}
-		states := map[dag.DocID]Doc{} // of documents that change once more
+		type past struct {
+			Doc
+			acp.State
+		}
+		states := map[dag.DocID]past{} // of documents that change once more
 		for _, ch := range changes {
-			d, known := states[ch.Doc]
+			was, known := states[ch.Doc]
+			d, state := was.Doc, was.State
 			var err error
 			if known {
-				d, err = tx.with(ctx, d, ch)
+				d, state, err = tx.with(ctx, d, state, ch)
 			} else {
-				d, err = tx.anyAfterSeq(ctx, c, ch.Doc, ch.Seq)
+				d, state, err = tx.anyAfterSeq(ctx, c, ch.Doc, ch.Seq)
 			}
 			if left[ch.Doc]--; left[ch.Doc] > 0 {
-				states[ch.Doc] = d
+				states[ch.Doc] = past{d, state}
 			} else {
 				delete(states, ch.Doc)
 			}
@@ -157,25 +172,25 @@ func (tx *Tx) Replay(ctx context.Context, c *schema.Collection, changes []Change
 }
 
 // with returns a document as one change more makes it.
-func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
+func (tx *Tx) with(ctx context.Context, d Doc, state acp.State, ch Change) (Doc, acp.State, error) {
 	if ctx.Err() != nil {
-		return Doc{}, context.Cause(ctx)
+		return Doc{}, acp.State{}, context.Cause(ctx)
 	}
 	at, err := tx.find(ch.Commit)
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, acp.State{}, err
 	}
 	a, err := tx.commitOf(at)
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, acp.State{}, err
 	}
 	f, err := d.State.Folding()
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, acp.State{}, err
 	}
-	c, under, err := tx.changeUnder(at.coll, f, a.Commit)
+	c, under, err := tx.changeUnder(at.coll, state, f, a.Commit)
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, acp.State{}, err
 	}
 	if under.unsettles { // what was before counts otherwise with it
 		return tx.anyAfterSeq(ctx, d.Collection, d.ID, ch.Seq)
@@ -189,27 +204,27 @@ func (tx *Tx) with(ctx context.Context, d Doc, ch Change) (Doc, error) {
 		return before
 	})
 	if failed != nil {
-		return Doc{}, failed
+		return Doc{}, acp.State{}, failed
 	}
 	if err != nil {
-		return Doc{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
+		return Doc{}, acp.State{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
 	}
 	if tx.set.rules[at.coll] != nil {
 		carry(f, under.state, under.keys)
 	}
 	next, err := f.Document()
-	return Doc{d.ID, d.Collection, next}, err
+	return Doc{d.ID, d.Collection, next}, under.state, err
 }
 
 // changeUnder returns what a commit changes in a document as it was just before, and what
 // comes of it under a policy. Who is given keys only later reads all the same.
-func (tx *Tx) changeUnder(n short, d *crdt.Folding, cm *dag.Commit) (ch crdt.Change, r ruling, err error) {
+func (tx *Tx) changeUnder(n short, state acp.State, d *crdt.Folding, cm *dag.Commit) (ch crdt.Change, r ruling, err error) {
 	ch = change(cm)
 	rules := tx.set.rules[n]
 	if rules == nil {
 		return ch, r, nil
 	}
-	if r, err = tx.rule(rules, d, cm, true); err != nil || r.unsettles {
+	if r, err = tx.rule(rules, state, d, cm, true); err != nil || r.unsettles {
 		return ch, r, err
 	}
 	if ch.Void = r.verdict == acp.Void; ch.Void || !hasSealed(cm) {

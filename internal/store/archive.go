@@ -22,8 +22,11 @@ import (
 // has its bytes. Each part has a checksum of its own, so that damage has a place.
 const (
 	archiveMagic = "pando archive 1\n"
+	// archiveVersion is the format version of what is not derived. Archives outlive
+	// directories, so it moves only with that.
+	archiveVersion = 1
 
-	partHead       = 'h' // [version of the directory's format]
+	partHead       = 'h' // [archiveVersion]
 	partGlobal     = 'g' // [key, value] of the table of globals
 	partCollection = 'c' // [short number, collection ID]: whose commits follow
 	partCommits    = 'b' // envelopes, one after the other, each a byte string
@@ -65,7 +68,7 @@ func (a *archiver) run() error {
 	if err := a.write([]byte(archiveMagic)); err != nil {
 		return err
 	}
-	head := cbor.AppendUint(cbor.AppendArray(nil, 1), formatVersion)
+	head := cbor.AppendUint(cbor.AppendArray(nil, 1), archiveVersion)
 	if err := a.part(partHead, head); err != nil {
 		return err
 	}

@@ -246,7 +246,7 @@ func TestArchiveIsNotRestoredOverADatabase(t *testing.T) {
 func TestArchiveOfANewerFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	parts := partsOf(t, newNode(t, "ada").archive())
-	parts[0] = []byte{partHead, 0x81, formatVersion + 1}
+	parts[0] = []byte{partHead, 0x81, archiveVersion + 1}
 	_, err := Restore(context.Background(), "db", Options{FS: kv.NewMemFS()}, bytes.NewReader(sealed(parts)), nil)
 	if !errors.Is(err, fault.Unavailable) || !strings.Contains(fmt.Sprint(err), "newer pando") {
 		t.Errorf("got %v", err)

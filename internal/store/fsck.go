@@ -19,7 +19,7 @@ import (
 
 // Problem is one thing that a check found wrong.
 type Problem struct {
-	What string // file, commit, document, feed, index, count or schema
+	What string // file, commit, document, events, feed, index, count or schema
 	Name string // which one
 	Text string
 }
@@ -75,6 +75,7 @@ type check struct {
 	total   int // commits
 	groups  int // that documents name
 	locked  int // documents that no key here opened
+	events  int // documents that have some
 	memory  *memory
 	opener  opener
 }
@@ -166,6 +167,12 @@ func (c *check) document(h lineage, f *fold) error {
 			return err
 		}
 	}
+	if log := f.events(); log != nil {
+		c.events++
+		if err := c.same("events", h.doc, eventsKey(h.coll, h.doc), log); err != nil {
+			return err
+		}
+	}
 	return c.same("document", h.doc, key, f.doc.Bytes())
 }
 
@@ -229,7 +236,7 @@ func (c *check) leftovers() error {
 		table byte
 		name  string
 		want  int
-	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}, {tableNamed, "group", c.groups}, {tableLocked, "locked", c.locked}} {
+	}{{tableIndex, "index", c.total}, {tableFeed, "feed", c.total}, {tableDocument, "document", int(docs)}, {tableEvent, "events", c.events}, {tableNamed, "group", c.groups}, {tableLocked, "locked", c.locked}} {
 		n := 0
 		for e, err := range c.snap.Scan([]byte{t.table}, []byte{t.table + 1}) {
 			if err != nil {
@@ -398,6 +405,15 @@ func (f *fold) above(i int) acp.Frontier {
 		return nil
 	}
 	return f.judged.Above(i)
+}
+
+// events returns what the document keeps apart of its rights, nil if that is nothing.
+func (f *fold) events() []byte {
+	if f.judged == nil {
+		return nil
+	}
+	log, _ := f.judged.State.Log()
+	return log
 }
 
 // judge makes the document once more by the policy of its collection, if that has

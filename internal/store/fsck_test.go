@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/kv"
@@ -117,7 +118,7 @@ func TestSoundDatabaseHasNoProblems(t *testing.T) {
 // makes the key space what it was, byte for byte.
 func TestRebuildMakesDerivedEntriesAgain(t *testing.T) {
 	t.Parallel()
-	tables := map[string]byte{"index": tableIndex, "document": tableDocument, "feed": tableFeed, "count": tableCount}
+	tables := map[string]byte{"index": tableIndex, "document": tableDocument, "feed": tableFeed, "count": tableCount, "events": tableEvent}
 	for name, table := range tables {
 		for kind, damage := range map[string]func(b *kv.Batch, key, value []byte){
 			"changed": func(b *kv.Batch, key, value []byte) { b.Set(key, flipped(value)) },
@@ -134,8 +135,9 @@ func TestRebuildMakesDerivedEntriesAgain(t *testing.T) {
 			}
 			t.Run(name+" "+kind, func(t *testing.T) {
 				t.Parallel()
-				n := newNode(t, "ada")
+				n := newNode(t, "ada").policed()
 				aHistory(t, n)
+				n.mustDo("Paper", n.create("Paper", "title", "shared"), grantTo("reader", person("bob")))
 				want := n.dump()
 				n.damage(func(b *kv.Batch, snap *kv.Snapshot) {
 					key, value := first(t, snap, table)
@@ -478,11 +480,47 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		b.Set(globalKey(globalFormat), binary.BigEndian.AppendUint32(nil, formatVersion+1))
 	})
 	_, err := Open("db", n.options())
-	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "version 2") {
+	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), fmt.Sprint("version ", formatVersion+1)) {
 		t.Errorf("opening a newer format gives %v, want Unavailable with both versions", err)
 	}
 	_, err = Rebuild(t.Context(), "db", n.options(), nil)
 	wantKind(t, err, fault.Unavailable, "rebuilding a newer format")
+}
+
+// What an older version made of the commits a rebuild makes as this one does.
+func TestOlderFormatIsRebuilt(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ada").policed()
+	aHistory(t, n)
+	id := n.create("Paper", "title", "shared")
+	n.mustDo("Paper", id, grantTo("reader", person("bob")))
+	want := n.dump()
+	n.damage(func(b *kv.Batch, snap *kv.Snapshot) {
+		b.Set(globalKey(globalFormat), binary.BigEndian.AppendUint32(nil, oldestFormat))
+		key, log := first(t, snap, tableEvent) // it was in the row, behind the rest of the state
+		b.Delete(key)
+		key[0] = tableDocument
+		row, _, err := snap.Get(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := crdt.Open(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := append([]byte{1}, d.Attached(crdt.FieldAccess, crdt.KindAccess)[1:]...)
+		b.Set(key, d.Attach(crdt.FieldAccess, crdt.KindAccess, append(state, log...)).Bytes())
+	})
+	_, err := Open("db", n.options())
+	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "fsck --rebuild") {
+		t.Errorf("opening an older format gives %v, want Unavailable and what to do", err)
+	}
+	if r, problems := n.rebuild(); len(problems) > 0 || r.Lost > 0 {
+		t.Errorf("rebuild gives %+v with %v, want nothing lost", r, problems)
+	}
+	n.open()
+	wantSound(t, n)
+	wantSame(t, n.dump(), want)
 }
 
 func TestDirectoryWithoutFormatIsNotOverwritten(t *testing.T) {

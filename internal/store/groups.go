@@ -113,8 +113,12 @@ func (m memberships) asOf(known []acp.ID, group acp.ID) (acp.State, *acp.Rules, 
 	if err != nil {
 		return acp.State{}, nil, err
 	}
-	m.keep(key, j.State)
-	return j.State, rules, nil
+	s, err := acp.Open(j.State.Bytes()) // nobody asks for its events
+	if err != nil {
+		return acp.State{}, nil, err
+	}
+	m.keep(key, s)
+	return s, rules, nil
 }
 
 // placeOf says where a commit is that others name.

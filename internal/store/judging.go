@@ -26,16 +26,11 @@ type ruling struct {
 }
 
 // rule judges a commit by the document so far. A commit that may not be is Invalid.
-func (tx *Tx) rule(rules *acp.Rules, d *crdt.Folding, cm *dag.Commit, own bool) (r ruling, err error) {
+// state is that of the document, with its events.
+func (tx *Tx) rule(rules *acp.Rules, state acp.State, d *crdt.Folding, cm *dag.Commit, own bool) (r ruling, err error) {
 	c, err := judgeable(cm)
 	if err != nil {
 		return r, err
-	}
-	state := acp.Begin(cm.Author.Key)
-	if !d.Empty() {
-		if state, err = accessState(cm.Doc, d); err != nil {
-			return r, err
-		}
 	}
 	var joined joiner = state
 	st := tx.staged[cm.Doc]
@@ -103,6 +98,14 @@ func (st *staged) judgedBy(r *ruling) {
 	st.inserted = st.inserted || r.inserted
 	st.review = r.review
 	st.unsettled = st.unsettled || r.unsettles
+	st.made(r.state)
+}
+
+// made notes the events of a state that was made anew.
+func (st *staged) made(s acp.State) {
+	if log, made := s.Log(); made {
+		st.log = log
+	}
 }
 
 type joiner interface {

@@ -15,6 +15,8 @@ import (
 //	i cid                         where the commit is: collection, doc, height; with a
 //	                              policy also the events it stands on, see access.go  derived
 //	d collection doc              the merged document with its heads (crdt.Document)  derived
+//	e collection doc              what rights and keys of a document follow from, where
+//	                              that is more than who began it, see access.go       derived
 //	s seq                         feed: collection, doc, height, cid, origin          derived
 //	k collection                  how many documents, and how many alive              derived
 //	a group collection doc        a document that names a group                       derived
@@ -31,6 +33,7 @@ const (
 	tableCommit     = 'c'
 	tableIndex      = 'i'
 	tableDocument   = 'd'
+	tableEvent      = 'e'
 	tableFeed       = 's'
 	tableCount      = 'k'
 	tableNamed      = 'a'
@@ -49,7 +52,8 @@ const (
 	globalRunning   = 'r' // schema version digest → its modules run here, see lens.go
 	globalPolicy    = 'p' // policy ID → canonical policy, for collections to come
 	globalLost      = 'l' // collection ID → short number, of documents whose schema damage took
-	formatVersion   = 1
+	formatVersion   = 2
+	oldestFormat    = 1 // of which a rebuild makes the newest: of the commits all is the same
 	commitKeySize   = 1 + 4 + 32 + 8 + 32
 	documentKeySize = 1 + 4 + 32
 )
@@ -112,6 +116,13 @@ func documentKey(coll short, doc dag.DocID) []byte {
 	b = append(b, tableDocument)
 	b = binary.BigEndian.AppendUint32(b, uint32(coll))
 	return append(b, doc[:]...)
+}
+
+// eventsKey is where the events of a document are, if it has some.
+func eventsKey(coll short, doc dag.DocID) []byte {
+	k := documentKey(coll, doc)
+	k[0] = tableEvent
+	return k
 }
 
 func parseDocumentKey(k []byte) (doc dag.DocID, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
@@ -15,7 +16,8 @@ import (
 // choose with every commit its ancestors too: commits come in topological order. It costs
 // a pass over the history of the document.
 func (tx *Tx) foldOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
-	return tx.opened(tx.foldAnyOf(ctx, c, id, keep))
+	d, _, err := tx.foldAnyOf(ctx, c, id, keep)
+	return tx.opened(d, err)
 }
 
 // opened returns a document of the past, or NotFound if a key of that time is not here.
@@ -33,24 +35,28 @@ func (tx *Tx) opens(d crdt.Document) bool {
 	return tx.who.system || tx.who.peer != nil || !locked(d)
 }
 
-// foldAnyOf is foldOf, whether keys are here or not.
-func (tx *Tx) foldAnyOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (Doc, error) {
+// foldAnyOf is foldOf, whether keys are here or not, with who could do what then.
+func (tx *Tx) foldAnyOf(ctx context.Context, c *schema.Collection, id dag.DocID, keep func(*Applied) bool) (d Doc, rights acp.State, err error) {
 	if tx.done {
-		return Doc{}, errEnded
+		return Doc{}, rights, errEnded
 	}
 	n, err := tx.short(c)
 	if err != nil {
-		return Doc{}, err
+		return Doc{}, rights, err
 	}
 	var state crdt.Document
+	var j *judged
 	may, err := tx.mayRead(n, id)
 	if err == nil && may {
-		state, _, err = tx.refold(ctx, n, id, keep)
+		state, j, err = tx.refold(ctx, n, id, keep)
 	}
 	if errors.Is(err, errNoCommits) || err == nil && len(state.Bytes()) == 0 {
-		return Doc{}, fault.NotFound.Errorf("document %s of collection %s did not exist then", id, c.Name)
+		return Doc{}, rights, fault.NotFound.Errorf("document %s of collection %s did not exist then", id, c.Name)
 	}
-	return Doc{id, c, state}, err
+	if err == nil && j != nil {
+		rights = j.State
+	}
+	return Doc{id, c, state}, rights, err
 }
 
 // AsOf returns the document as it was made by the commits up to an instant of the

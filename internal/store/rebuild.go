@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -177,7 +178,7 @@ func rebuildFrom(ctx context.Context, from, to string, o Options, report func(Pr
 		return r, err
 	} else if !ok {
 		return r, fault.NotFound.Errorf("rebuild: there is no database in %s", from)
-	} else if err := checkFormat(v); err != nil {
+	} else if err := checkFormat(v); err != nil && !isOlder(v) {
 		return r, err
 	}
 	db, err := kv.Open(to, kv.Options{FS: o.FS, CacheBytes: o.CacheBytes, Logger: o.Logger})
@@ -254,6 +255,7 @@ func (b *rebuild) kept() error {
 			b.batch.Set(e.Key, e.Value)
 		}
 	}
+	b.batch.Set(globalKey(globalFormat), binary.BigEndian.AppendUint32(nil, formatVersion))
 	return b.rows()
 }
 
@@ -410,6 +412,9 @@ func (b *rebuild) judged(h lineage, m memberships) error {
 		b.batch.Set(indexKey(e.at.cid), e.at.indexValue(f.above(i)))
 	}
 	b.batch.Set(documentKey(h.coll, h.doc), f.doc.Bytes())
+	if log := f.events(); log != nil {
+		b.batch.Set(eventsKey(h.coll, h.doc), log)
+	}
 	if locked(f.doc) {
 		b.batch.Set(lockedKey(h.coll, h.doc), nil)
 	}

@@ -160,8 +160,8 @@ func (r *restore) head(in *cbor.Reader) error {
 	if err := in.Err(); err != nil {
 		return err
 	}
-	if n != 1 || version != formatVersion {
-		return fault.Unavailable.Errorf("the archive is of a directory of format version %d, this pando reads version %d: use a newer pando", version, formatVersion)
+	if n != 1 || version != archiveVersion {
+		return fault.Unavailable.Errorf("the archive has format version %d, this pando reads version %d: use a newer pando", version, archiveVersion)
 	}
 	if _, err := io.ReadFull(r.rand, r.epoch[:]); err != nil {
 		return fmt.Errorf("new epoch of the feed: %w", err)

@@ -231,10 +231,19 @@ func checkFormat(v []byte) error {
 	if len(v) != 4 {
 		return fault.Corrupt.Errorf("format version of the directory: %d bytes, want 4: it is no pando directory, or damaged", len(v))
 	}
-	if got := binary.BigEndian.Uint32(v); got != formatVersion {
+	switch got := binary.BigEndian.Uint32(v); {
+	case isOlder(v):
+		return fault.Unavailable.Errorf("the directory has format version %d, this pando writes version %d: run 'pando fsck --rebuild', which makes it new from its commits", got, formatVersion)
+	case got != formatVersion:
 		return fault.Unavailable.Errorf("the directory has format version %d, this pando reads version %d: use a newer pando", got, formatVersion)
 	}
 	return nil
+}
+
+// isOlder reports whether a directory has an older version, of which a rebuild makes the
+// newest.
+func isOlder(v []byte) bool {
+	return len(v) == 4 && binary.BigEndian.Uint32(v) >= oldestFormat && binary.BigEndian.Uint32(v) < formatVersion
 }
 
 func (s *Store) create() error {

@@ -61,6 +61,7 @@ type staged struct {
 	doc       crdt.Document
 	folding   *crdt.Folding // of a merge, which is not done with the document: it is ahead of doc, and of the row
 	commits   []*pending
+	log       []byte      // its events, if they were made anew and are not written yet, as the row is not
 	unsettled bool        // commits of it may count otherwise now: to be folded again
 	review    *acp.Review // of its events, in a merge; nil: what they come to is in the document
 	inserted  bool        // the merge put an event among others, and made the state again

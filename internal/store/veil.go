@@ -409,7 +409,7 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 	if !seals && len(ops) == 0 && len(cm.Auth) == 0 && len(cm.Deltas) > 0 {
 		return nil
 	}
-	plan, err := tx.planKeys(rules, keys, d, cm, ops, cover, seals)
+	plan, err := tx.planKeys(rules, n, keys, d, cm, ops, cover, seals)
 	if err != nil {
 		return err
 	}
@@ -425,10 +425,10 @@ func (tx *Tx) seal(n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) e
 	return plan.Key.Seal(cm, cover, tx.s.rand)
 }
 
-func (tx *Tx) planKeys(rules *acp.Rules, keys veil.State, d crdt.Document, cm *dag.Commit, ops []acp.Op, cover veil.Cover, seals bool) (plan veil.Plan, err error) {
+func (tx *Tx) planKeys(rules *acp.Rules, n short, keys veil.State, d crdt.Document, cm *dag.Commit, ops []acp.Op, cover veil.Cover, seals bool) (plan veil.Plan, err error) {
 	state := acp.Begin(cm.Author.Key)
 	if cm.Root == nil {
-		if state, err = accessState(cm.Doc, d); err != nil {
+		if state, err = rights(tx, n, cm.Doc, d); err != nil {
 			return plan, err
 		}
 	}

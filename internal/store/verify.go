@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"slices"
@@ -109,7 +110,17 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 		v.Commits[i].Opened = opened[v.Commits[i].CID]
 		v.Commits[i].Err, v.Commits[i].Verdict = wrong[v.Commits[i].CID], verdicts[v.Commits[i].CID]
 	}
-	return v, v.concludes(d, f.doc, at != nil)
+	if err := v.concludes(d, f.doc, at != nil); err != nil {
+		return nil, err
+	}
+	if log := f.events(); log != nil && at == nil {
+		held, _, err := tx.kv.Get(eventsKey(n, id))
+		if err != nil {
+			return nil, err
+		}
+		v.Stored = v.Stored && bytes.Equal(held, log)
+	}
+	return v, nil
 }
 
 // verifiable returns the commits to be verified.

@@ -202,7 +202,7 @@ func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.
 	state := acp.Begin(cm.Author.Key)
 	var err error
 	if len(d.Heads()) > 0 {
-		if state, err = accessState(cm.Doc, d); err != nil {
+		if state, err = rights(tx, n, cm.Doc, d); err != nil {
 			return err
 		}
 	}
@@ -307,8 +307,15 @@ func (tx *Tx) applyTo(f *crdt.Folding, n short, cm *dag.Commit, p *pending) erro
 	var r ruling
 	ch := change(cm)
 	if rules != nil {
+		state := acp.Begin(cm.Author.Key)
 		var err error
-		if r, err = tx.rule(rules, f, cm, p.own); err != nil {
+		if !f.Empty() {
+			state, err = rights(tx, n, cm.Doc, f)
+		}
+		if err == nil {
+			r, err = tx.rule(rules, state, f, cm, p.own)
+		}
+		if err != nil {
 			return err
 		}
 		ch.Void, p.above = r.verdict == acp.Void, r.above
@@ -354,7 +361,7 @@ func (tx *Tx) stage(f *crdt.Folding, p *pending) *staged {
 	return st
 }
 
-// putRow writes the row of a document that commits were folded to.
+// putRow writes the row of a document that commits were folded to, and what is beside it.
 func (tx *Tx) putRow(n short, id dag.DocID) error {
 	st := tx.staged[id]
 	d, err := st.document()
@@ -363,7 +370,16 @@ func (tx *Tx) putRow(n short, id dag.DocID) error {
 	}
 	st.folding = nil
 	tx.kv.Set(documentKey(n, id), d.Bytes())
+	tx.putEvents(n, id)
 	return nil
+}
+
+// putEvents writes the events of a document if they were made anew.
+func (tx *Tx) putEvents(n short, id dag.DocID) {
+	if st := tx.staged[id]; st.log != nil {
+		tx.kv.Set(eventsKey(n, id), st.log)
+		st.log = nil
+	}
 }
 
 func change(cm *dag.Commit) crdt.Change {
