@@ -165,9 +165,9 @@ func TestALyingNodeDoesNotFillItsClient(t *testing.T) {
 			return err
 		}, floods(js, `{"progress":{"x":"`, `x`), fault.TooLarge, "more than 1048576 bytes"},
 		"a message":                       {execute, floods("application/proto", "", "\x0a\x00"), fault.TooLarge, "more than 1048576 bytes"},
-		"a message that says it is large": {subscribe, floods("application/connect+proto", envelope(16<<20), "x"), fault.TooLarge, "use Follow"},
+		"a message that says it is large": {subscribe, floods("application/connect+proto", envelope(4<<20), "x"), fault.TooLarge, "use Follow"},
 		"a message of small parts":        {subscribe, floods("application/connect+proto", envelope(limit), "\x0a\x00"), fault.TooLarge, "more than 4096 parts"},
-		"the end of a stream of messages": {subscribe, floods("application/connect+proto", "\x02"+envelope(16 << 20)[1:], "x"), fault.TooLarge, "use Follow"},
+		"the end of a stream of messages": {subscribe, floods("application/connect+proto", "\x02"+envelope(4 << 20)[1:], "x"), fault.TooLarge, "use Follow"},
 	} {
 		for way, address := range map[string]string{"TCP": l.tcp, "libp2p": l.peer} {
 			t.Run(name+", over "+way, func(t *testing.T) {
