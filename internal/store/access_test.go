@@ -15,6 +15,7 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/kv"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
@@ -696,6 +697,15 @@ func TestThePartingIsTheCommitThatTookTheRight(t *testing.T) {
 	})
 	if got := partings("cy"); len(got) > 0 {
 		t.Errorf("cy parts with %v, which says more than that", got)
+	}
+	for what, c := range map[string]struct {
+		segs []dag.Segment
+		want bool
+	}{"alone": {[]dag.Segment{{}}, true}, "with something sealed": {[]dag.Segment{{}, {Group: 1}}, false}} {
+		cm := &dag.Commit{Deltas: []crdt.Delta{revokeFrom("reader", person("cy")).Delta()}, Segs: c.segs}
+		if got := takes(cm, []ident.PublicKey{keyOf("cy").Public()}); got != c.want {
+			t.Errorf("a revocation %s is told to whom it concerns: %v, want %v", what, got, c.want)
+		}
 	}
 }
 

@@ -290,3 +290,18 @@ func TestAnIndexDoesNotNameWhatOneMayNotRead(t *testing.T) {
 	}
 	t.Fatal("no index of a list")
 }
+
+// A relation that a group has not is a mistake, which is said to who may read the group; to others
+// it says nothing of the group, not even that it is here.
+func TestAWrongRelationTellsNothingOfAGroup(t *testing.T) {
+	t.Parallel()
+	ann, bob := newNode(t, "ann").policed(), newNode(t, "bob").policed()
+	team := ann.create("Team", "name", "editors")
+	wrong := grantTo("reader", acp.OfGroup(acp.ID(team), "director"))
+	wantKind(t, ann.does("Paper", ann.create("Paper", "title", "hers"), wrong), fault.Invalid, "a relation that the team has not")
+	bob.merge("Team", ann.everything("Team"))
+	bob.mustDo("Paper", bob.create("Paper", "title", "his"), wrong)
+	ann.mustDo("Team", team, grantTo("member", person("bob")))
+	bob.merge("Team", ann.everything("Team"))
+	wantKind(t, bob.does("Paper", bob.create("Paper", "title", "another"), wrong), fault.Invalid, "the same by a member")
+}

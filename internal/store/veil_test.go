@@ -102,6 +102,41 @@ func (n *node) found(title string) (count int) {
 	return count
 }
 
+// What is given to another node is what its identities may read; to a hub also what is sealed
+// as a whole, whoever may read it; and to a blind one nothing that it could look into.
+func TestWhatIsGivenToAHub(t *testing.T) {
+	t.Parallel()
+	ann := newHome(t, "ann")
+	title, _ := ann.coll("Paper").Field("title")
+	papers := map[string]dag.DocID{
+		"clear": ann.create("Paper", "title", "for all to see"), "clear for bob": ann.create("Paper", "title", "for bob"),
+		"partly": ann.createSealed(veil.Cover{Fields: []crdt.FieldID{title.ID}}, "title", "half"),
+		"sealed": ann.createSealed(whole, "title", "secret"), "sealed for bob": ann.createSealed(whole, "title", "secret"),
+	}
+	ann.mustDo("Paper", papers["clear for bob"], grantTo("reader", person("bob")))
+	ann.mustDo("Paper", papers["sealed for bob"], grantTo("reader", person("bob")))
+	for _, c := range []struct {
+		peer Peer
+		want []string
+	}{
+		{Peer{}, []string{"clear for bob", "sealed for bob"}},
+		{Peer{Hub: true}, []string{"clear for bob", "sealed", "sealed for bob"}},
+		{Peer{Blind: true}, []string{"sealed for bob"}},
+		{Peer{Hub: true, Blind: true}, []string{"sealed", "sealed for bob"}},
+	} {
+		ann.view(func(tx *Tx) error {
+			r := tx.ReadingAs(c.peer.As(keyOf("bob").Public()))
+			for name, id := range papers {
+				got, err := r.Readable(ann.coll("Paper"), id)
+				if err != nil || got != slices.Contains(c.want, name) {
+					t.Errorf("%+v is given the paper that is %s: %v, %v; want %v", c.peer, name, got, err, c.want)
+				}
+			}
+			return nil
+		})
+	}
+}
+
 // A hub keeps, checks, orders and passes on what it cannot read; whoever is let in finds
 // the key in the document.
 func TestAHubKeepsWhatItCannotRead(t *testing.T) {

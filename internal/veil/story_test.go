@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/pandodb/pando/internal/acp"
+	"github.com/pandodb/pando/internal/cbor"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/value"
 	"github.com/pandodb/pando/internal/veil"
 )
 
@@ -422,4 +424,60 @@ func someKey(i int) ident.PublicKey {
 		panic(err)
 	}
 	return k.Public()
+}
+
+// Whoever may write what is encrypted cannot do there what he may not do in clear: delete, give
+// rights or keys, or write what is for other readers. What is no list of operations says nothing.
+func TestWhatIsSealedStaysInItsGroup(t *testing.T) {
+	t.Parallel()
+	secret, doc := veil.Secret{7}, acp.ID{1}
+	epoch := secret.Epoch(doc)
+	state := veil.State{}.Add(acp.ID{9}, 1, []veil.Op{{Kind: veil.Begin, Epoch: epoch}})
+	says := func(group uint64, text []byte) (fields []crdt.FieldID) {
+		c := &dag.Commit{Author: dag.Author{Key: people[0].Public()}, Height: 2, HLC: 77, Doc: dag.DocID(doc)}
+		sealed, err := veil.SealText(veil.Key{Epoch: epoch, Secret: secret}, c, group, text, chance(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Segs, c.Payload = []dag.Segment{{Group: group, Epoch: epoch.Number()}}, [][]byte{sealed}
+		deltas, ok, err := veil.NewFinder(doc, state, nil, map[veil.EpochID]veil.Secret{epoch: secret}, nil).Open(c, veil.Standing{})
+		if err != nil || !ok {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		for _, d := range deltas {
+			if !d.Void {
+				fields = append(fields, d.Field)
+			}
+		}
+		return fields
+	}
+	list := func(deltas ...crdt.Delta) []byte {
+		b := cbor.AppendArray(nil, len(deltas))
+		for _, d := range deltas {
+			b = crdt.AppendDelta(b, d)
+		}
+		return b
+	}
+	text, head := set(body, "a body"), set(title, "a title")
+	deleted := crdt.Delta{Field: crdt.FieldStatus, Kind: crdt.KindStatus, Val: value.OfBool(true)}
+	for _, c := range []struct {
+		what  string
+		group uint64
+		text  []byte
+		want  []crdt.FieldID
+	}{
+		{"a text", veil.GroupDocument, list(head, text), []crdt.FieldID{title, body}},
+		{"a title of its own", uint64(title), list(head), []crdt.FieldID{title}},
+		{"a deletion", veil.GroupDocument, list(deleted, text), []crdt.FieldID{body}},
+		{"a grant", veil.GroupDocument, list(grant("reader", acp.Everyone).Delta(), text), []crdt.FieldID{body}},
+		{"a deletion for few", uint64(title), list(deleted, head), []crdt.FieldID{title}},
+		{"a text for few", uint64(title), list(head, text), []crdt.FieldID{title}},
+		{"something behind", veil.GroupDocument, append(list(text), 0), nil},
+		{"less than it says", veil.GroupDocument, list(text)[1:], nil},
+		{"more than a commit holds", veil.GroupDocument, list(slices.Repeat([]crdt.Delta{text}, dag.MaxOps+1)...), nil},
+	} {
+		if got := says(c.group, c.text); !slices.Equal(got, c.want) {
+			t.Errorf("%s in the segment of group %d writes fields %v, want %v", c.what, c.group, got, c.want)
+		}
+	}
 }
