@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 
 	c := &command{in: in, out: out, err: errOut}
 	root := c.root()
+	refuseUnknown(root)
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -125,6 +127,27 @@ func defaultRootdir() string {
 
 // help is what a command that only groups others does.
 func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// refuseUnknown makes the commands that the library brings fail where somebody names what is not
+// there, as all others do: by themselves they show help, and end well.
+func refuseUnknown(root *cobra.Command) {
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command", Example: "  pando help schema add",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return fault.Invalid.Errorf("%q is no command: see 'pando --help'", strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	})
+	root.InitDefaultCompletionCmd()
+	for _, sub := range root.Commands() {
+		if sub.Name() == "completion" {
+			sub.Args, sub.RunE = noArgs, help
+		}
+	}
+}
 
 // group is a command that only groups others.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {

@@ -110,7 +110,7 @@ func (c *command) query(cmd *cobra.Command, req api.Request, after pando.Cursor)
 		err = e
 	}
 	if err != nil && after != "" {
-		fmt.Fprintf(c.err, "pando: to go on behind the last event, add --after %s\n", after)
+		fmt.Fprintf(c.err, "note: to go on behind the last event, add --after %s\n", after)
 		if cmd.Context().Err() != nil {
 			return nil // the person has seen enough
 		}
