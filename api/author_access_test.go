@@ -151,8 +151,14 @@ func TestAnAuthorSignsNoOtherRights(t *testing.T) {
 				return raw
 			}
 			defer func() { l.change = nil }()
-			if _, err := a.Grant(t.Context(), doc, "reader", bobs); !errors.Is(err, fault.Denied) || !strings.Contains(err.Error(), "not signed") {
-				t.Errorf("the author says %v", err)
+			for asks, err := range map[string]error{
+				"grant":    second(a.Grant(t.Context(), doc, "reader", bobs)),
+				"revoke":   second(a.Revoke(t.Context(), doc, "reader", bobs)),
+				"transfer": a.Transfer(t.Context(), doc, bob.DID()),
+			} {
+				if !errors.Is(err, fault.Denied) || !strings.Contains(err.Error(), "not signed") {
+					t.Errorf("the author, who asks for a %s, says %v", asks, err)
+				}
 			}
 		})
 	}
@@ -178,6 +184,8 @@ func TestAnAuthorSignsNoOtherRights(t *testing.T) {
 		t.Errorf("the rights are %+v, %v", a, err)
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 // Which commits wait for the owner only the node says: who signs by himself names them, so that
 // he has looked at them.
