@@ -154,7 +154,7 @@ func (tx *Tx) settle(n short, id dag.DocID) error {
 		st.made(j.State)
 	}
 	tx.putEvents(n, id)
-	st.doc, st.folding, st.unsettled, st.review = next, nil, false, nil
+	st.doc, st.folding, st.voids, st.unsettled, st.review = next, nil, 0, false, nil
 	tx.kv.Set(documentKey(n, id), next.Bytes())
 	return tx.note(n, id, carriedBy(old), carriedBy(next))
 }

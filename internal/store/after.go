@@ -210,6 +210,7 @@ func (tx *Tx) with(ctx context.Context, d Doc, state acp.State, ch Change) (Doc,
 		return Doc{}, acp.State{}, fault.Corrupt.Errorf("history of document %s: commit %s: %v: run pando fsck", d.ID, ch.Commit, err)
 	}
 	if tx.set.rules[at.coll] != nil {
+		under.state = under.state.WithVoided(under.state.Voided() + under.voids)
 		carry(f, under.state, under.keys)
 	}
 	next, err := f.Document()

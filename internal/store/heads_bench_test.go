@@ -167,3 +167,66 @@ func BenchmarkWithHeads(b *testing.B) {
 		}
 	}
 }
+
+// Commits beside each other and beside many events, which judge each of them; with a
+// revocation, all but a few are void. In one pack, and alone.
+func BenchmarkHeadsBesideEvents(b *testing.B) {
+	for _, void := range []bool{false, true} {
+		for _, events := range []int{10, 1000} {
+			for _, heads := range []int{1000, 4000, 16000} {
+				name := fmt.Sprintf("void=%v/events=%d/heads=%d", void, events, heads)
+				ann := newNode(b, "ann").policed()
+				write := headsCases[3].write(b, ann)
+				root, _ := beside(b, ann.coll("Paper"), 0, write)
+				ann.mergeParts("Paper", []*dag.Commit{root}, 1)
+				ann.mustDo("Paper", root.Doc, grantTo("writer", person("bob")))
+				grant := ann.opened("Paper")[1]
+				for i := range events {
+					ann.mustDo("Paper", root.Doc, grantTo("reader", person(fmt.Sprint("reader ", i))))
+				}
+				if void {
+					ann.mustDo("Paper", root.Doc, revokeFrom("writer", person("bob")))
+				}
+				before := ann.opened("Paper")
+				var cs []*dag.Commit
+				for i := range heads + 200 {
+					cs = append(cs, childOf(b, keyOf("bob"), write(i+1), grant))
+				}
+				if bad := dag.Verify(append(cs, before...)); len(bad) > 0 {
+					b.Fatal("a signature does not verify")
+				}
+				n, outer := (*node)(nil), b
+				b.Run("pack/"+name, func(b *testing.B) {
+					for b.Loop() {
+						b.StopTimer()
+						n = newNode(outer, "eve").policed()
+						n.mergeParts("Paper", before, len(before))
+						b.StartTimer()
+						n.mergeParts("Paper", cs[:heads], heads)
+					}
+					b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(heads), "µs/commit")
+				})
+				alone := cs[heads:]
+				b.Run("alone/"+name, func(b *testing.B) {
+					for b.Loop() {
+						n.mergeParts("Paper", alone[:1], 1)
+						alone = alone[1:]
+					}
+				})
+			}
+		}
+	}
+}
+
+// opened returns all commits of a collection, parents first.
+func (n *node) opened(coll string) (all []*dag.Commit) {
+	n.t.Helper()
+	for _, e := range n.everything(coll) {
+		cm, err := dag.Open(e)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		all = append(all, cm)
+	}
+	return all
+}

@@ -16,7 +16,8 @@ import (
 
 // ruling is what became of a commit under a policy.
 type ruling struct {
-	state     acp.State    // of the document with it
+	state     acp.State    // of the document with it, but for voids
+	voids     int          // 1 if it has to be counted as void still
 	verdict   acp.Verdict  // on it
 	above     acp.Frontier // what those stand on that stand on it
 	unsettles bool         // it can change what commits before it count for
@@ -69,9 +70,11 @@ func (tx *Tx) rule(rules *acp.Rules, state acp.State, d *crdt.Folding, cm *dag.C
 		return r, err
 	}
 	r.unsettles = state.Unsettles(c, onHeads(d, cm))
-	if !c.Event() {
-		r.state, err = state.Add(rules, c, r.verdict, m)
-		return r, err
+	if !c.Event() { // which changes the state by no more than the number of void commits
+		if r.verdict == acp.Void {
+			r.voids = 1
+		}
+		return r, nil
 	}
 	if r.review != nil && (r.unsettles || st != nil && st.inserted && !onAll) {
 		r.unsettles = true
@@ -97,6 +100,7 @@ func onHeads(d *crdt.Folding, cm *dag.Commit) bool {
 func (st *staged) judgedBy(r *ruling) {
 	st.inserted = st.inserted || r.inserted
 	st.review = r.review
+	st.voids += r.voids
 	st.unsettled = st.unsettled || r.unsettles
 	st.made(r.state)
 }

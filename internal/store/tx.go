@@ -60,6 +60,7 @@ type staged struct {
 	coll      short
 	doc       crdt.Document
 	folding   *crdt.Folding // of a merge, which is not done with the document: it is ahead of doc, and of the row
+	voids     int           // void commits that the access state of folding does not count yet
 	commits   []*pending
 	log       []byte      // its events, if they were made anew and are not written yet, as the row is not
 	unsettled bool        // commits of it may count otherwise now: to be folded again
@@ -70,9 +71,25 @@ type staged struct {
 // document returns the document with all that was applied to it.
 func (st *staged) document() (d crdt.Document, err error) {
 	if st.folding != nil {
-		st.doc, err = st.folding.Document()
+		if err = st.countVoids(); err == nil {
+			st.doc, err = st.folding.Document()
+		}
 	}
 	return st.doc, err
+}
+
+// countVoids enters void commits in the access state, all at once: each would copy it.
+func (st *staged) countVoids() error {
+	if st.voids == 0 {
+		return nil
+	}
+	s, err := accessState(dag.DocID{}, st.folding)
+	if err != nil {
+		return err
+	}
+	st.folding.Attach(crdt.FieldAccess, crdt.KindAccess, s.WithVoided(s.Voided()+st.voids).Bytes())
+	st.voids = 0
+	return nil
 }
 
 // pending is a commit that the transaction applies.
