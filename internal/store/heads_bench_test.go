@@ -61,7 +61,7 @@ var headsCases = []headsCase{
 func BenchmarkHeads(b *testing.B) {
 	for _, c := range headsCases {
 		for _, heads := range []int{1000, 4000, 16000} {
-			for _, size := range []int{0, 256, 1} {
+			for _, size := range []int{0, 100, 1} {
 				name := fmt.Sprintf("%s.%s/heads=%d/pack=%d", c.coll, c.name, heads, size)
 				if size == 0 {
 					size, name = heads+1, fmt.Sprintf("%s.%s/heads=%d/pack=all", c.coll, c.name, heads)
