@@ -67,7 +67,10 @@ func openAccess(id dag.DocID, raw []byte) (acp.State, error) {
 // judges commits of the document as the transaction has it.
 func rights[D carrier](tx *Tx, n short, id dag.DocID, d D) (acp.State, error) {
 	s, err := accessState(id, d)
-	return s.WithLog(func() ([]byte, error) { return tx.eventsOf(n, id) }), err
+	if err != nil || s.Events() == 0 {
+		return s, err
+	}
+	return s.WithLog(func() ([]byte, error) { return tx.eventsOf(n, id) }), nil
 }
 
 // eventsOf returns the events of a document that has some.

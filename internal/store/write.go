@@ -307,9 +307,11 @@ func (tx *Tx) applyTo(f *crdt.Folding, n short, cm *dag.Commit, p *pending) erro
 	var r ruling
 	ch := change(cm)
 	if rules != nil {
-		state := acp.Begin(cm.Author.Key)
+		var state acp.State
 		var err error
-		if !f.Empty() {
+		if f.Empty() {
+			state = acp.Begin(cm.Author.Key)
+		} else {
 			state, err = rights(tx, n, cm.Doc, f)
 		}
 		if err == nil {
