@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/api"
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 )
 
@@ -161,6 +163,36 @@ func TestAnAuthorSignsNoOtherRights(t *testing.T) {
 				}
 			}
 		})
+	}
+	// Just what is asked for, as if it were older or to come: it would stand beside what came since.
+	for _, off := range []time.Duration{-6 * time.Minute, 6 * time.Minute} {
+		l.change = func(path string, body []byte) []byte {
+			if !strings.HasSuffix(path, "/commits/prepare/access") {
+				return body
+			}
+			drafts, err := l.db.PrepareAccess(t.Context(), ann.DID(), on(doc, func(d *pando.Documents) error { _, err := d.Grant(doc, "reader", bobs); return err }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened, err := dag.OpenDraft(drafts[0].Header, drafts[0].Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := *opened
+			c.HLC = uint64(int64(c.HLC) + off.Milliseconds()<<16)
+			c.Segs, c.Payload = nil, nil
+			if err := dag.Prepare(&c); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := json.Marshal(api.Prepared{Answer: json.RawMessage(`{"Changed":1}`), Commits: []api.DraftCommit{{Collection: drafts[0].Collection.String(), Header: c.Header(), Payload: c.Payload}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return raw
+		}
+		if _, err := a.Grant(t.Context(), doc, "reader", bobs); !errors.Is(err, fault.Denied) || !strings.Contains(err.Error(), "look at the clocks") {
+			t.Errorf("a grant that is %v off: %v", off, err)
+		}
 	}
 	// And as a mutation: rights are nothing that an update may change.
 	l.change = func(path string, body []byte) []byte {
