@@ -317,17 +317,69 @@ func (s *session) emptyHanded(documents int) error {
 }
 
 // give is push of documents that the peer does not show, with their sums: what it
-// acknowledges of them it has from then on, whether it shows it or not.
-func (s *session) give(p pair, mark uint64, sums map[dag.DocID][32]byte, fill func(*sender) error) error {
+// acknowledges of them it has from then on, whether it shows it or not. pushed are the sums
+// of all that is pushed, if single ones can be refused.
+func (s *session) give(p pair, mark uint64, sums, pushed map[dag.DocID][32]byte, fill func(*sender) error) error {
 	v := s.report.Collections[p.id]
 	v.Complete = false
-	if err := s.push(p, mark, fill); err != nil || !v.Complete {
+	answer, err := s.deliver(p, mark, fill)
+	if err != nil {
 		return err
+	}
+	if pushed == nil {
+		s.refused(p, answer)
+	} else if answer.Missing > 0 && answer.Applied == 0 {
+		s.n.later.refusedDocs(sharing{s.peer, p.id}, pushed)
+		s.early[p.id] = true
+	}
+	if !v.Complete {
+		return nil
 	}
 	for doc, sum := range sums {
 		s.n.agreements.note(sharing{s.peer, p.id}, doc, func(a *agreement) { a.given = sum })
 	}
 	return nil
+}
+
+// sumsOf returns how documents stand here.
+func (s *session) sumsOf(p pair, docs []dag.DocID) (map[dag.DocID][32]byte, error) {
+	sums := make(map[dag.DocID][32]byte, len(docs))
+	for _, doc := range docs {
+		heads, err := s.n.replica.Heads(s.ctx, p.id, doc)
+		if err != nil {
+			return nil, err
+		}
+		sums[doc] = sumOf(doc, heads)
+	}
+	return sums, nil
+}
+
+// notRefused takes out of a difference what the peer could do nothing with lately. Of a
+// collection with a policy it returns the sums of the rest.
+func (s *session) notRefused(p pair, found difference) (difference, map[dag.DocID][32]byte, error) {
+	here := sharing{s.peer, p.id}
+	if !s.n.protected(p.id) {
+		if s.n.later.refuses(here) {
+			found.Mine, found.Both = nil, nil
+		}
+		return found, nil, nil
+	}
+	sums, err := s.sumsOf(p, slices.Concat(found.Mine, found.Both))
+	if err != nil {
+		return found, nil, err
+	}
+	drop := func(doc dag.DocID) bool { return !s.n.later.takes(here, doc, sums[doc]) }
+	found.Mine = slices.DeleteFunc(slices.Clone(found.Mine), drop)
+	found.Both = slices.DeleteFunc(slices.Clone(found.Both), drop)
+	maps.DeleteFunc(sums, func(doc dag.DocID, _ [32]byte) bool { return drop(doc) })
+	given := map[dag.DocID][32]byte{}
+	for _, doc := range found.Mine {
+		if sum, ok := found.sums[doc]; ok {
+			given[doc] = sum
+		}
+	}
+	found.sums = given
+	return found, sums, nil
 }
 
 // agrees notes that nothing is left to exchange of two copies, though they differ: what

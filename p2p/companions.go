@@ -29,11 +29,12 @@ type companion struct {
 	since time.Time // when it arrived
 
 	// Guarded by Node.mu.
-	good     bool // a session went well since then
-	limited  bool // by a relay: the last session left differences that are not small
-	asking   int  // sessions of the peer that it proved something in
-	running  bool // a session of this node
-	joining  bool // and somebody waits for it
+	good     bool      // a session went well since then
+	limited  bool      // by a relay: the last session left differences that are not small
+	asking   int       // sessions of the peer that it proved something in
+	ran      time.Time // the last session of this node
+	running  bool      // one runs
+	joining  bool      // and somebody waits for it
 	failures int
 	cards    map[dag.CollectionID]card // as it greeted last
 	last     *report                   // of the last session over all collections
@@ -258,7 +259,7 @@ func (n *Node) accompany(ctx context.Context, c *companion) {
 			continue
 		}
 		n.mu.Lock()
-		c.lastErr = err
+		c.lastErr, c.ran = err, time.Now()
 		if err == nil {
 			c.failures = 0
 		} else {

@@ -31,9 +31,17 @@ type sharing struct {
 type postponed struct {
 	docs   map[short]time.Time // by the first 8 bytes of docIDs: ask again from then on
 	refuse time.Time           // until then, the peer can do nothing with what is pushed
+	// Of a collection with a policy it is of single documents that this is known, as they
+	// were here: it may not read what tells who may write these.
+	refused map[dag.DocID]refusal
 	// The copies as they were when all their difference was postponed.
 	mine, theirs rootSum
 	until        time.Time
+}
+
+type refusal struct {
+	sum   [32]byte // as in the tree
+	until time.Time
 }
 
 const (
@@ -63,7 +71,13 @@ func (l *later) of(s sharing, now time.Time) *postponed {
 			l.docs--
 		}
 	}
-	if len(p.docs) == 0 && now.After(p.refuse) && now.After(p.until) {
+	for doc, r := range p.refused {
+		if !now.Before(r.until) {
+			delete(p.refused, doc)
+			l.docs--
+		}
+	}
+	if len(p.docs)+len(p.refused) == 0 && now.After(p.refuse) && now.After(p.until) {
 		delete(l.sharing, s)
 	}
 	return p
@@ -107,7 +121,7 @@ func (l *later) any(s sharing) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.of(s, now)
-	return len(p.docs) > 0 || now.Before(p.refuse)
+	return len(p.docs)+len(p.refused) > 0 || now.Before(p.refuse)
 }
 
 // until returns when to ask for a document again; zero: now.
@@ -145,11 +159,45 @@ func (l *later) refused(s sharing) {
 	l.change(s, now).refuse = now.Add(laterMost)
 }
 
+// refusedDocs notes that the peer could do nothing with some documents, as they are here.
+// If there are too many to remember, that goes for whatever is pushed.
+func (l *later) refusedDocs(s sharing, sums map[dag.DocID][32]byte) {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.change(s, now)
+	if l.docs+len(sums) > maxLater || len(p.refused)+len(sums) > maxLaterOf {
+		p.refuse = now.Add(laterMost)
+		return
+	}
+	if p.refused == nil {
+		p.refused = map[dag.DocID]refusal{}
+	}
+	for doc, sum := range sums {
+		if _, known := p.refused[doc]; !known {
+			l.docs++
+		}
+		p.refused[doc] = refusal{sum, now.Add(laterMost)}
+	}
+}
+
+// refuses reports whether the peer could do nothing with something that was pushed.
 func (l *later) refuses(s sharing) bool {
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return now.Before(l.of(s, now).refuse)
+	p := l.of(s, now)
+	return now.Before(p.refuse) || len(p.refused) > 0
+}
+
+// takes reports whether the peer may be able to do something with a document as it is here.
+func (l *later) takes(s sharing, doc dag.DocID, sum [32]byte) bool {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.of(s, now)
+	r, refused := p.refused[doc]
+	return !now.Before(p.refuse) && !(refused && r.sum == sum)
 }
 
 // rest notes that all that differs between two copies is postponed.
@@ -162,6 +210,11 @@ func (l *later) rest(s sharing, mine, theirs rootSum) {
 	for _, due := range p.docs {
 		if due.Before(p.until) {
 			p.until = due
+		}
+	}
+	for _, r := range p.refused {
+		if r.until.Before(p.until) {
+			p.until = r.until
 		}
 	}
 }

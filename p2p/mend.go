@@ -281,9 +281,22 @@ func (s *session) compareTrees(p pair) error {
 		}
 		s.found += open.size()
 	}()
-	if len(found.Mine)+len(found.Both) == 0 && !s.errand.pushOnly || s.n.later.refuses(here) {
+	push, sums, err := s.notRefused(p, found)
+	if err != nil {
+		return err
+	}
+	all, left := len(found.Mine)+len(found.Both), len(push.Mine)+len(push.Both)
+	if left == 0 && (all > 0 || !s.errand.pushOnly || !s.n.protected(p.id) && s.n.later.refuses(here)) {
 		return nil
 	}
+	if left < all {
+		mark = 0
+	}
+	return s.pushFound(p, mark, push, sums, there)
+}
+
+// pushFound pushes the documents that a walk found here, with their sums, less what is there.
+func (s *session) pushFound(p pair, mark uint64, found difference, sums map[dag.DocID][32]byte, there map[dag.DocID][]dag.CID) error {
 	mine := func(out *sender) error {
 		for _, doc := range found.Mine {
 			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc}); err != nil {
@@ -295,15 +308,15 @@ func (s *session) compareTrees(p pair) error {
 	if s.n.protected(p.id) && len(found.Mine) > 0 && len(found.Both) > 0 {
 		// By itself: the answer does not say which of all lacked something, and what the
 		// peer does not show, for this side may not read it there, lacks nothing.
-		if err := s.give(p, 0, found.sums, mine); err != nil {
+		if err := s.give(p, 0, found.sums, only(sums, found.Mine), mine); err != nil {
 			return err
 		}
 		if !s.report.Collections[p.id].Complete {
 			mark = 0
 		}
-		found.Mine, found.sums = nil, nil
+		found.Mine, found.sums, sums = nil, nil, only(sums, found.Both)
 	}
-	return s.give(p, mark, found.sums, func(out *sender) error {
+	return s.give(p, mark, found.sums, sums, func(out *sender) error {
 		if err := mine(out); err != nil {
 			return err
 		}
@@ -314,6 +327,15 @@ func (s *session) compareTrees(p pair) error {
 		}
 		return nil
 	})
+}
+
+// only returns the sums of some documents.
+func only(sums map[dag.DocID][32]byte, docs []dag.DocID) map[dag.DocID][32]byte {
+	some := make(map[dag.DocID][32]byte, len(docs))
+	for _, doc := range docs {
+		some[doc] = sums[doc]
+	}
+	return some
 }
 
 // fetched keeps the books of what was fetched because it differed.

@@ -143,7 +143,7 @@ func TestWhatAStatusFindsIsCompared(t *testing.T) {
 		}
 		alike(t, 2*time.Second, doc, ada, bob, cem)
 		alikeByStatus(t, "shared by a guest", ps...)
-		time.Sleep(lookAgain)
+		time.Sleep(lookAgainAfter)
 		err = guest.Update(ada.ctx, func(tx *pando.Tx) error {
 			notes, err := tx.Collection("Note")
 			if err == nil {
@@ -157,5 +157,42 @@ func TestWhatAStatusFindsIsCompared(t *testing.T) {
 		alike(t, 2*time.Second, doc, ada, bob, cem)
 		copyOf(t, ada, cem) // it may say that something differs
 		alikeByStatus(t, "edited", ps...)
+	})
+}
+
+// One document that somebody cannot take, because he may not read the group of who wrote it,
+// keeps no other from being given to him.
+func TestWhatOneCannotTakeKeepsNothingElse(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := acquainted(t, w, 3)
+		ada, bob, cem := ps[0], ps[1], ps[2]
+		crew := ada.founds("crew") // of which bob knows nothing
+		ada.takesIn(crew, cem)
+		docs := ada.writes("bob cannot check", "for bob")
+		ada.shares(docs[0], "reader", bob.did())
+		ada.shares(docs[0], "writer", crew.String()+"#member")
+		alike(t, 20*time.Second, docs[0], ada, cem)
+		if err := cem.edits(docs[0], "by the crew"); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 20*time.Second, docs[0], ada, cem)
+		note, err := ada.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Minute, func() (bool, string) {
+			return ada.node.later.refuses(sharing{bob.id(), note.ID}), "bob was not given what he cannot take"
+		})
+		time.Sleep(time.Minute)
+		if err := ada.db.Transfer(ada.ctx, "Note", docs[1], bob.key.DID()); err != nil {
+			t.Fatal(err)
+		}
+		alike(t, 20*time.Second, docs[1], ada, bob)
+		time.Sleep(5 * time.Second)
+		for _, c := range []struct{ of, with *person }{{ada, bob}, {bob, ada}} {
+			if one := copyOf(t, c.of, c.with); one.State != Differs || one.Differ != 1 {
+				t.Errorf("at %s: %s, %d differ, want the one that bob cannot take", c.of.id(), one.State, one.Differ)
+			}
+		}
 	})
 }

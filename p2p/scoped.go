@@ -280,7 +280,7 @@ func (s *session) mendPart(p pair) error {
 	if whole && x.keeps && x.theirs.Whole && !s.errand.pushOnly {
 		mark = x.until // what lies in the part is given, and what is loose
 	}
-	err = s.give(p, mark, found.sums, func(out *sender) error {
+	err = s.give(p, mark, found.sums, nil, func(out *sender) error {
 		for _, doc := range docs {
 			if err := out.sendDocument(s.ctx, pando.Want{Doc: doc, Have: there[doc]}); err != nil {
 				return err

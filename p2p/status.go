@@ -13,6 +13,7 @@ import (
 	"github.com/pandodb/pando"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/ident"
+	"github.com/pandodb/pando/internal/pace"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -265,9 +266,20 @@ func (n *Node) fillIn(s *Status) {
 	}
 }
 
-// lookAgain is how long after a session a status that finds a difference lets the peer be
-// compared with: one that is asked for all the time is not to cost a session each time.
-const lookAgain = 10 * time.Second
+// lookAgainAfter is how long after a session of this node a status that finds a difference
+// lets the peer be compared with: one that is asked for all the time is not to cost a session each
+// time.
+const lookAgainAfter = 10 * time.Second
+
+func (n *Node) lookAgain(p peer.ID) {
+	n.mu.Lock()
+	c := n.companions[p]
+	due := c != nil && time.Since(c.ran) > lookAgainAfter
+	n.mu.Unlock()
+	if due {
+		c.next.Set(pace.Jitter(spreadDelay, 0.5))
+	}
+}
 
 // maxProbes is how many peers are asked at once.
 const maxProbes = 16
@@ -317,9 +329,9 @@ func (n *Node) probe(ctx context.Context, s *PeerStatus, sums []pando.Summary) {
 		}
 		s.Collections = append(s.Collections, c)
 	}
-	if differs && time.Since(s.Session.At) > lookAgain {
+	if differs {
 		p, _ := peer.Decode(s.ID)
-		n.compareSoon(p) // so that who asks once more is told what came of it
+		n.lookAgain(p) // so that who asks once more is told what came of it
 	}
 	var hints []string
 	if narrow(s.Connections) {
