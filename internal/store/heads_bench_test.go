@@ -218,6 +218,28 @@ func BenchmarkHeadsBesideEvents(b *testing.B) {
 	}
 }
 
+// A pack of commits of which no parent is here: each is named once.
+func BenchmarkMergeOfWhatLacks(b *testing.B) {
+	for _, commits := range []int{1000, 4000} {
+		n := newNode(b, "ann")
+		root, all := beside(b, n.coll("Page"), dag.MaxParents*commits, headsCases[0].write(b, n))
+		n.mergeParts("Page", []*dag.Commit{root}, 1)
+		var cs []*dag.Commit
+		for parents := range slices.Chunk(all, dag.MaxParents) {
+			cs = append(cs, childOf(b, keyOf("ann"), headsCases[0].write(b, n)(len(cs)), parents...))
+		}
+		b.Run(fmt.Sprint(commits), func(b *testing.B) {
+			for b.Loop() {
+				m, err := n.MergeCommits(context.Background(), n.coll("Page").ID, cs, "peer")
+				if err != nil || len(m.Missing[root.Doc]) != len(all) {
+					b.Fatalf("%d are missing, %v", len(m.Missing[root.Doc]), err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(commits), "µs/commit")
+		})
+	}
+}
+
 // opened returns all commits of a collection, parents first.
 func (n *node) opened(coll string) (all []*dag.Commit) {
 	n.t.Helper()

@@ -114,8 +114,12 @@ func (m *Merged) add(part Merged) {
 		return
 	}
 	for doc, cids := range part.Missing {
+		had := make(map[dag.CID]bool, len(m.Missing[doc]))
+		for _, c := range m.Missing[doc] {
+			had[c] = true
+		}
 		for _, c := range cids {
-			if !slices.Contains(m.Missing[doc], c) {
+			if !had[c] {
 				m.Missing[doc] = append(m.Missing[doc], c)
 			}
 		}
@@ -194,7 +198,7 @@ func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped
 		return m, nil, fault.NotFound.Errorf("merge: collection %s is unknown: its schema has to come first", coll)
 	}
 	g := merging{tx: tx, coll: n, id: coll, origin: origin, skipped: skipped, before: map[dag.DocID]crdt.Document{},
-		held: map[dag.DocID]*crdt.Folding{}}
+		held: map[dag.DocID]*crdt.Folding{}, lacked: map[lacked]bool{}}
 	g.Missing = map[dag.DocID][]dag.CID{}
 	var broken error
 	for len(cs) > 0 && broken == nil && g.toIndex < mergeIndexed {
@@ -219,6 +223,12 @@ func (tx *Tx) merge(coll dag.CollectionID, cs []received, origin string, skipped
 // entries in an index: those take some twenty times as much, and for each index.
 const mergeIndexed = 1 << 20
 
+// lacked is a commit that a document needs.
+type lacked struct {
+	doc    dag.DocID
+	commit dag.CID
+}
+
 // merging is a merge under way.
 type merging struct {
 	Merged
@@ -235,7 +245,8 @@ type merging struct {
 
 	last      dag.DocID // of the commit before
 	held      map[dag.DocID]*crdt.Folding
-	unsettled []dag.DocID // are folded again, once, when all commits are applied
+	lacked    map[lacked]bool // what Missing has
+	unsettled []dag.DocID     // are folded again, once, when all commits are applied
 }
 
 func (m *merging) take(c received) error {
@@ -438,7 +449,8 @@ func (m *merging) wait(cm *dag.Commit) {
 func (m *merging) lack(cm *dag.Commit, missing []dag.CID) {
 	m.skipped[cm.CID] = true
 	for _, c := range missing {
-		if (c == cm.CID || !m.skipped[c]) && !slices.Contains(m.Missing[cm.Doc], c) {
+		if at := (lacked{cm.Doc, c}); (c == cm.CID || !m.skipped[c]) && !m.lacked[at] {
+			m.lacked[at] = true
 			m.Missing[cm.Doc] = append(m.Missing[cm.Doc], c)
 		}
 	}
