@@ -627,3 +627,16 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// Every key of a store is another, which nobody can guess.
+func TestKeysOfStoresAreDrawn(t *testing.T) {
+	t.Parallel()
+	met := map[string]bool{string(make([]byte, StoreKeySize)): true}
+	for range 3 {
+		k := string(NewStoreKey().Bytes())
+		if met[k] {
+			t.Errorf("the key %x is drawn twice, or never was", k)
+		}
+		met[k] = true
+	}
+}
