@@ -303,7 +303,7 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 		n.unapplied.add(int(-commits.Load()), int(-held.Load()))
 	}()
 
-	useless := 0
+	useless, again := 0, returning{n: n, id: id}
 	for a, ok := <-arrivals; ok; {
 		var next *arrival
 		if a.err == io.EOF {
@@ -347,6 +347,13 @@ func (n *Node) receiveInTurn(ctx context.Context, w *wire, from peer.ID, id dag.
 			}
 			if useless += len(m.Envelopes); got.Applied > 0 {
 				useless = 0
+			}
+			if useless > n.patienceWith(from) {
+				onceMore, err := again.among(ctx, m.Envelopes)
+				if err != nil {
+					return total, err
+				}
+				useless -= onceMore
 			}
 			if useless > n.patienceWith(from) {
 				n.blame(from, blameUseless, "it repeats what is known")

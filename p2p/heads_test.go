@@ -65,3 +65,46 @@ func TestManyHeadsAreNotSentAgain(t *testing.T) {
 		t.Logf("20 of %d heads: %v, %d bytes in, %d out, of %d bytes each", heads, took, c.Received, c.Sent, len(all[0]))
 	})
 }
+
+// A peer of an older version can be told of few of the heads of a document that thousands
+// wrote on: the others come again, more of them in a row than anybody is to repeat who is
+// not trusted. They are not repeated, since each of them comes once.
+func TestManyHeadsThatComeAgainAreNotRepeated(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		const heads = 2*maxUselessOfBlamed + maxOldLocator + maxOldHeads
+		a, b := w.member(0), w.member(1)
+		addSchema(t, a.db, schemaText)
+		addSchema(t, b.db, schemaText)
+		createUsers(t, a.db, "x", 1)
+		id := a.db.Collections()[0].ID
+		all := append(commitsOf(t, a, id), beside(t, a.db, id, heads)...)
+		slices.SortFunc(all[1:], func(x, y []byte) int { return bytes.Compare(cidOf(t, x), cidOf(t, y)) })
+		for i, some := range [][][]byte{all[:len(all)-1], slices.Concat(all[:heads-1], all[heads:])} {
+			m := []*member{a, b}[i]
+			if got, err := m.db.Replica().Merge(t.Context(), id, some, ""); err != nil || got.Applied+got.Known != len(some) {
+				t.Fatalf("%d applied, %v", got.Applied, err)
+			}
+		}
+		startAll([]*member{a, b})
+		for _, m := range []*member{a, b} {
+			other := map[*member]*member{a: b, b: a}[m]
+			m.node.host.RemoveStreamHandler(protocolFetch)
+			m.node.blame(other.id(), blameBreach/2, "a test")
+		}
+		converge(t, 2*time.Minute, a, b)
+		for _, m := range []*member{a, b} {
+			if n := m.node.Counters().Blamed; n > 1 {
+				t.Errorf("a peer was blamed %d times more", n-1)
+			}
+		}
+	})
+}
+
+func cidOf(t *testing.T, envelope []byte) []byte {
+	t.Helper()
+	c, err := dag.Open(envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.CID[:]
+}

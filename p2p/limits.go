@@ -97,7 +97,8 @@ const (
 	tallBytes = 1 << 20
 	maxMore   = 2*fetchBytes/tallBytes + leafDocuments
 	// maxUseless is how many commits in a row may turn out to be known already before a
-	// stream is taken for endless. A full copy that ends this way goes on at its token.
+	// stream is taken for endless. A full copy that ends this way goes on at its token. What
+	// comes once more beside the many heads of a document does not count, see returning.
 	maxUseless = 1 << 15
 	// maxUselessOfBlamed is the same for a peer that something speaks against.
 	maxUselessOfBlamed = 1 << 11
