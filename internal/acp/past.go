@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 )
 
 // Past is what a commit stands on, as far as events go: those that make its keys
@@ -75,6 +76,49 @@ func (p *Past) StandsOn(upper, lower ID) bool {
 func (p *Past) Void(id ID) bool {
 	i, ok := p.places[id]
 	return ok && p.events[i].void
+}
+
+// Letting returns those events that f stands for, and below them, which can be why somebody
+// may do something: they let him, everybody or a group, give him the document, make a commit
+// count, or give keys.
+func (p *Past) Letting(who ident.PublicKey, f Frontier) []ID {
+	under := newSet(len(p.events))
+	for _, id := range f {
+		if i, ok := p.places[id]; ok {
+			under.addAll(p.down[i])
+			under.add(i)
+		}
+	}
+	var all []ID
+	for i := range p.events {
+		if under.has(i) && p.events[i].lets(who) {
+			all = append(all, p.events[i].id)
+		}
+	}
+	return all
+}
+
+func (e *event) lets(who ident.PublicKey) bool {
+	return e.keys || slices.ContainsFunc(e.ops, func(o op) bool {
+		switch o.kind {
+		case Grant:
+			return o.Subject.kind() != kindKey || o.Key == who
+		case Transfer:
+			return o.Key == who
+		}
+		return o.kind == Accept
+	})
+}
+
+// Anchored returns the auth links of the events of the past, sorted.
+func (p *Past) Anchored() []ID {
+	var all []ID
+	for i := range p.events {
+		if p.in.has(i) {
+			all = append(all, p.events[i].auth...)
+		}
+	}
+	return union(all, nil)
 }
 
 // Removals returns the events of the past that take a right to read from somebody.

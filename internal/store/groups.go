@@ -314,8 +314,8 @@ const anyRelation = ^acp.Permission(0)
 // their changes, and his commits would wait wherever the groups may not be. Of groups of
 // readers it says nothing either: no verdict follows from who is in them, and who may not
 // read one would wait for it.
-func (tx *Tx) anchors(rules *acp.Rules, id dag.DocID, state acp.State, deltas []crdt.Delta) ([]dag.CID, error) {
-	ops, err := acp.Ops(deltas)
+func (tx *Tx) anchors(rules *acp.Rules, cm *dag.Commit, state acp.State) ([]dag.CID, error) {
+	ops, err := acp.Ops(cm.Deltas)
 	if err != nil {
 		return nil, err
 	}
@@ -323,14 +323,14 @@ func (tx *Tx) anchors(rules *acp.Rules, id dag.DocID, state acp.State, deltas []
 	if len(seats) == 0 || state.Events() >= acp.MaxEvents {
 		return nil, nil
 	}
-	known, err := state.Anchored()
+	known, err := tx.anchored(state, cm.Parents)
 	if err != nil {
 		return nil, err
 	}
 	var links []dag.CID
 	for i := 0; i < len(seats) && i < maxGroups; i++ {
 		group := dag.DocID(seats[i].Group)
-		if group == id {
+		if group == cm.Doc {
 			continue // what stands on its own history knows it
 		}
 		n, d, ok, err := tx.group(group)
@@ -367,6 +367,23 @@ func (tx *Tx) anchors(rules *acp.Rules, id dag.DocID, state acp.State, deltas []
 		}
 	}
 	return links, nil
+}
+
+// anchored returns what a commit with those parents knows of groups: of a document with more
+// heads than it names that may not be all.
+func (tx *Tx) anchored(state acp.State, parents []dag.CID) ([]acp.ID, error) {
+	if len(parents) < dag.MaxParents {
+		return state.Anchored()
+	}
+	before, err := tx.before(state, parents)
+	if err != nil {
+		return nil, err
+	}
+	past, err := state.Past(before)
+	if err != nil {
+		return nil, err
+	}
+	return past.Anchored(), nil
 }
 
 // granted returns the relations of groups that operations let write.

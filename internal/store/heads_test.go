@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pandodb/pando/internal/acp"
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 )
@@ -127,4 +129,60 @@ func TestHeadsOfOthersKeepNobodyFromWriting(t *testing.T) {
 	}
 	meet(ann, bob)
 	wantAgreement(t, ann, bob)
+}
+
+// A writer makes more events beside each other than a commit names, none of which stands on
+// what lets another one write, or makes him its owner. That one writes all the same.
+func TestEventsOfOthersKeepNobodyFromWriting(t *testing.T) {
+	t.Parallel()
+	for name, let := range map[string]func(team dag.DocID) acp.Op{
+		"as a writer":  func(dag.DocID) acp.Op { return grantTo("writer", person("bob")) },
+		"as a member":  func(team dag.DocID) acp.Op { return grantTo("writer", memberOf(team)) },
+		"as its owner": func(dag.DocID) acp.Op { return acp.Op{Kind: acp.Transfer, Subject: person("bob")} },
+	} {
+		for _, sealed := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", encrypted ", sealed), func(t *testing.T) {
+				t.Parallel()
+				w := newCrowd(t, sealed)
+				own := w.ann.create("Team", "name", "crew of a writer")
+				ann, bob := w.ann, newHome(t, "bob")
+				team := w.team.Doc
+				ann.mustDo("Team", team, grantTo("member", person("bob")))
+				ann.mustDo("Paper", w.id, revokeFrom("writer", person("bob")), revokeFrom("writer", memberOf(team)), grantTo("writer", person("mal")))
+				base := ann.historyOf("Paper", w.id)
+				link := ann.historyOf("Team", own)[0].CID
+				ann.mustDo("Paper", w.id, let(team))
+				last := base[len(base)-1]
+				var crowd []*dag.Commit
+				for i := range 100 {
+					c := dag.Commit{Doc: w.id, Height: last.Height + 1, HLC: last.HLC + 1 + uint64(i), Parents: []dag.CID{last.CID}, Auth: []dag.CID{link}, Schema: last.Schema}
+					if i == 0 {
+						for _, cm := range ann.historyOf("Team", team) {
+							c.Auth = append(c.Auth, cm.CID)
+						}
+						slices.SortFunc(c.Auth, func(a, b dag.CID) int { return bytes.Compare(a[:], b[:]) })
+						crowd = append(crowd, forge(t, keyOf("mal"), c))
+						continue
+					}
+					first := forge(t, keyOf("mal"), c)
+					c.Height, c.HLC, c.Parents = first.Height+1, first.HLC+1, []dag.CID{first.CID}
+					crowd = append(crowd, first, forge(t, keyOf("mal"), c))
+				}
+				ann.mergeParts("Paper", crowd, len(crowd))
+				bob.learns(ann)
+				for range 4 {
+					before := len(bob.heads("Paper", w.id))
+					bob.set("Paper", w.id, "hits", 1)
+					if after := len(bob.heads("Paper", w.id)); after != max(1, before-dag.MaxParents+1) {
+						t.Errorf("of %d heads %d are left", before, after)
+					}
+				}
+				meet(ann, bob)
+				wantSound(t, ann)
+				if got, want := ann.heads("Paper", w.id), bob.heads("Paper", w.id); !slices.Equal(got, want) {
+					t.Errorf("ann has heads %v, bob %v", got, want)
+				}
+			})
+		}
+	}
 }

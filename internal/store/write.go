@@ -10,6 +10,7 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/schema"
 	"github.com/pandodb/pando/internal/value"
 	"github.com/pandodb/pando/internal/veil"
@@ -151,7 +152,7 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 // writeVeiled is write of a commit that may begin an encrypted document.
 func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) (Doc, error) {
 	cm.Height = 1
-	parents, err := tx.parents(n, cm.Doc, d)
+	parents, err := tx.parents(n, cm.Doc, d, tx.who.Public())
 	if err != nil {
 		return Doc{}, err
 	}
@@ -206,15 +207,15 @@ func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.
 			return err
 		}
 	}
-	cm.Auth, err = tx.anchors(tx.set.rules[n], cm.Doc, state, cm.Deltas)
+	cm.Auth, err = tx.anchors(tx.set.rules[n], cm, state)
 	return err
 }
 
-// parents chooses what a new commit names: all heads, or if there are more than a commit
-// may name, the highest ones, and under a policy before these such as stand on all events:
-// or heads that others make would keep the author from standing on what lets him write.
-// The rest stay heads for the next.
-func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document) ([]crdt.Head, error) {
+// parents chooses what a new commit of an author names: all heads, or if there are more than
+// a commit may name, the highest ones, and under a policy before these such as stand on all
+// events: or heads that others make would keep the author from standing on what lets him
+// write. The rest stay heads for the next.
+func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document, author ident.PublicKey) ([]crdt.Head, error) {
 	heads := d.Heads()
 	if len(heads) <= dag.MaxParents {
 		return heads, nil
@@ -225,7 +226,7 @@ func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document) ([]crdt.Head, erro
 	var chosen []crdt.Head
 	if tx.set.rules[n] != nil {
 		var err error
-		if chosen, err = tx.onEvents(id, d, heads); err != nil {
+		if chosen, err = tx.onEvents(n, id, d, heads, author); err != nil {
 			return nil, err
 		}
 	}
@@ -241,34 +242,57 @@ func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document) ([]crdt.Head, erro
 	return chosen, nil
 }
 
-// onEvents returns the first of some heads that together stand on all events, as many as
-// a commit may name.
-func (tx *Tx) onEvents(id dag.DocID, d crdt.Document, heads []crdt.Head) (chosen []crdt.Head, err error) {
-	state, err := accessState(id, d)
+// onEvents returns some heads, at most as many as a commit may name, that together stand on
+// all events; or if that takes more, first such as stand on those that can let the author
+// write.
+func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, heads []crdt.Head, author ident.PublicKey) ([]crdt.Head, error) {
+	state, err := rights(tx, n, id, d)
 	if err != nil {
 		return nil, err
 	}
-	left := map[acp.ID]bool{}
-	for _, e := range state.Frontier() {
-		left[e] = true
-	}
-	for _, h := range heads {
-		if len(left) == 0 || len(chosen) == dag.MaxParents {
-			break
-		}
-		above, err := tx.aboveOf(h.Commit)
-		if err != nil {
+	on := make([]acp.Frontier, len(heads))
+	for i, h := range heads {
+		if on[i], err = tx.aboveOf(h.Commit); err != nil {
 			return nil, err
 		}
+	}
+	events := func(f acp.Frontier) []acp.ID { return f }
+	latest := state.Frontier()
+	chosen, all := standing(nil, heads, on, latest, events)
+	if all {
+		return chosen, nil
+	}
+	past, err := state.Past(latest)
+	if err != nil {
+		return nil, err
+	}
+	letting := func(f acp.Frontier) []acp.ID { return past.Letting(author, f) }
+	chosen, _ = standing(nil, heads, on, letting(latest), letting)
+	chosen, _ = standing(chosen, heads, on, latest, events)
+	return chosen, nil
+}
+
+// standing adds the first of some heads that together stand on those events, as many as a
+// commit may name, and reports whether they do. of says which of them each stands on, by on.
+func standing(chosen, heads []crdt.Head, on []acp.Frontier, events []acp.ID, of func(acp.Frontier) []acp.ID) ([]crdt.Head, bool) {
+	left := make(map[acp.ID]bool, len(events))
+	for _, e := range events {
+		left[e] = true
+	}
+	for i, h := range heads {
+		had := slices.Contains(chosen, h)
+		if len(left) == 0 || !had && len(chosen) == dag.MaxParents {
+			continue
+		}
 		before := len(left)
-		for _, e := range above {
+		for _, e := range of(on[i]) {
 			delete(left, e)
 		}
-		if len(left) < before {
+		if len(left) < before && !had {
 			chosen = append(chosen, h)
 		}
 	}
-	return chosen, nil
+	return chosen, len(left) == 0
 }
 
 // apply applies a commit that is made here, and returns the document with it. The commit
