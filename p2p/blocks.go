@@ -30,6 +30,7 @@ type sender struct {
 	pack    pack
 	commits uint64
 	cuts    int // documents that were ended before all of them was sent
+	looked  int // what it cost to find what the peer lacks, see pando.Lacking
 }
 
 // sender returns one whose packs wait for turns in the lane of ctx.

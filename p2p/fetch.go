@@ -357,6 +357,7 @@ func (r *reader) answerFetch(ctx context.Context, w *wire, ask *fetch) error {
 		limit = tallBytes
 	}
 	out := r.sender(ctx, w)
+	defer out.charge()
 	answered, err := out.sendItems(ctx, ask.Items, limit)
 	if err != nil {
 		return err
@@ -378,7 +379,10 @@ func (s *sender) sendItems(ctx context.Context, items []item, limit int) (answer
 			s.to.deny("FETCH", dag.DocID(it.Doc))
 		}
 		for _, doc := range docs {
-			want := pando.Want{Doc: doc, Want: it.Want, Have: it.Have, Locator: it.Locator}
+			want := pando.Want{Doc: doc, Want: it.Want}
+			if len(it.Doc) == len(doc) { // else it would all be looked for in each
+				want.Have, want.Locator = it.Have, it.Locator
+			}
 			if err := s.sendUpTo(ctx, want, limit); err != nil {
 				return i, err
 			}
@@ -415,7 +419,8 @@ func (r *reader) waitFor(ctx context.Context, items []item) error {
 }
 
 func (r *reader) sendHeads(ctx context.Context, w *wire, items []item) error {
-	m, size := new(heads), 0
+	m, size, looked := new(heads), 0, 0
+	defer func() { r.charge(looked) }()
 	for _, it := range items {
 		docs, err := r.beginning(ctx, it.Doc)
 		if err != nil {
@@ -426,15 +431,17 @@ func (r *reader) sendHeads(ctx context.Context, w *wire, items []item) error {
 			if err != nil {
 				return err
 			}
+			looked += len(cids) / headsPerLook
 			most := maxShownHeads
 			if w.version < versionOfManyHeads {
 				most = maxOldHeads
 			}
 			cids = cids[:min(len(cids), most)]
 			// Heads that do not fit are left out: then more is pushed than needed.
-			if size += 64 + 32*len(cids); size < maxFrame {
-				m.Documents = append(m.Documents, docHeads{doc, cids})
+			if size += 64 + 32*len(cids); size >= maxFrame {
+				return w.send(m)
 			}
+			m.Documents = append(m.Documents, docHeads{doc, cids})
 		}
 	}
 	return w.send(m)

@@ -101,7 +101,7 @@ func (s *sender) sendUpTo(ctx context.Context, w pando.Want, limit int) error {
 	sent := 0
 	for {
 		l, err := s.to.Lacking(ctx, s.to.id, w)
-		if err != nil {
+		if s.looked += l.Looked; err != nil {
 			return err
 		}
 		for left := true; left; {
@@ -233,6 +233,7 @@ func (r *reader) answerRange(ctx context.Context, w *wire, ask *getRange) error 
 
 func (r *reader) answerPart(ctx context.Context, w *wire, ask *getPart) error {
 	out := r.sender(ctx, w)
+	defer out.charge()
 	if may, err := r.may(ctx, ask.Doc); err != nil {
 		return err
 	} else if !may {

@@ -161,9 +161,10 @@ func costOf(m message) int64 {
 	case *fetch:
 		cost := int64(1)
 		for _, it := range m.Items {
-			cost += 1 + int64(len(it.Want)+len(it.Have)+len(it.Locator))/8
-			if len(it.Doc) < len(dag.DocID{}) { // it may stand for many
-				cost += leafDocuments / 4
+			if cost++; len(it.Doc) < len(dag.DocID{}) { // it may stand for many
+				cost += leafDocuments/4 + leafDocuments*int64(len(it.Want))/namesPerLookup
+			} else {
+				cost += int64(len(it.Want)+len(it.Have)+len(it.Locator)) / namesPerLookup
 			}
 		}
 		return cost
@@ -176,10 +177,26 @@ func costOf(m message) int64 {
 	case *show:
 		return 1 + certificateLookups*int64(len(m.Certificates))
 	case *getPart:
-		return 1 + int64(len(m.Have)+len(m.Locator))/8
+		return 1 + int64(len(m.Have)+len(m.Locator))/namesPerLookup
 	}
 	return 1
 }
+
+const (
+	// namesPerLookup is how many commits that a peer names are looked up at the cost of one
+	// lookup of a document, and looksPerLookup how many are read in passing; headsPerLook
+	// how many heads cost as much as such a one.
+	namesPerLookup = 4
+	looksPerLookup = 8
+	headsPerLook   = 16
+)
+
+// charge books what it cost to find what the peer asked for, which shows only then.
+func (r *reader) charge(looked int) {
+	r.n.quotas.spend(r.peer, lookups, int64(looked/looksPerLookup), time.Now())
+}
+
+func (s *sender) charge() { s.to.charge(s.looked) }
 
 // chargeBytes books what was sent over a stream since it had sent so much.
 func (n *Node) chargeBytes(p peer.ID, w *wire, before int64) {

@@ -1,14 +1,17 @@
 package p2p
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/radix"
 )
 
@@ -164,4 +167,51 @@ func TestWhoNamesPartsWithoutEndIsToldToWait(t *testing.T) {
 			t.Errorf("after %d parts: %v, want busy", asked, err)
 		}
 	})
+}
+
+// What the answer costs that is sent, a peer pays by its bytes. What it costs to find that
+// next to nothing is to be sent, it pays too.
+func TestLookingInVainIsPaidFor(t *testing.T) {
+	const wrote = 2000
+	db := openDB(t, "")
+	id := addSchema(t, db, schemaText)
+	createUsers(t, db, "a", 1)
+	all, docs := plainCopy(t, db, id)
+	some := beside(t, db, id, wrote)
+	if got, err := db.Replica().Merge(t.Context(), id, some, ""); err != nil || got.Applied != wrote {
+		t.Fatalf("%d applied, %v", got.Applied, err)
+	}
+	doc, root := docs[0], dag.CID(cidOf(t, all[0]))
+	n := &Node{replica: db.Replica(), quotas: newQuotas(), coming: &coming{of: map[dag.CID]chan struct{}{}}}
+	items := slices.Repeat([]item{{Doc: doc[:], Want: nothing}}, 100)
+	for name, ask := range map[string]func(r *reader, w *wire) error{
+		"a commit that does not exist": func(r *reader, w *wire) error { return r.answerFetch(t.Context(), w, &fetch{Items: items}) },
+		"heads":                        func(r *reader, w *wire) error { return r.sendHeads(t.Context(), w, items[:10]) },
+		"what is below the first commit": func(r *reader, w *wire) error {
+			return r.answerPart(t.Context(), w, &getPart{Doc: doc, Have: []dag.CID{root}, Below: 1})
+		},
+	} {
+		p := peer.ID(name)
+		if err := ask(n.reader(p, id), newWire(sink{}, new(traffic))); err != nil {
+			t.Fatal(err)
+		}
+		if paid := n.quotas.of(p, time.Now()).used[lookups]; paid < wrote/looksPerLookup/2 {
+			t.Errorf("%s was paid by %.0f lookups, of a document with %d heads", name, paid, wrote)
+		}
+	}
+	w := newWire(sink{}, new(traffic))
+	out := n.reader("peer", id).sender(t.Context(), w)
+	locator := make([]uint64, 0, wrote)
+	for _, e := range some {
+		locator = append(locator, binary.BigEndian.Uint64(cidOf(t, e)))
+	}
+	if _, err := out.sendItems(t.Context(), []item{{Doc: doc[:2], Have: []dag.CID{root}, Locator: locator}}, tallBytes); err != nil {
+		t.Fatal(err)
+	}
+	if out.flush(); out.commits != wrote+1 {
+		t.Errorf("%d commits were sent, want %d: what is here was looked for in all documents that begin alike", out.commits, wrote+1)
+	}
+	if many := costOf(&fetch{Items: []item{{Doc: doc[:2], Want: make([]dag.CID, maxHeads)}}}); many < maxHeads*leafDocuments/namesPerLookup {
+		t.Errorf("commits that are looked for in all documents that begin alike cost %d", many)
+	}
 }

@@ -46,6 +46,9 @@ type Lacking struct {
 	Cut bool
 	// Top is the height of the document.
 	Top uint64
+	// Looked is what it cost to find, beside what the asker named: about so many commits
+	// were read.
+	Looked int
 
 	coll  short
 	doc   dag.DocID
@@ -54,6 +57,9 @@ type Lacking struct {
 	from  Point   // if rest: after it everything is lacking
 	rest  bool
 }
+
+// headsPerLook is how many heads of a document cost as much as a commit that is read.
+const headsPerLook = 32
 
 // Lacking finds what an asker lacks of a document: nothing, if the caller may not read
 // it. Where it wants all there is, what
@@ -80,6 +86,7 @@ func (tx *Tx) lacking(coll dag.CollectionID, w Want, most int) (Lacking, error) 
 		heads = append(heads, h.Commit)
 		all = all && (len(w.Want) == 0 || slices.Contains(w.Want, h.Commit))
 	}
+	l.Looked = len(heads) / headsPerLook
 	known, err := tx.knownTo(n, w)
 	if err != nil {
 		return l, err
@@ -100,9 +107,11 @@ func (tx *Tx) lacking(coll dag.CollectionID, w Want, most int) (Lacking, error) 
 			return l, nil // everything after it
 		}
 		want = heads
-		if err := tx.wantBelow(f, n, w.Doc, l.from); err != nil {
+		looked, err := tx.wantBelow(f, n, w.Doc, l.from)
+		if err != nil {
 			return l, err
 		}
+		l.Looked += looked
 	}
 	for _, c := range want {
 		at, ok, err := tx.where(c)
@@ -114,6 +123,7 @@ func (tx *Tx) lacking(coll dag.CollectionID, w Want, most int) (Lacking, error) 
 		}
 	}
 	l.list, err = tx.walk(f, w)
+	l.Looked += len(f.known) - len(f.list)
 	if len(l.list) > most {
 		l.list, l.Cut, l.rest = slices.Clone(l.list[:most]), true, false
 	}
@@ -149,18 +159,19 @@ func (tx *Tx) knownTo(n short, w Want) (known []place, err error) {
 const maxRecent = 4096
 
 // wantBelow adds the parents that commits after a point have before it: one
-// sequential read.
-func (tx *Tx) wantBelow(f *frontier, n short, doc dag.DocID, from Point) error {
+// sequential read, of so many commits.
+func (tx *Tx) wantBelow(f *frontier, n short, doc dag.DocID, from Point) (looked int, err error) {
 	recent, older := map[dag.CID]bool{}, map[dag.CID]bool{}
 	lo := commitKey(n, doc, from.Height, from.CID)
 	_, hi := documentRange(n, doc)
 	for e, err := range tx.kv.Scan(lo, hi) {
 		if err != nil {
-			return err
+			return looked, err
 		}
+		looked++
 		at, parents, err := parseLinks(e.Key, e.Value)
 		if err != nil {
-			return err
+			return looked, err
 		}
 		for _, p := range parents {
 			if recent[p] || older[p] {
@@ -168,7 +179,7 @@ func (tx *Tx) wantBelow(f *frontier, n short, doc dag.DocID, from Point) error {
 			}
 			up, err := tx.parent(at.cid, p)
 			if err != nil {
-				return err
+				return looked, err
 			}
 			if (Point{up.height, up.cid}).Compare(from) <= 0 {
 				f.add(up, false)
@@ -178,7 +189,7 @@ func (tx *Tx) wantBelow(f *frontier, n short, doc dag.DocID, from Point) error {
 			recent, older = map[dag.CID]bool{}, recent
 		}
 	}
-	return nil
+	return looked, nil
 }
 
 func parseLinks(key, value []byte) (at place, parents []dag.CID, err error) {
