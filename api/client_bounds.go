@@ -1,12 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"net/http"
 
 	"github.com/pandodb/pando/internal/fault"
@@ -21,8 +19,10 @@ const (
 	AnswerLimit = 32 << 20
 	// answerPerObject bounds the objects in an answer that becomes Go values, which take hundreds
 	// of bytes each where {} is two: so many bytes of the limit for each. Those that nodes
-	// write have half as many and more.
+	// write have half as many and more. Whatever stands in a list in the place of an object
+	// counts as one, since it makes one; a text counts as 1/textsPerObject.
 	answerPerObject = 256
+	textsPerObject  = 4
 	// maxAnswerHeader bounds the header of an answer, with all that are sent ahead of it. A
 	// node's has some hundred bytes, and proxies add to it.
 	maxAnswerHeader = 64 << 10
@@ -44,39 +44,87 @@ func (c *Client) transport(t *http.Transport) {
 
 // bounded reads no more than an answer may have.
 type bounded struct {
-	r       io.Reader
-	limit   int
-	bytes   int // that may still come, and one
-	objects int // likewise
+	r     io.Reader
+	limit int
+	bytes int    // that may still come, and one
+	parts *parts // nil: it becomes no Go values
 }
 
 // bound returns a reader of an answer that is held as it comes.
 func (c *Client) bound(body io.Reader) *bounded {
 	limit := c.answerLimit()
-	return &bounded{r: body, limit: limit, bytes: limit + 1, objects: math.MaxInt}
+	return &bounded{r: body, limit: limit, bytes: limit + 1}
 }
 
 // boundValue returns a reader of JSON that becomes Go values.
 func (c *Client) boundValue(body io.Reader) *bounded {
 	b := c.bound(body)
-	b.next()
+	b.parts = &parts{}
 	return b
 }
 
 // next begins another value of a stream.
-func (b *bounded) next() { b.bytes, b.objects = b.limit+1, b.limit/answerPerObject+1 }
+func (b *bounded) next() {
+	b.bytes = b.limit + 1
+	b.parts.weight = 0
+}
 
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(len(p), b.bytes)])
 	b.bytes -= n
-	b.objects -= bytes.Count(p[:n], []byte("{"))
-	switch {
-	case b.bytes <= 0:
-		return n, tooLong(b.limit)
-	case b.objects <= 0:
+	if b.parts != nil && b.parts.add(p[:n]) > b.limit/answerPerObject*textsPerObject {
 		return n, tooManyObjects(b.limit)
 	}
+	if b.bytes <= 0 {
+		return n, tooLong(b.limit)
+	}
 	return n, err
+}
+
+// parts weighs JSON as it comes, by the Go values that it makes.
+type parts struct {
+	weight  int    // textsPerObject for each object
+	within  []byte // the brackets that are open
+	last    byte   // that was no space, outside of texts
+	text    bool   // in one
+	escaped bool   // behind a backslash
+}
+
+// maxWithin is deeper than the decoder goes.
+const maxWithin = 20_000
+
+// add returns what there is by now.
+func (p *parts) add(json []byte) int {
+	for _, c := range json {
+		switch {
+		case p.escaped:
+			p.escaped = false
+		case p.text:
+			p.text, p.escaped = c != '"', c == '\\'
+		case c == ' ' || c == '\n' || c == '\t' || c == '\r':
+		default:
+			p.token(c)
+			p.last, p.text = c, c == '"'
+		}
+	}
+	return p.weight
+}
+
+// token takes in what begins, ends or goes on with c.
+func (p *parts) token(c byte) {
+	listed := len(p.within) > 0 && p.within[len(p.within)-1] == '[' && (p.last == '[' || p.last == ',') && c != ']'
+	switch {
+	case listed && c == '"':
+		p.weight++
+	case listed || c == '{':
+		p.weight += textsPerObject
+	}
+	switch {
+	case (c == '{' || c == '[') && len(p.within) < maxWithin:
+		p.within = append(p.within, c)
+	case (c == '}' || c == ']') && len(p.within) > 0:
+		p.within = p.within[:len(p.within)-1]
+	}
 }
 
 // tooLong says what to do about an answer that is too long to be held.

@@ -79,6 +79,13 @@ func floods(header, begin, again string) http.HandlerFunc {
 	}
 }
 
+// listed writes a short answer of so small parts that many fit in.
+func listed(part string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"peers":[`+strings.Repeat(part+",", 1_000_000/(len(part)+1))+part+`]}`)
+	}
+}
+
 // wire takes over the connection.
 func wire(answer func(io.Writer)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -135,20 +142,24 @@ func TestALyingNodeDoesNotFillItsClient(t *testing.T) {
 		kind   error
 		says   string
 	}{
-		"an answer without end":          {ask, floods(js, `{"data":{"User":[`, `{"name":"Ada"},`), fault.TooLarge, "more than 1048576 bytes, and was not taken in: ask for less"},
-		"an answer of one text":          {ask, floods(js, `{"data":{"User":"`, `x`), fault.TooLarge, "Client.LimitAnswers raises the bound"},
-		"errors without end":             {ask, floods(js, `{"data":null,"errors":[{}`, `,{}`), fault.TooLarge, "more than"},
-		"a stream of spaces":             {stream, floods(js, ` `, ` `), fault.TooLarge, "more than 1048576 bytes"},
-		"what follows an answer":         {stream, floods(js, `{"data":{},"errors":[`, `{},`), fault.TooLarge, "follow the data"},
-		"an operation":                   {status, floods(js, `{"peer":"`, `x`), fault.TooLarge, "more than 1048576 bytes"},
-		"an operation, of small parts":   {status, floods(js, `{"peers":[{}`, `,{}`), fault.TooLarge, "more than 4096 parts"},
-		"an operation that grows deep":   {status, floods(js, `{"x":`, `[`), nil, "depth"},
-		"a failure without end":          {status, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); floods(js, `{"error":"`, `x`)(w, r) }, fault.Unavailable, "no reason"},
-		"an event without end":           {follow, floods(sse, `data: {"data":"`, `x`), fault.TooLarge, "an event of the stream has more than 1048576 bytes"},
-		"a cursor without end":           {follow, floods(sse, `id: `, `x`), fault.TooLarge, "an event of the stream"},
-		"an event of many errors":        {follow, floods(sse, ``, `data: {"errors":[`+strings.Repeat("{},", 300_000)+"{}]}\n\n"), fault.TooLarge, "more than"},
-		"a header without end":           {status, wire(func(w io.Writer) { goOn(w, "HTTP/1.1 200 OK\r\n", "X-A: "+strings.Repeat("x", 1000)+"\r\n") }), fault.Unavailable, "header"},
-		"a line of a header without end": {status, wire(func(w io.Writer) { goOn(w, "HTTP/1.1 200 OK\r\nX-A: ", "xxxxxxxx") }), fault.Unavailable, "header"},
+		"an answer without end":                {ask, floods(js, `{"data":{"User":[`, `{"name":"Ada"},`), fault.TooLarge, "more than 1048576 bytes, and was not taken in: ask for less"},
+		"an answer of one text":                {ask, floods(js, `{"data":{"User":"`, `x`), fault.TooLarge, "Client.LimitAnswers raises the bound"},
+		"errors without end":                   {ask, floods(js, `{"data":null,"errors":[{}`, `,{}`), fault.TooLarge, "more than"},
+		"a stream of spaces":                   {stream, floods(js, ` `, ` `), fault.TooLarge, "more than 1048576 bytes"},
+		"what follows an answer":               {stream, floods(js, `{"data":{},"errors":[`, `{},`), fault.TooLarge, "follow the data"},
+		"an operation":                         {status, floods(js, `{"peer":"`, `x`), fault.TooLarge, "more than 1048576 bytes"},
+		"an operation, of small parts":         {status, floods(js, `{"peers":[{}`, `,{}`), fault.TooLarge, "more than 4096 parts"},
+		"an operation, of parts left out":      {status, listed(`null`), fault.TooLarge, "more than 4096 parts"},
+		"an operation, of parts that are none": {status, listed(` 0`), fault.TooLarge, "more than 4096 parts"},
+		"an operation, of texts for parts":     {status, listed(`"\"["`), fault.TooLarge, "more than 4096 parts"},
+		"an operation, of lists for parts":     {status, listed(`[]`), fault.TooLarge, "more than 4096 parts"},
+		"an operation that grows deep":         {status, floods(js, `{"x":`, `[`), fault.TooLarge, "more than 4096 parts"},
+		"a failure without end":                {status, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); floods(js, `{"error":"`, `x`)(w, r) }, fault.Unavailable, "no reason"},
+		"an event without end":                 {follow, floods(sse, `data: {"data":"`, `x`), fault.TooLarge, "an event of the stream has more than 1048576 bytes"},
+		"a cursor without end":                 {follow, floods(sse, `id: `, `x`), fault.TooLarge, "an event of the stream"},
+		"an event of many errors":              {follow, floods(sse, ``, `data: {"errors":[`+strings.Repeat("{},", 300_000)+"{}]}\n\n"), fault.TooLarge, "more than"},
+		"a header without end":                 {status, wire(func(w io.Writer) { goOn(w, "HTTP/1.1 200 OK\r\n", "X-A: "+strings.Repeat("x", 1000)+"\r\n") }), fault.Unavailable, "header"},
+		"a line of a header without end":       {status, wire(func(w io.Writer) { goOn(w, "HTTP/1.1 200 OK\r\nX-A: ", "xxxxxxxx") }), fault.Unavailable, "header"},
 		"headers ahead of it, without end": {status, wire(func(w io.Writer) {
 			goOn(w, "", "HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("x", 1000)+"\r\n\r\n")
 		}), fault.Unavailable, ""},

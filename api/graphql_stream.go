@@ -273,7 +273,7 @@ const (
 
 var errLongRest = fault.TooLarge.Errorf("more than %d bytes, or %d objects, follow the data of an answer: is it a pando node?", maxRest, maxRestObjects)
 
-func objectsIn(json []byte) int { return bytes.Count(json, []byte("{")) }
+func objectsIn(json []byte) int { return new(parts).add(json) / textsPerObject }
 
 func (d *dataOf) Write(p []byte) (int, error) {
 	n := d.end(p)
