@@ -122,6 +122,10 @@ func TestALyingNodeDoesNotFillItsClient(t *testing.T) {
 		_, err := c.RPC().Execute(ctx, connect.NewRequest(&pandov1.ExecuteRequest{Query: users}))
 		return api.RPCError(err)
 	}
+	prepare := func(ctx context.Context, c *api.Client) error {
+		_, err := c.RPC().Prepare(ctx, connect.NewRequest(&pandov1.PrepareRequest{Query: users}))
+		return api.RPCError(err)
+	}
 	subscribe := func(ctx context.Context, c *api.Client) error {
 		s, err := c.RPC().Subscribe(ctx, connect.NewRequest(&pandov1.SubscribeRequest{Query: "subscription " + users}))
 		if err != nil {
@@ -175,7 +179,12 @@ func TestALyingNodeDoesNotFillItsClient(t *testing.T) {
 			_, err := c.Import(ctx, "User", strings.NewReader(""), api.ImportOptions{}, nil)
 			return err
 		}, floods(js, `{"progress":{"x":"`, `x`), fault.TooLarge, "more than 1048576 bytes"},
-		"a message":                       {execute, floods("application/proto", "", "\x0a\x00"), fault.TooLarge, "more than 1048576 bytes"},
+		"a message": {execute, floods("application/proto", "", "\x0a\x00"), fault.TooLarge, "more than 1048576 bytes"},
+		"a message of parts within one": {prepare, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/proto")
+			w.Write(binary.AppendUvarint([]byte{0x12}, 1_000_000)) // a draft
+			io.WriteString(w, strings.Repeat("\x1a\x00", 500_000)) // its payload
+		}, fault.TooLarge, "more than 4096 parts"},
 		"a message that says it is large": {subscribe, floods("application/connect+proto", envelope(4<<20), "x"), fault.TooLarge, "use Follow"},
 		"a message of small parts":        {subscribe, floods("application/connect+proto", envelope(limit), "\x0a\x00"), fault.TooLarge, "more than 4096 parts"},
 		"the end of a stream of messages": {subscribe, floods("application/connect+proto", "\x02"+envelope(4 << 20)[1:], "x"), fault.TooLarge, "use Follow"},

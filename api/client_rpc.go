@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/pandodb/pando/api/pandov1/pandov1connect"
 )
@@ -51,16 +52,29 @@ func (countingCodec) Name() string { return "proto" }
 func (countingCodec) Marshal(m any) ([]byte, error) { return proto.Marshal(m.(proto.Message)) }
 
 func (c countingCodec) Unmarshal(raw []byte, m any) error {
-	parts := c.limit / answerPerObject
-	for rest := raw; len(rest) > 0; parts-- {
-		_, _, n := protowire.ConsumeField(rest)
+	most := c.limit / answerPerObject
+	if weighed(raw, m.(proto.Message).ProtoReflect().Descriptor(), most*textsPerObject) > most*textsPerObject {
+		return tooManyObjects(c.limit)
+	}
+	return proto.Unmarshal(raw, m.(proto.Message))
+}
+
+// weighed returns the weight of a message, or some more than most: textsPerObject for each
+// field that is a message, and 1 for each other.
+func weighed(raw []byte, kind protoreflect.MessageDescriptor, most int) (weight int) {
+	for len(raw) > 0 && weight <= most {
+		number, is, n := protowire.ConsumeField(raw)
 		if n < 0 {
 			break // which Unmarshal says better
 		}
-		if parts == 0 {
-			return tooManyObjects(c.limit)
+		field := raw[:n]
+		raw = raw[n:]
+		weight++
+		if f := kind.Fields().ByNumber(number); f != nil && f.Message() != nil && is == protowire.BytesType {
+			_, _, tag := protowire.ConsumeTag(field)
+			inner, _ := protowire.ConsumeBytes(field[tag:])
+			weight += textsPerObject - 1 + weighed(inner, f.Message(), most-weight)
 		}
-		rest = rest[n:]
 	}
-	return proto.Unmarshal(raw, m.(proto.Message))
+	return weight
 }
