@@ -198,27 +198,7 @@ func (d *Documents) Transfer(id DocID, to DID) error {
 func (d *Documents) Accept(ctx context.Context, id DocID, commits ...CID) (int, error) {
 	d.tx.mu.Lock()
 	defer d.tx.mu.Unlock()
-	void, err := d.tx.tx.Pending(ctx, d.c, id)
-	if err != nil {
-		return 0, err
-	}
-	var ids []acp.ID
-	for _, cm := range void {
-		if len(commits) == 0 || slices.Contains(commits, cm.CID) {
-			ids = append(ids, acp.ID(cm.CID))
-		}
-	}
-	for _, c := range commits {
-		if !slices.Contains(ids, acp.ID(c)) {
-			return 0, fault.NotFound.Errorf("commit %s is none of document %s that waits for being accepted", c, id)
-		}
-	}
-	for part := range slices.Chunk(ids, acp.MaxAccepted) {
-		if _, err := d.tx.tx.WriteAccess(d.c, id, acp.Op{Kind: acp.Accept, Commits: part}); err != nil {
-			return 0, err
-		}
-	}
-	return len(ids), nil
+	return d.tx.tx.Accept(ctx, d.c, id, commits...)
 }
 
 // Grant is Documents.Grant in a transaction of its own. Without the name of a

@@ -199,40 +199,6 @@ func (tx *Tx) refold(ctx context.Context, n short, id dag.DocID, keep func(*Appl
 
 func all(*Applied) bool { return true }
 
-// Pending returns the commits of a document that are void: what people wrote while
-// their right to was being taken away. The owner can accept them. They come in the
-// order in which they apply.
-func (tx *Tx) Pending(ctx context.Context, c *schema.Collection, id dag.DocID) ([]Applied, error) {
-	d, err := tx.Get(c, id)
-	if err != nil {
-		return nil, err
-	}
-	a, err := AccessOf(d)
-	if err != nil || a.Voided() == 0 {
-		return nil, err
-	}
-	n, err := tx.short(c)
-	if err != nil {
-		return nil, err
-	}
-	_, j, err := tx.refold(ctx, n, id, all)
-	if err != nil {
-		return nil, err
-	}
-	var void []Applied
-	i := 0
-	for a, err := range tx.historyOf(n, id) {
-		if err != nil {
-			return nil, err
-		}
-		if j.Verdicts[i] == acp.Void {
-			void = append(void, a)
-		}
-		i++
-	}
-	return void, nil
-}
-
 // WriteAccess writes access operations: one commit on top of all heads of the
 // document. Who may not gets Denied, if he may read it. Who may and does not read it
 // gets the document without its contents. Taking somebody out of a group also anchors the

@@ -295,6 +295,12 @@ var doors = map[string]func(v *visitor) docSet{
 			return true, err
 		})
 	},
+	"Tx.Accept": func(v *visitor) docSet {
+		return v.asked(func(id dag.DocID) (bool, error) {
+			_, err := v.tx.Accept(context.Background(), v.c, id)
+			return true, err
+		})
+	},
 	"Tx.Verify": func(v *visitor) docSet {
 		return v.asked(func(id dag.DocID) (bool, error) {
 			_, err := v.tx.Verify(context.Background(), v.c, id, nil)

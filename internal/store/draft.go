@@ -157,6 +157,6 @@ func (tx *Tx) timely(cm *dag.Commit) error {
 // standsOn reports whether the parents of a commit are those that one would get that is
 // made on the heads of the document.
 func (tx *Tx) standsOn(cm *dag.Commit, n short, d crdt.Document) (bool, error) {
-	heads, err := tx.parents(n, cm.Doc, d, cm.Author.Key)
+	heads, err := tx.parents(n, d, cm, cm.Author.Key)
 	return err == nil && len(heads) == len(cm.Parents) && !slices.ContainsFunc(heads, func(h crdt.Head) bool { return !slices.Contains(cm.Parents, h.Commit) }), err
 }

@@ -152,7 +152,7 @@ func (tx *Tx) write(c *schema.Collection, n short, d crdt.Document, cm *dag.Comm
 // writeVeiled is write of a commit that may begin an encrypted document.
 func (tx *Tx) writeVeiled(c *schema.Collection, n short, d crdt.Document, cm *dag.Commit, cover veil.Cover) (Doc, error) {
 	cm.Height = 1
-	parents, err := tx.parents(n, cm.Doc, d, tx.who.Public())
+	parents, err := tx.parents(n, d, cm, tx.who.Public())
 	if err != nil {
 		return Doc{}, err
 	}
@@ -212,10 +212,10 @@ func (tx *Tx) authorise(c *schema.Collection, n short, d crdt.Document, cm *dag.
 }
 
 // parents chooses what a new commit of an author names: all heads, or if there are more than
-// a commit may name, the highest ones, and under a policy before these such as stand on all
-// events: or heads that others make would keep the author from standing on what lets him
-// write. The rest stay heads for the next.
-func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document, author ident.PublicKey) ([]crdt.Head, error) {
+// a commit may name, the highest ones, and under a policy before these such as are above what
+// it accepts, and such as stand on all events: or heads that others make would keep the author
+// from standing on what lets him write. The rest stay heads for the next.
+func (tx *Tx) parents(n short, d crdt.Document, cm *dag.Commit, author ident.PublicKey) ([]crdt.Head, error) {
 	heads := d.Heads()
 	if len(heads) <= dag.MaxParents {
 		return heads, nil
@@ -226,7 +226,10 @@ func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document, author ident.Publi
 	var chosen []crdt.Head
 	if tx.set.rules[n] != nil {
 		var err error
-		if chosen, err = tx.onEvents(n, id, d, heads, author); err != nil {
+		if chosen, err = tx.overAccepted(n, cm, heads); err == nil {
+			chosen, err = tx.onEvents(n, cm.Doc, d, chosen, heads, author)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -242,10 +245,10 @@ func (tx *Tx) parents(n short, id dag.DocID, d crdt.Document, author ident.Publi
 	return chosen, nil
 }
 
-// onEvents returns some heads, at most as many as a commit may name, that together stand on
-// all events; or if that takes more, first such as stand on those that can let the author
-// write.
-func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, heads []crdt.Head, author ident.PublicKey) ([]crdt.Head, error) {
+// onEvents adds some heads to those that are chosen, as many as a commit may name, that
+// together stand on all events; or if that takes more, first such as stand on those that can
+// let the author write.
+func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, first, heads []crdt.Head, author ident.PublicKey) ([]crdt.Head, error) {
 	state, err := rights(tx, n, id, d)
 	if err != nil {
 		return nil, err
@@ -258,7 +261,7 @@ func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, heads []crdt.Head
 	}
 	events := func(f acp.Frontier) []acp.ID { return f }
 	latest := state.Frontier()
-	chosen, all := standing(nil, heads, on, latest, events)
+	chosen, all := standing(first, heads, on, latest, events)
 	if all {
 		return chosen, nil
 	}
@@ -267,7 +270,7 @@ func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, heads []crdt.Head
 		return nil, err
 	}
 	letting := func(f acp.Frontier) []acp.ID { return past.Letting(author, f) }
-	chosen, _ = standing(nil, heads, on, letting(latest), letting)
+	chosen, _ = standing(first, heads, on, letting(latest), letting)
 	chosen, _ = standing(chosen, heads, on, latest, events)
 	return chosen, nil
 }
@@ -275,6 +278,7 @@ func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, heads []crdt.Head
 // standing adds the first of some heads that together stand on those events, as many as a
 // commit may name, and reports whether they do. of says which of them each stands on, by on.
 func standing(chosen, heads []crdt.Head, on []acp.Frontier, events []acp.ID, of func(acp.Frontier) []acp.ID) ([]crdt.Head, bool) {
+	chosen = slices.Clone(chosen)
 	left := make(map[acp.ID]bool, len(events))
 	for _, e := range events {
 		left[e] = true
