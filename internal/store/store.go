@@ -233,7 +233,7 @@ func checkFormat(v []byte) error {
 	}
 	switch got := binary.BigEndian.Uint32(v); {
 	case isOlder(v):
-		return fault.Unavailable.Errorf("the directory has format version %d, this pando writes version %d: run 'pando fsck --rebuild', which makes it new from its commits", got, formatVersion)
+		return fault.Unavailable.Errorf("the directory has format version %d, this pando writes version %d: run 'pando fsck --rebuild', with the --rootdir and the key of the store that it is started with, which makes it new from its commits", got, formatVersion)
 	case got != formatVersion:
 		return fault.Unavailable.Errorf("the directory has format version %d, this pando reads version %d: use a newer pando", got, formatVersion)
 	}
