@@ -209,8 +209,12 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 	return nil
 }
 
-// had reports whether all that the peer has of a document is here, and remembers it.
+// had reports whether all that the peer has of a document is here, and remembers it. Of a
+// document with as many heads as can be shown there may be more.
 func (s *session) had(p pair, d docHeads) (bool, error) {
+	if len(d.Heads) >= maxShownHeads {
+		return false, nil
+	}
 	left, err := s.n.lacking(s.ctx, d.Heads)
 	if err != nil || len(left) > 0 || len(d.Heads) == 0 {
 		return false, err

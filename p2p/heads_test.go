@@ -108,3 +108,20 @@ func cidOf(t *testing.T, envelope []byte) []byte {
 	}
 	return c.CID[:]
 }
+
+// Of a document with more heads than are shown nobody can say that all of it is here.
+func TestHeadsThatAreCutOffAreNotAll(t *testing.T) {
+	db := openDB(t, "")
+	id := addSchema(t, db, schemaText)
+	createUsers(t, db, "a", 1)
+	all, docs := plainCopy(t, db, id)
+	s := &session{n: &Node{replica: db.Replica(), agreements: newAgreements()}, ctx: t.Context(), peer: "peer"}
+	d := docHeads{docs[0], []dag.CID{dag.CID(cidOf(t, all[0]))}}
+	if had, err := s.had(pair{id: id}, d); err != nil || !had {
+		t.Errorf("a document that is here: had %v, %v", had, err)
+	}
+	d.Heads = slices.Repeat(d.Heads, maxShownHeads)
+	if had, err := s.had(pair{id: id}, d); err != nil || had {
+		t.Errorf("a document of which as many heads are shown as can be: had %v, %v", had, err)
+	}
+}
