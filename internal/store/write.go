@@ -253,50 +253,73 @@ func (tx *Tx) onEvents(n short, id dag.DocID, d crdt.Document, first, heads []cr
 	if err != nil {
 		return nil, err
 	}
-	on := make([]acp.Frontier, len(heads))
-	for i, h := range heads {
-		if on[i], err = tx.aboveOf(h.Commit); err != nil {
-			return nil, err
-		}
-	}
+	c := choice{tx: tx, heads: heads, on: map[dag.CID]acp.Frontier{}}
 	events := func(f acp.Frontier) []acp.ID { return f }
 	latest := state.Frontier()
-	chosen, all := standing(first, heads, on, latest, events)
-	if all {
-		return chosen, nil
+	chosen, all, err := c.stand(first, latest, events)
+	if err != nil || all {
+		return chosen, err
 	}
 	past, err := state.Past(latest)
 	if err != nil {
 		return nil, err
 	}
 	letting := func(f acp.Frontier) []acp.ID { return past.Letting(author, f) }
-	chosen, _ = standing(first, heads, on, letting(latest), letting)
-	chosen, _ = standing(chosen, heads, on, latest, events)
-	return chosen, nil
+	if chosen, _, err = c.stand(first, letting(latest), letting); err == nil {
+		chosen, _, err = c.stand(chosen, latest, events)
+	}
+	return chosen, err
 }
 
-// standing adds the first of some heads that together stand on those events, as many as a
-// commit may name, and reports whether they do. of says which of them each stands on, by on.
-func standing(chosen, heads []crdt.Head, on []acp.Frontier, events []acp.ID, of func(acp.Frontier) []acp.ID) ([]crdt.Head, bool) {
-	chosen = slices.Clone(chosen)
+// choice is a choice among heads.
+type choice struct {
+	tx    *Tx
+	heads []crdt.Head
+	on    map[dag.CID]acp.Frontier // what they stand on, as far as somebody asked
+}
+
+// stand adds to chosen heads the first that together with these stand on those events, as
+// many as a commit may name, and reports whether they do. of says which of the events are
+// among what a head stands on, or below.
+func (c *choice) stand(first []crdt.Head, events []acp.ID, of func(acp.Frontier) []acp.ID) (chosen []crdt.Head, all bool, err error) {
 	left := make(map[acp.ID]bool, len(events))
 	for _, e := range events {
 		left[e] = true
 	}
-	for i, h := range heads {
-		had := slices.Contains(chosen, h)
-		if len(left) == 0 || !had && len(chosen) == dag.MaxParents {
-			continue
+	for _, h := range first {
+		if err := c.strike(left, h, of); err != nil {
+			return nil, false, err
+		}
+	}
+	chosen = slices.Clone(first)
+	for _, h := range c.heads {
+		if len(left) == 0 || len(chosen) == dag.MaxParents {
+			break
 		}
 		before := len(left)
-		for _, e := range of(on[i]) {
-			delete(left, e)
+		if err := c.strike(left, h, of); err != nil {
+			return nil, false, err
 		}
-		if len(left) < before && !had {
+		if len(left) < before {
 			chosen = append(chosen, h)
 		}
 	}
-	return chosen, len(left) == 0
+	return chosen, len(left) == 0, nil
+}
+
+// strike removes the events that a head stands on.
+func (c *choice) strike(left map[acp.ID]bool, h crdt.Head, of func(acp.Frontier) []acp.ID) (err error) {
+	on, known := c.on[h.Commit]
+	if !known {
+		if on, err = c.tx.aboveOf(h.Commit); err != nil {
+			return err
+		}
+		c.on[h.Commit] = on
+	}
+	for _, e := range of(on) {
+		delete(left, e)
+	}
+	return nil
 }
 
 // apply applies a commit that is made here, and returns the document with it. The commit
