@@ -93,3 +93,21 @@ func TestMissingEventsAreToldToWhoNeedsThem(t *testing.T) {
 	n.mustDo("Paper", id, grantTo("reader", person("cy")))
 	wantSound(t, n)
 }
+
+// Events of a document that has none are seen by whoever checks it, and all of the database.
+func TestEventsOfNothingAreSeen(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "ann").policed()
+	id := n.create("Paper", "title", "draft")
+	n.damage(func(b *kv.Batch, snap *kv.Snapshot) {
+		row, _ := first(t, snap, tableDocument)
+		b.Set(append([]byte{tableEvent}, row[1:]...), []byte("nothing"))
+	})
+	n.open()
+	if n.verify("Paper", id, nil).Stored {
+		t.Error("it is not seen when the document is verified")
+	}
+	if got := n.problems(); len(got) != 1 || got[0].What != "events" {
+		t.Errorf("got problems %v, want one of events", got)
+	}
+}

@@ -113,12 +113,12 @@ func (tx *Tx) Verify(ctx context.Context, c *schema.Collection, id dag.DocID, at
 	if err := v.concludes(d, f.doc, at != nil); err != nil {
 		return nil, err
 	}
-	if log := f.events(); log != nil && at == nil {
+	if f.judged != nil && at == nil {
 		held, _, err := tx.kv.Get(eventsKey(n, id))
 		if err != nil {
 			return nil, err
 		}
-		v.Stored = v.Stored && bytes.Equal(held, log)
+		v.Stored = v.Stored && bytes.Equal(held, f.events())
 	}
 	return v, nil
 }
