@@ -93,6 +93,17 @@ func (a *agreements) full(s sharing) bool {
 	return a.docs >= maxAgreed || len(a.with[s]) >= maxAgreedOf
 }
 
+// reopen forgets what was had of a document, which the peer has yet to be told of.
+func (a *agreements) reopen(s sharing, doc dag.DocID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old, known := a.with[s][doc]; known {
+		old.had = [32]byte{}
+		a.with[s][doc] = old
+	}
+	delete(a.roots, s)
+}
+
 func (a *agreements) of(s sharing, doc dag.DocID) agreement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -200,9 +211,11 @@ func (s *session) fetchShown(p pair, shown [][]byte) error {
 			return err
 		}
 		for _, d := range there {
-			s.parts(p, d)
 			if _, err := s.had(p, d); err != nil {
 				return err
+			}
+			if all, known := s.partings(p, d); !known || !s.n.sayFarewell(s.peer, p.id, d.Doc, all) {
+				s.n.agreements.reopen(sharing{s.peer, p.id}, d.Doc)
 			}
 		}
 	}
@@ -225,7 +238,8 @@ func (s *session) had(p pair, d docHeads) (bool, error) {
 }
 
 // news returns how many of the documents that the peer shows, and is not shown here, have
-// something that is not here: what was changed since the peer lost sight of it has not.
+// something that is not here, or are such that the peer has yet to be told that it may read
+// them no more: what was changed since the peer lost sight of it is neither.
 func (s *session) news(p pair, shown [][]byte) (n int, err error) {
 	shown = slices.Clone(shown)
 	slices.SortFunc(shown, bytes.Compare)
@@ -236,6 +250,10 @@ func (s *session) news(p pair, shown [][]byte) (n int, err error) {
 			return n, err
 		}
 		for _, d := range there {
+			all, known := s.partings(p, d)
+			if !known || len(all) > 0 {
+				continue
+			}
 			if had, err := s.had(p, d); err != nil {
 				return n, err
 			} else if had {
@@ -246,15 +264,22 @@ func (s *session) news(p pair, shown [][]byte) (n int, err error) {
 	return max(0, n), nil
 }
 
-// parts tells the peer of a document that it shows, and may read no more.
-func (s *session) parts(p pair, d docHeads) {
+// partings returns what the peer is to be told last of a document that it shows, if it may
+// read that no more. It is not known of more documents than a session may ask about.
+func (s *session) partings(p pair, d docHeads) (all []dag.CID, known bool) {
 	to := s.n.reader(s.peer, p.id)
 	own, err := s.n.replica.Heads(s.ctx, p.id, d.Doc)
-	if may, e := to.may(s.ctx, d.Doc); err != nil || e != nil || may || len(own) == 0 || s.parted == maxFarewells {
-		return
+	if err != nil || len(own) == 0 || sumOf(d.Doc, own) == sumOf(d.Doc, d.Heads) {
+		return nil, true
+	}
+	if may, err := to.may(s.ctx, d.Doc); err != nil || may {
+		return nil, true
+	}
+	if s.parted == maxFarewells {
+		return nil, false
 	}
 	s.parted++
-	s.n.farewell(s.ctx, s.peer, p.id, d.Doc, to.by, d.Heads)
+	return s.n.partings(s.ctx, s.peer, p.id, d.Doc, to.by, d.Heads), true
 }
 
 // lackingOf asks for heads of a document that a peer shows, less what is here of them.

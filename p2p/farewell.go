@@ -34,23 +34,46 @@ func takes(cm *dag.Commit, from func(acp.Subject) bool) bool {
 	return err == nil && slices.ContainsFunc(ops, func(o acp.Op) bool { return o.Kind == acp.Transfer || o.Kind == acp.Revoke && from(o.Subject) })
 }
 
-// maxFarewells bounds the documents of which a peer is told in one session that it may
-// read them no more: it may show what it likes, and each costs passes over a history.
+// maxFarewells bounds the documents of which a session finds whether the peer is to be told
+// that it may read them no more: it may show what it likes, and each costs passes over a
+// history. Of the others it is told in the next one.
 const maxFarewells = 64
 
-// farewell tells a peer that it may read a document no more, if it could, with what it
-// lacks below that. heads are those that it has, if it said so.
-func (n *Node) farewell(ctx context.Context, p peer.ID, id dag.CollectionID, doc dag.DocID, by pando.Reader, heads []dag.CID) {
+// farewell tells a peer that it may read a document no more, if it could.
+func (n *Node) farewell(ctx context.Context, p peer.ID, id dag.CollectionID, doc dag.DocID, by pando.Reader) {
+	n.sayFarewell(p, id, doc, n.partings(ctx, p, id, doc, by, nil))
+}
+
+// partings returns what a peer is to be told of a document that it may read no more, if it
+// could, with what it lacks below that. heads are those that it has, if it said so.
+func (n *Node) partings(ctx context.Context, p peer.ID, id dag.CollectionID, doc dag.DocID, by pando.Reader, heads []dag.CID) []dag.CID {
 	if !n.tellable(p) {
-		return
+		return nil
 	}
 	all, err := n.replica.Partings(ctx, id, doc, heads, by)
 	if err != nil {
 		n.log.Debug("it cannot be told what took a right", "document", doc, "error", err)
-		return
+		return nil
 	}
+	return all
+}
+
+// sayFarewell tells a peer the last of a document, and reports whether there is room to.
+func (n *Node) sayFarewell(p peer.ID, id dag.CollectionID, doc dag.DocID, all []dag.CID) bool {
 	for _, c := range all {
-		n.queue(p, news{collection: id, commit: c, parting: true})
+		if !n.queue(p, news{collection: id, commit: c, parting: &doc}) {
+			return false
+		}
+	}
+	return true
+}
+
+// notTold lets the ends of rights that a peer could not be told be found by comparing again.
+func (n *Node) notTold(p peer.ID, some []news) {
+	for _, x := range some {
+		if x.parting != nil {
+			n.agreements.reopen(sharing{p, x.collection}, *x.parting)
+		}
 	}
 }
 

@@ -140,7 +140,7 @@ type session struct {
 	still   uint64                    // how far this node's feed was before the first of them
 	found   int                       // documents that differed in the others for no reason that is known
 	waits   int                       // rounds in which something was waited for
-	parted  int                       // documents of which the peer was told that it may read them no more
+	parted  int                       // documents of which it was looked up what the peer is to be told last
 	left    int                       // collections of this round that the peer sees to itself
 	since   time.Time                 // before the roots of mine were taken
 	report  report
@@ -622,6 +622,10 @@ func (s *session) unresolved() error {
 			// The rounds went by with secrets that changed hands, or the time of what was
 			// left out in the last of them has come since.
 			s.n.repair(s.peer)
+			continue
+		}
+		if s.parted == maxFarewells {
+			s.n.repair(s.peer) // there may be more to tell
 			continue
 		}
 		if s.n.protected(p.id) { // each side gives what it thinks that the other may read

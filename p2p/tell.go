@@ -77,14 +77,17 @@ type tellings struct {
 }
 
 // telling is what one peer is to be told, while somebody does so.
-type telling struct{ news []news }
+type telling struct {
+	news     []news
+	partings []news // of them, also those that were taken out
+}
 
 // news is a commit to tell of.
 type news struct {
 	collection dag.CollectionID
 	commit     dag.CID
-	told       []uint64 // shared by all who are told
-	parting    bool     // it takes from the peer the right to read: see farewell.go
+	told       []uint64   // shared by all who are told
+	parting    *dag.DocID // of which this is the last that the peer hears: see farewell.go
 }
 
 func newTellings() *tellings { return &tellings{of: map[peer.ID]*telling{}} }
@@ -99,10 +102,13 @@ func (t *tellings) put(p peer.ID, x news) (fresh *telling, lost bool) {
 		q = &telling{}
 		fresh, t.of[p] = q, q
 	}
-	if len(q.news) >= maxTelling {
+	if len(q.news) >= maxTelling || x.parting != nil && len(q.partings) >= maxTelling {
 		return nil, true
 	}
 	q.news = append(q.news, x)
+	if x.parting != nil {
+		q.partings = append(q.partings, x)
+	}
 	return fresh, false
 }
 
@@ -118,13 +124,14 @@ func (t *tellings) take(p peer.ID, q *telling, most int) (some []news) {
 	return some
 }
 
-// drop gives up a queue.
-func (t *tellings) drop(p peer.ID, q *telling) {
+// drop gives up a queue. It returns the ends of rights that were in it.
+func (t *tellings) drop(p peer.ID, q *telling) []news {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of[p] == q {
 		delete(t.of, p)
 	}
+	return q.partings
 }
 
 // tellOf takes a change of a collection with a policy from the feed. It reports false
@@ -200,7 +207,7 @@ func (n *Node) tellReaders(ctx context.Context, id dag.CollectionID, cm *dag.Com
 	for i, p := range readers {
 		switch {
 		case !may[i] && partedFrom(cm, as[i]):
-			n.farewell(ctx, p, id, cm.Doc, as[i], nil)
+			n.farewell(ctx, p, id, cm.Doc, as[i])
 			n.compareSoon(p) // it may lack what is below
 		case may[i] && n.keepsPart(p, id):
 			may[i] = false
@@ -225,8 +232,8 @@ func (n *Node) tellable(p peer.ID) bool {
 	return err == nil && len(ok) > 0
 }
 
-// queue puts something into the queue of a peer.
-func (n *Node) queue(p peer.ID, x news) {
+// queue puts something into the queue of a peer, if there is room.
+func (n *Node) queue(p peer.ID, x news) bool {
 	q, lost := n.tellings.put(p, x)
 	if lost {
 		n.count.Untold.Add(1)
@@ -235,6 +242,7 @@ func (n *Node) queue(p peer.ID, x news) {
 	if q != nil {
 		n.spawn(func(ctx context.Context) { n.tellAll(inLane(ctx, live), p, q) })
 	}
+	return !lost
 }
 
 // compareSoon compares with a peer, because something could not be told.
@@ -247,7 +255,10 @@ func (n *Node) compareSoon(p peer.ID) {
 // tellAll tells a peer what is in its queue, until there is nothing left.
 func (n *Node) tellAll(ctx context.Context, p peer.ID, q *telling) {
 	err := n.tellOver(ctx, p, q)
-	n.tellings.drop(p, q)
+	partings := n.tellings.drop(p, q)
+	if err != nil {
+		n.notTold(p, partings)
+	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Debug("a peer could not be told of changes", "peer", p, "error", err)
 		n.count.Untold.Add(1)
@@ -320,7 +331,7 @@ func (n *Node) tellSome(ctx context.Context, w *wire, p peer.ID, some []news) er
 	}
 	for _, x := range some {
 		from := to.Replica
-		if x.parting {
+		if x.parting != nil {
 			from = n.replica // it was asked about when it was put into the queue
 		}
 		envelope, err := from.Block(ctx, x.commit)
