@@ -126,3 +126,29 @@ func TestManyEndsAreAllTold(t *testing.T) {
 		alikeByStatus(t, "told of all", ps...)
 	})
 }
+
+// The end of a right that could not be told, as the line was cut, is open again.
+func TestAnEndThatDidNotArriveIsToldAgain(t *testing.T) {
+	simulate(t, 20*time.Millisecond, func(t *testing.T, w *world) {
+		ps := acquainted(t, w, 2)
+		ada, bob := ps[0], ps[1]
+		doc := ada.writes("for bob")[0]
+		ada.shares(doc, "reader", bob.did())
+		alike(t, 2*time.Second, doc, ps...)
+		time.Sleep(10 * time.Second)
+		note, err := ada.db.Collection("Note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, there := sharing{bob.id(), note.ID}, bob.holds("Note")[doc]
+		away(w, bob, ps, func() {
+			ada.takesBack(doc, "reader", bob.did())
+			ada.node.agreements.note(with, doc, func(a *agreement) { a.had = sumOf(doc, there) })
+			if !ada.node.sayFarewell(bob.id(), note.ID, doc, ada.holds("Note")[doc]) {
+				t.Error("there is no room to tell of the end")
+			}
+			time.Sleep(time.Minute)
+		})
+		alike(t, 5*time.Minute, doc, ps...)
+	})
+}
