@@ -181,7 +181,7 @@ func (d *Documents) knows(rules *acp.Rules, relation string) error {
 }
 
 // Transfer makes somebody else the owner. Only the owner may. Transfers to two people,
-// made apart, leave the document without an owner for ever.
+// made apart, leave the document without an owner for ever; so one to its owner is Invalid.
 func (d *Documents) Transfer(id DocID, to DID) error {
 	k, err := to.PublicKey()
 	if err != nil {
@@ -189,6 +189,13 @@ func (d *Documents) Transfer(id DocID, to DID) error {
 	}
 	d.tx.mu.Lock()
 	defer d.tx.mu.Unlock()
+	a, err := d.tx.tx.Access(d.c, id)
+	if err == nil && a.Owner() == k && k == d.tx.db.who.Public() {
+		err = fault.Invalid.Errorf("document %s belongs to %s already: name somebody else", id, to)
+	}
+	if err != nil {
+		return err
+	}
 	_, err = d.tx.tx.WriteAccess(d.c, id, acp.Op{Kind: acp.Transfer, Subject: acp.OfKey(k)})
 	return err
 }

@@ -435,17 +435,38 @@ func TestMistakesInSharing(t *testing.T) {
 		_, err := ann.Grant(t.Context(), coll, id, relation, bob.subject())
 		return err
 	}
+	var page pando.DocID
+	if err := ann.Update(t.Context(), func(tx *pando.Tx) (err error) {
+		docs, err := tx.Collection("Open")
+		if err != nil {
+			return err
+		}
+		d, err := docs.Create(map[string]any{"text": "everybody's"})
+		page = d.ID
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	in := func(group pando.DocID) error {
+		who, err := pando.ParseSubject(group.String() + "#reader")
+		if err == nil {
+			_, err = ann.Grant(t.Context(), "Note", id, "reader", who)
+		}
+		return err
+	}
 	for name, c := range map[string]struct {
 		err  error
 		want error
 		text string
 	}{
-		"an unknown collection":   {grant("Nothing", id, "reader"), pando.ErrNotFound, ""},
-		"another collection":      {grant("Open", id, "reader"), pando.ErrNotFound, ""},
-		"an unknown document":     {grant("Note", pando.DocID{1}, "reader"), pando.ErrNotFound, ""},
-		"an unknown relation":     {grant("Note", id, "friend"), pando.ErrInvalid, "it has admin, owner, reader, writer"},
-		"ownership as a relation": {grant("Note", id, "owner"), pando.ErrInvalid, "transfer it"},
-		"a transfer to nobody":    {ann.Transfer(t.Context(), "Note", id, "did:key:nobody"), pando.ErrInvalid, ""},
+		"a group without a policy": {in(page), pando.ErrInvalid, "collection Open has no policy"},
+		"a transfer to oneself":    {ann.Transfer(t.Context(), "Note", id, ann.id.DID()), pando.ErrInvalid, "already"},
+		"an unknown collection":    {grant("Nothing", id, "reader"), pando.ErrNotFound, ""},
+		"another collection":       {grant("Open", id, "reader"), pando.ErrNotFound, ""},
+		"an unknown document":      {grant("Note", pando.DocID{1}, "reader"), pando.ErrNotFound, ""},
+		"an unknown relation":      {grant("Note", id, "friend"), pando.ErrInvalid, "it has admin, owner, reader, writer"},
+		"ownership as a relation":  {grant("Note", id, "owner"), pando.ErrInvalid, "transfer it"},
+		"a transfer to nobody":     {ann.Transfer(t.Context(), "Note", id, "did:key:nobody"), pando.ErrInvalid, ""},
 	} {
 		if !errors.Is(c.err, c.want) || !strings.Contains(fmt.Sprint(c.err), c.text) {
 			t.Errorf("%s: %v, want %v with %q", name, c.err, c.want, c.text)

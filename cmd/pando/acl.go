@@ -171,7 +171,7 @@ func (c *command) aclCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check DOC PERMISSION [DID]", Short: "Print whether somebody may do something with a document",
 		Long: `Print yes or no: whether somebody, or you without a DID, has a permission of the policy, such as
-read, update or delete, as far as the node knows now.`,
+read, update or delete, as far as the node knows now. Either is an answer: the exit code is 0.`,
 		Example: "  pando acl check bafkrei… update did:key:z6Mk…",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := atMost(3)(cmd, args); err != nil || len(args) == 3 {

@@ -485,7 +485,10 @@ func TestAGroupThatIsNotHere(t *testing.T) {
 	l.settle()
 	l.grant("Memo", memo, "reader", groupOf(dag.DocID{7}))
 	page := l.create("Page", "title", "no group")
-	l.grant("Memo", memo, "reader", groupOf(page))
+	l.as(someone("ann"), func(tx *Tx) {
+		_, err := tx.WriteAccess(l.memos(), memo, acp.Op{Kind: acp.Grant, Relation: "reader", Subject: groupOf(page)})
+		wantKind(t, err, fault.Invalid, "a group in a collection without a policy")
+	})
 	l.wantShown(someone("bo"), "bo")
 }
 

@@ -74,14 +74,17 @@ func (r *Reading) permitted(d Doc, permission string) (bool, error) {
 }
 
 // seated gives Invalid for a group that the caller may read and that has no such
-// relation: nobody will ever be in it.
+// relation, or no policy: nobody will ever be in it.
 func (tx *Tx) seated(s acp.Subject) error {
 	if s.Relation == "" {
 		return nil
 	}
 	n, d, ok, err := tx.group(dag.DocID(s.Group))
-	if err != nil || !ok {
+	if err != nil {
 		return err
+	}
+	if !ok {
+		return tx.governable(dag.DocID(s.Group))
 	}
 	g := tx.guard(n)
 	if may, err := g.passes(dag.DocID(s.Group), d); err != nil || !may {
@@ -91,6 +94,21 @@ func (tx *Tx) seated(s acp.Subject) error {
 		return nil
 	}
 	return fault.Invalid.Errorf("group %s has no relation %.140q: it has %s", dag.DocID(s.Group), s.Relation, strings.Join(tx.set.rules[n].Relations(), ", "))
+}
+
+// governable gives Invalid for a document of a collection without a policy.
+func (tx *Tx) governable(id dag.DocID) error {
+	for m := range tx.set.members() {
+		if m.View != nil || tx.set.rules[m.short] != nil {
+			continue
+		}
+		if _, ok, err := tx.document(m.short, id); err != nil {
+			return err
+		} else if ok {
+			return fault.Invalid.Errorf("document %s is no group: collection %s has no policy, so nobody is ever in a relation to it", id, m.Name)
+		}
+	}
+	return nil
 }
 
 // CannotCheck is a reader of a document who may not read a group whose members may write
