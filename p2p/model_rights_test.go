@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pandodb/pando"
@@ -53,23 +52,11 @@ func TestHistoriesOfRights(t *testing.T) {
 	if os.Getenv("PANDO_LONG") != "" {
 		to = 1000
 	}
-	if s := os.Getenv("PANDO_SEEDS"); s != "" {
-		a, b, _ := strings.Cut(s, "-")
-		from, _ = strconv.Atoi(a)
-		if to, _ = strconv.Atoi(b); b == "" {
-			to = from
-		}
-	}
-	for seed := from; seed <= to; seed++ {
-		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newRightsHistory(t, uint64(seed))
-				defer h.close()
-				h.run()
-			})
-		})
-	}
+	eachSeed(t, from, to, func(t *testing.T, seed uint64) {
+		h := newRightsHistory(t, seed)
+		defer h.close()
+		h.run()
+	})
 }
 
 // rightsHistory is one of them.

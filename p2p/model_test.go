@@ -42,21 +42,31 @@ func TestHistories(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector and virtual time do not go together")
 	}
+	eachSeed(t, from, to, func(t *testing.T, seed uint64) {
+		h := newHistory(t, seed)
+		defer h.close()
+		h.run()
+	})
+}
+
+// eachSeed runs a history for each of some numbers, or of those that PANDO_SEEDS names.
+func eachSeed(t *testing.T, from, to int, run func(t *testing.T, seed uint64)) {
 	if s := os.Getenv("PANDO_SEEDS"); s != "" {
-		a, b, _ := strings.Cut(s, "-")
-		from, _ = strconv.Atoi(a)
-		if to, _ = strconv.Atoi(b); b == "" {
-			to = from
+		a, b, more := strings.Cut(s, "-")
+		if !more {
+			b = a
+		}
+		var errs [2]error
+		from, errs[0] = strconv.Atoi(a)
+		to, errs[1] = strconv.Atoi(b)
+		if err := errors.Join(errs[:]...); err != nil || from > to {
+			t.Fatalf("PANDO_SEEDS is %q, want a number or from-to", s)
 		}
 	}
 	for seed := from; seed <= to; seed++ {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newHistory(t, uint64(seed))
-				defer h.close()
-				h.run()
-			})
+			synctest.Test(t, func(t *testing.T) { run(t, uint64(seed)) })
 		})
 	}
 }

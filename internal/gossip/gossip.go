@@ -53,7 +53,7 @@ type Gossip struct {
 	quarantine time.Duration
 	log        *slog.Logger
 	self       peer.ID
-	library    *pubsub.PubSub
+	router     *pubsub.PubSub
 	bound      *bound
 	names      sync.Map // collections by the names of their topics
 
@@ -75,7 +75,7 @@ func New(c Config) *Gossip {
 func (g *Gossip) Start(ctx context.Context, h host.Host) (err error) {
 	score, thresholds := scoreParams(g.ties, g.quarantine)
 	g.self = h.ID()
-	g.library, err = pubsub.NewGossipSub(ctx, h,
+	g.router, err = pubsub.NewGossipSub(ctx, h,
 		pubsub.WithGossipSubParams(meshParams()),
 		pubsub.WithPeerScore(score, thresholds),
 		pubsub.WithSubscriptionFilter(g.bound),
@@ -104,7 +104,7 @@ func (g *Gossip) Start(ctx context.Context, h host.Host) (err error) {
 
 // Followers returns the connected peers that follow a topic, which this node need not
 // take part in.
-func (g *Gossip) Followers(topic string) []peer.ID { return g.library.ListPeers(topic) }
+func (g *Gossip) Followers(topic string) []peer.ID { return g.router.ListPeers(topic) }
 
 // KeepOnly forgets what peers said that are gone.
 func (g *Gossip) KeepOnly(here func(peer.ID) bool) { g.bound.keepOnly(here) }

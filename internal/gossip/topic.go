@@ -104,13 +104,13 @@ func (g *Gossip) Join(c Channel, judge func(from peer.ID, said []byte, err error
 		said, err := c.Open(m.Data)
 		return judge(from, said, err)
 	}
-	if err := g.library.RegisterTopicValidator(c.Name, validate); err != nil {
+	if err := g.router.RegisterTopicValidator(c.Name, validate); err != nil {
 		g.leave()
 		return nil, err
 	}
 	g.names.Store(c.Name, c.Collection)
 	var err error
-	if t.handle, err = g.library.Join(c.Name); err == nil {
+	if t.handle, err = g.router.Join(c.Name); err == nil {
 		err = t.handle.SetScoreParams(topicScore(g.quarantine))
 	}
 	if err != nil {
@@ -155,5 +155,5 @@ func (t *Topic) Leave() error {
 	}
 	t.g.names.Delete(t.Name)
 	t.g.leave()
-	return errors.Join(err, t.g.library.UnregisterTopicValidator(t.Name))
+	return errors.Join(err, t.g.router.UnregisterTopicValidator(t.Name))
 }

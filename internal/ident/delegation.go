@@ -82,16 +82,8 @@ func OpenDelegation(b []byte) (Delegation, error) {
 	return d, nil
 }
 
-// Allows returns why the delegation does not let a gateway sign a commit of that
-// collection with that clock, or nil.
-func (d Delegation) Allows(gateway PublicKey, collection [32]byte, at time.Time) error {
-	if err := d.AllowsAt(gateway, at); err != nil {
-		return err
-	}
-	return d.Covers(collection)
-}
-
-// AllowsAt is Allows but for the collection.
+// AllowsAt returns why the delegation does not let a gateway sign a commit with that clock,
+// or nil. Whether it extends to the collection is said by Covers.
 func (d Delegation) AllowsAt(gateway PublicKey, at time.Time) error {
 	switch {
 	case gateway != d.Gateway:

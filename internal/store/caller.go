@@ -37,9 +37,6 @@ var System = Caller{system: true}
 // As returns the caller who owns a key.
 func As(key ident.Key) Caller { return Caller{Key: key} }
 
-// Reader returns a caller who reads as those identities and signs nothing.
-func Reader(keys ...ident.PublicKey) Caller { return Caller{Reads: keys} }
-
 // IsSystem reports whether the caller is the database itself.
 func (c Caller) IsSystem() bool { return c.system }
 

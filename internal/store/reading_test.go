@@ -16,6 +16,7 @@ import (
 	"github.com/pandodb/pando/internal/crdt"
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
+	"github.com/pandodb/pando/internal/ident"
 	"github.com/pandodb/pando/internal/schema"
 )
 
@@ -249,7 +250,7 @@ func TestWhatOneMayNotReadDoesNotExist(t *testing.T) {
 	l.wantShown(someone("bo"), "bo", "letter", "poster", "draft")
 	l.wantShown(someone("cy"), "cy", "poster")
 	l.wantShown(Caller{}, "nobody", "poster")
-	l.wantShown(Reader(keyOf("bo").Public(), keyOf("ann").Public()), "a peer of both", "diary", "letter", "poster", "draft")
+	l.wantShown(Caller{Reads: []ident.PublicKey{keyOf("bo").Public(), keyOf("ann").Public()}}, "a peer of both", "diary", "letter", "poster", "draft")
 
 	l.revoke("Memo", letter, "reader", keyText("bo"))
 	l.operate("Memo", diary, acp.Op{Kind: acp.Transfer, Subject: keyText("cy")})
