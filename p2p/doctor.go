@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/pandodb/pando/internal/dag"
 	"github.com/pandodb/pando/internal/fault"
 	"github.com/pandodb/pando/internal/host"
+	"github.com/pandodb/pando/internal/pace"
 )
 
 // Finding is one thing that an examination looked at.
@@ -419,6 +421,13 @@ func (x *examination) introduction(p peer.ID) {
 // would, and takes nothing: what the ticket admits to stays unknown here.
 func (x *examination) ticket(ctx context.Context, p peer.ID, t Ticket) {
 	there, err := x.n.greetWith(ctx, p, t)
+	refused := new(refuse)
+	for tries := 1; tries < 8 && errors.As(err, &refused) && refused.After > 0 && refused.After <= busyFor; tries++ { // busy for a moment is no finding
+		if !pace.Sleep(ctx, pace.Jitter(refused.After, 0.5)) {
+			break
+		}
+		there, err = x.n.greetWith(ctx, p, t)
+	}
 	if err != nil {
 		x.find("the ticket", Problem, "", "%v", err)
 		return
